@@ -22,10 +22,7 @@ impl Key {
         }
         let digest = hash.finalize();
         let b = digest.as_bytes();
-        Self([
-            u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
-        ])
+        Self([u32::from_le_bytes([b[0], b[1], b[2], b[3]]), u32::from_le_bytes([b[4], b[5], b[6], b[7]])])
     }
 
     /// The sequence at coordinates `(a, b, c)`, for instance (epoch, example, 0).
