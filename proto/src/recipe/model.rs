@@ -12,6 +12,11 @@
 
 use serde::{Deserialize, Serialize};
 
+mod parse;
+mod strict;
+
+pub use parse::ModelFileError;
+
 /// A network: one chain of layers from a 3×32×32 image to one logit a class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,8 +105,29 @@ pub enum LayerKind {
         #[serde(default = "half")]
         p: f64,
     },
-    /// `x + inner(x)`; the inner list's tensors are called `<this layer>.<index>.weight`.
+    /// `x + inner(x)`; the inner list's tensors are called `<this layer>.<index>.weight`, a `prefix` in it
+    /// `<this layer>.<prefix>.<index>.weight`.
     Residual { layers: Vec<LayerSpec> },
+}
+
+impl LayerKind {
+    /// What a model file calls it: the value of `type`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conv { .. } => "conv",
+            Self::BatchNorm { .. } => "batch_norm",
+            Self::Relu {} => "relu",
+            Self::LeakyRelu { .. } => "leaky_relu",
+            Self::MaxPool { .. } => "max_pool",
+            Self::AvgPool { .. } => "avg_pool",
+            Self::Flatten {} => "flatten",
+            Self::Linear { .. } => "linear",
+            Self::Dropout { .. } => "dropout",
+            Self::Dropout2d { .. } => "dropout2d",
+            Self::Residual { .. } => "residual",
+        }
+    }
 }
 
 fn one() -> usize {

@@ -1,0 +1,46 @@
+//! One setting from the command line: `--set key=value`, or a flag of its own such as `--lr 0.1`.
+
+use super::RecipeError;
+
+/// Where a setting was typed. Flags win over `--set`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Set,
+    /// The flag as typed, with its dashes: `--lr`.
+    Flag(String),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Set => f.write_str("--set"),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// A dotted key and its value as typed: TOML, or a bare word where the key holds text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub key: String,
+    pub value: String,
+    pub origin: Origin,
+}
+
+impl Setting {
+    /// The argument of `--set`: `optimizer.lr=0.1`.
+    pub fn parse(argument: &str) -> Result<Self, RecipeError> {
+        match argument.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => {
+                Ok(Self { key: key.trim().to_owned(), value: value.trim().to_owned(), origin: Origin::Set })
+            }
+            _ => Err(RecipeError::NotASetting { given: argument.to_owned() }),
+        }
+    }
+
+    /// A flag that stands for a key: `Setting::flag("--lr", "optimizer.lr", 0.1)`.
+    #[must_use]
+    pub fn flag(flag: &str, key: &str, value: impl ToString) -> Self {
+        Self { key: key.to_owned(), value: value.to_string(), origin: Origin::Flag(flag.to_owned()) }
+    }
+}
