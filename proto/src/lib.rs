@@ -3,4 +3,5 @@
 
 pub mod keys;
 pub mod recipe;
+pub mod records;
 pub mod schema;
