@@ -1,0 +1,3 @@
+//! Everything that touches the average.
+
+pub mod telemetry;
