@@ -1,6 +1,10 @@
 //! What coordinator and worker must agree on to the bit: the messages, the flat layout of a model, the keyed generator,
 //! the reduction tree, the recipe and the optimizer's arithmetic. Nothing here reads a clock, a file or a socket.
 
+pub mod hash;
 pub mod keys;
 pub mod recipe;
 pub mod schema;
+pub mod tensors;
+pub mod tree;
+pub mod wire;

@@ -1,0 +1,226 @@
+//! The fixed reduction tree: which sums are formed, whoever forms them.
+//!
+//! Node `(level, index)` covers shards `[index·2^level, (index+1)·2^level)` of a step with `leaves` shards. A lone child
+//! passes through: adding 0.0 would turn −0.0 into 0.0. So the bits of the root depend on the shards alone.
+
+use std::ops::Range;
+
+/// A place in the tree. Level 0 holds the shards themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node {
+    pub level: u32,
+    pub index: u32,
+}
+
+impl Node {
+    /// The leaf of one shard.
+    #[must_use]
+    pub fn leaf(shard: u32) -> Self {
+        Self { level: 0, index: shard }
+    }
+
+    /// The node over all `leaves` shards (at least one).
+    #[must_use]
+    pub fn root(leaves: u32) -> Self {
+        Self { level: leaves.max(1).next_power_of_two().trailing_zeros(), index: 0 }
+    }
+
+    /// The shards below this node in a step of `leaves` shards.
+    #[must_use]
+    pub fn covers(self, leaves: u32) -> Range<u32> {
+        let bound = |index: u64| u32::try_from(index << self.level.min(32)).unwrap_or(u32::MAX).min(leaves);
+        bound(u64::from(self.index))..bound(u64::from(self.index) + 1)
+    }
+
+    /// The node above.
+    #[must_use]
+    pub fn parent(self) -> Self {
+        Self { level: self.level + 1, index: self.index / 2 }
+    }
+
+    /// The other child of the node above.
+    #[must_use]
+    pub fn sibling(self) -> Self {
+        Self { level: self.level, index: self.index ^ 1 }
+    }
+
+    /// True for the first of two children: it stands on the left of the sum.
+    #[must_use]
+    pub fn is_left(self) -> bool {
+        self.index.is_multiple_of(2)
+    }
+}
+
+/// Sums that wait for their other half.
+#[derive(Debug)]
+pub struct Reduction {
+    leaves: u32,
+    waiting: Vec<(Node, Vec<f32>)>,
+}
+
+impl Reduction {
+    /// An empty tree over `leaves` shards.
+    #[must_use]
+    pub fn new(leaves: u32) -> Self {
+        Self { leaves, waiting: Vec::new() }
+    }
+
+    /// Adds the sum of `node` and whatever it completes. Returns the root's sum when it is the last.
+    ///
+    /// All sums have one length, and no shard is added twice: the engine sees to both.
+    pub fn add(&mut self, node: Node, values: Vec<f32>) -> Option<Vec<f32>> {
+        self.add_below(Node::root(self.leaves), node, values)
+    }
+
+    /// As [`Reduction::add`], for the tree below `top`: what a worker sums before it sends.
+    pub fn add_below(&mut self, top: Node, mut node: Node, mut values: Vec<f32>) -> Option<Vec<f32>> {
+        while node != top {
+            let sibling = node.sibling();
+            if !sibling.covers(self.leaves).is_empty() {
+                let Some(at) = self.waiting.iter().position(|(other, _)| *other == sibling) else {
+                    self.waiting.push((node, values));
+                    return None;
+                };
+                let (_, other) = self.waiting.swap_remove(at);
+                // f32 addition is commutative to the bit, so the sum may go into either buffer.
+                add_assign(&mut values, &other);
+            }
+            node = node.parent();
+        }
+        Some(values)
+    }
+}
+
+/// `left[i] += right[i]`.
+pub fn add_assign(left: &mut [f32], right: &[f32]) {
+    for (l, r) in left.iter_mut().zip(right) {
+        *l += r;
+    }
+}
+
+/// Cuts the sorted shards `free` into `parts` blocks of neighbours, as even as can be (the first ones get one more), each
+/// written with as few nodes as possible: what a worker holds alone it can sum alone, which saves wire.
+#[must_use]
+pub fn cut(free: &[u32], parts: usize, leaves: u32) -> Vec<Vec<Node>> {
+    let parts = parts.min(free.len());
+    let mut blocks = Vec::with_capacity(parts);
+    let mut start = 0;
+    for part in 0..parts {
+        let len = free.len() / parts + usize::from(part < free.len() % parts);
+        blocks.push(nodes_of(&free[start..start + len], leaves));
+        start += len;
+    }
+    blocks
+}
+
+/// The largest nodes that cover exactly the sorted shards.
+#[must_use]
+pub fn nodes_of(shards: &[u32], leaves: u32) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    let mut at = 0;
+    while at < shards.len() {
+        let mut node = Node::leaf(shards[at]);
+        let mut len = 1;
+        while node.is_left() && node != Node::root(leaves) {
+            let cover = node.parent().covers(leaves);
+            let width = cover.len();
+            // shards are sorted and unique: the right number of them up to the last one means all of them
+            if shards.get(at + width - 1).is_none_or(|last| *last != cover.end - 1) {
+                break;
+            }
+            node = node.parent();
+            len = width;
+        }
+        nodes.push(node);
+        at += len;
+    }
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The definition, written as a recursion over ranges: the oracle of the incremental one.
+    fn by_definition(leaves: &[f32], start: usize, width: usize) -> Option<f32> {
+        if start >= leaves.len() {
+            return None;
+        }
+        if width == 1 {
+            return Some(leaves[start]);
+        }
+        let left = by_definition(leaves, start, width / 2);
+        let right = by_definition(leaves, start + width / 2, width / 2);
+        match (left, right) {
+            (Some(l), Some(r)) => Some(l + r),
+            (one, other) => one.or(other),
+        }
+    }
+
+    #[test]
+    fn minus_zero_passes_a_lone_child() {
+        let mut tree = Reduction::new(3);
+        assert_eq!(tree.add(Node::leaf(0), vec![-0.0]), None);
+        assert_eq!(tree.add(Node::leaf(2), vec![-0.0]), None);
+        let root = tree.add(Node::leaf(1), vec![-0.0]).expect("complete");
+        assert_eq!(root[0].to_bits(), (-0.0_f32).to_bits());
+    }
+
+    #[test]
+    fn covers_is_cut_at_the_last_shard() {
+        assert_eq!(Node { level: 2, index: 1 }.covers(6), 4..6);
+        assert_eq!(Node { level: 1, index: 3 }.covers(6), 6..6);
+        assert_eq!(Node::root(6), Node { level: 3, index: 0 });
+        assert_eq!(Node::root(1), Node::leaf(0));
+        assert!(Node { level: 40, index: 7 }.covers(6).is_empty());
+    }
+
+    #[test]
+    fn six_shards_for_two_workers_are_three_each() {
+        let blocks = cut(&[0, 1, 2, 3, 4, 5], 2, 6);
+        let node = |level, index| Node { level, index };
+        assert_eq!(blocks, [vec![node(1, 0), node(0, 2)], vec![node(0, 3), node(2, 1)]]);
+        assert_eq!(cut(&[0, 1, 2, 3, 4, 5], 1, 6), [vec![node(3, 0)]]);
+        assert_eq!(cut(&[1, 2], 5, 4), [vec![node(0, 1)], vec![node(0, 2)]]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_any_cut_gives_the_bits_of_the_definition(
+            leaves in prop::collection::vec(-1e6_f32..1e6, 1..40),
+            parts in 1_usize..12,
+            turn in any::<usize>(),
+            backwards in any::<bool>(),
+        ) {
+            let n = leaves.len() as u32;
+            let expected = by_definition(&leaves, 0, leaves.len().next_power_of_two()).expect("not empty");
+            let all: Vec<u32> = (0..n).collect();
+            let mut nodes: Vec<Node> = cut(&all, parts, n).concat();
+            let len = nodes.len();
+            nodes.rotate_left(turn % len);
+            if backwards { nodes.reverse(); }
+            let mut tree = Reduction::new(n);
+            let mut root = None;
+            for node in nodes {
+                // a worker sums a node with the same tree, from its leaves
+                let mut local = Reduction::new(n);
+                let mut sum = None;
+                let cover = node.covers(n);
+                for shard in cover.clone() {
+                    sum = local.add_below(node, Node::leaf(shard), vec![leaves[shard as usize]]);
+                }
+                prop_assert!(root.is_none());
+                root = tree.add(node, sum.expect("node complete"));
+            }
+            prop_assert_eq!(root.expect("root complete")[0].to_bits(), expected.to_bits());
+        }
+
+        #[test]
+        fn nodes_of_covers_exactly_what_it_was_given(mask in any::<u32>(), leaves in 1_u32..32) {
+            let shards: Vec<u32> = (0..leaves).filter(|s| mask >> s & 1 == 1).collect();
+            let covered: Vec<u32> = nodes_of(&shards, leaves).into_iter().flat_map(|n| n.covers(leaves)).collect();
+            prop_assert_eq!(covered, shards);
+        }
+    }
+}

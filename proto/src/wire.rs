@@ -1,0 +1,33 @@
+//! The generated messages and services, and the numbers that both sides of the wire share.
+
+#[allow(
+    clippy::all,
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "generated from lockstep/v1/lockstep.proto, where every field is commented"
+)]
+mod generated {
+    tonic::include_proto!("lockstep.v1");
+}
+
+pub use generated::*;
+
+/// The encoded .proto, for the reflection service.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lockstep.descriptors"));
+
+/// Changes with every message that an older program would misread.
+pub const PROTOCOL: u32 = 1;
+
+/// The program's build: results hold within one.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+
+/// Bytes in one part of a tensor: large enough that framing costs nothing, well below tonic's limit of 4 MiB a message,
+/// and small enough that a sum can begin while the rest is under way.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// HTTP/2 windows in bytes, both ways: the default of 64 KiB makes a bulk stream wait for an answer every 16 frames.
+pub const WINDOW_BYTES: u32 = 16 << 20;
+
+/// Where a coordinator listens unless told otherwise: loopback, because peers are not authenticated.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7077";
