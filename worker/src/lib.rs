@@ -1,0 +1,3 @@
+//! Everything that touches pixels and candle.
+
+pub mod layers;
