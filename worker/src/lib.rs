@@ -1,1 +1,7 @@
+<<<<<<< HEAD
 
+=======
+//! Everything that touches pixels and candle.
+
+pub mod layers;
+>>>>>>> model
