@@ -40,9 +40,9 @@ pub async fn serve(
     telemetry: Telemetry,
     stop: impl Future<Output = String> + Send + 'static,
 ) -> Result<Report, RunError> {
-    let records = Bytes::from(run.dataset.to_bytes());
+    let records = Bytes::from(run.dataset.to_bytes()?);
     let (schema, data_hash) = (run.schema.clone(), run.dataset.hash());
-    let actor = Actor::new(run, telemetry)?;
+    let actor = Actor::new(run, records.len() as u64, telemetry)?;
     let (sender, inbox) = mpsc::channel(INBOX);
     let (close, closed) = oneshot::channel::<()>();
 

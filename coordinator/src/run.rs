@@ -86,6 +86,8 @@ pub enum RunError {
     Resume(String),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error("the data can't be sent to workers: {0}")]
+    Records(#[from] lockstep_proto::records::RecordsError),
     #[error("can't start a thread or the server: {0}")]
     Io(#[from] std::io::Error),
     #[error("the server stopped: {0}")]
@@ -99,7 +101,7 @@ impl Run {
     #[must_use]
     pub fn slices(&self) -> Slices {
         let size = self.recipe.evaluation.slice as u32;
-        Slices::new(self.selection.validation.clone(), self.dataset.test().len(), size)
+        Slices::new(self.selection.validation.clone(), self.dataset.test.len(), size)
     }
 
     /// The run in numbers.
@@ -146,7 +148,7 @@ impl Run {
         if state.build != wire::BUILD {
             return mismatch(format!("build {} wrote it, this is {}; resume with that build", state.build, wire::BUILD));
         }
-        if used.len() != self.dataset.train().len() {
+        if used.len() != self.dataset.train.len() {
             return mismatch(format!("its ledger is for {} examples", used.len()));
         }
         if let Some((name, values)) = optimizer.iter().find(|(_, values)| values.len() != self.schema.parameters()) {

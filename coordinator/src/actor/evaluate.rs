@@ -9,7 +9,7 @@ impl Actor {
     pub(super) fn begin_evaluation(&mut self, version: u64) {
         tracing::debug!(version, "evaluation begins");
         self.meter.pause();
-        self.tally = Some(Tally::new(self.run.dataset.classes().len(), self.run.slices()));
+        self.tally = Some(Tally::new(self.run.dataset.classes.len(), self.run.slices()));
     }
 
     /// Takes in a slice that the engine accepted.
@@ -50,7 +50,7 @@ impl Actor {
             summary.test_accuracy = Some(result.accuracy);
             summary.test_images = result.images;
             summary.confusion.clone_from(&result.confusion);
-            let named = self.run.dataset.classes().iter().zip(&per_class);
+            let named = self.run.dataset.classes.iter().zip(&per_class);
             summary.per_class =
                 named.map(|(class, accuracy)| ClassAccuracy { class: class.clone(), accuracy: *accuracy }).collect();
         }

@@ -57,6 +57,8 @@ pub(crate) struct Actor {
     best_unsaved: bool,
     device_class: Option<String>,
     data_hash: String,
+    /// Length of the records file that workers fetch.
+    data_bytes: u64,
     summary: Summary,
     trace: Vec<Vec<u64>>,
     meter: report::Meter,
@@ -70,7 +72,7 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    pub(crate) fn new(run: Run, telemetry: Telemetry) -> Result<Self, RunError> {
+    pub(crate) fn new(run: Run, data_bytes: u64, telemetry: Telemetry) -> Result<Self, RunError> {
         run.check()?;
         let plan = run.plan();
         let position = run.position();
@@ -78,7 +80,7 @@ impl Actor {
         let state = run.resume.as_ref().map(|snapshot| snapshot.state.clone());
         let values = run.resume.as_ref().map_or_else(|| run.initial.clone(), |snapshot| snapshot.values.clone());
         let ledger = run.resume.as_ref().map_or_else(
-            || Ledger::new(run.dataset.train().len()),
+            || Ledger::new(run.dataset.train.len()),
             |snapshot| Ledger::restore(snapshot.state.ledger, snapshot.used.clone()),
         );
         let writer = match &run.folder {
@@ -100,13 +102,14 @@ impl Actor {
             parameters: Parameters::new(run.schema.clone(), values, position.version),
             optimizer,
             schedule: Schedule::new(&run.recipe.schedule, run.recipe.optimizer.lr, steps_per_epoch, plan.total_steps()),
-            tally: position.evaluation_owed.then(|| Tally::new(run.dataset.classes().len(), run.slices())),
+            tally: position.evaluation_owed.then(|| Tally::new(run.dataset.classes.len(), run.slices())),
             ledger,
             epoch: state.as_ref().map_or_else(Epoch::default, |state| state.epoch),
             best,
             best_unsaved: false,
             device_class: state.and_then(|state| state.device_class),
             data_hash: run.dataset.hash(),
+            data_bytes,
             summary,
             trace: Vec::new(),
             meter: report::Meter::new(plan.total_steps() - position.version.min(plan.total_steps())),
@@ -210,7 +213,7 @@ impl Actor {
             recipe: self.run.recipe.to_toml(),
             schema_fingerprint: self.run.schema.fingerprint(),
             data_hash: self.data_hash.clone(),
-            data_bytes: self.run.dataset.encoded_len(),
+            data_bytes: self.data_bytes,
             heartbeat_ms: HEARTBEAT.as_millis() as u32,
         };
         Ok((worker, welcome))

@@ -109,7 +109,7 @@ impl Actor {
             run: run.name.clone(),
             model: run.recipe.model.name.clone(),
             data: run.dataset.name.clone(),
-            classes: run.dataset.classes().to_vec(),
+            classes: run.dataset.classes.clone(),
             workers: run.limits.min_workers as u32,
             shards: plan.shards,
             batch_size: plan.batch_size,
