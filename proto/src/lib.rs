@@ -3,6 +3,7 @@
 
 pub mod hash;
 pub mod keys;
+pub mod optimizer;
 pub mod recipe;
 pub mod schema;
 pub mod tensors;
