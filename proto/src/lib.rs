@@ -3,6 +3,7 @@
 
 pub mod hash;
 pub mod keys;
+pub mod optimizer;
 pub mod recipe;
 pub mod records;
 pub mod schema;

@@ -64,3 +64,53 @@ pub(super) fn find(
         known: names().collect::<Vec<_>>().join(", "),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::Recipe;
+    use super::*;
+
+    fn files(folder: &str) -> BTreeSet<String> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+        let entries = std::fs::read_dir(folder).expect("the repository has this folder");
+        let paths = entries.map(|entry| entry.expect("readable").path());
+        let tomls = paths.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        tomls.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect()
+    }
+
+    fn names(list: &[BuiltIn]) -> BTreeSet<String> {
+        list.iter().map(|file| file.name.to_owned()).collect()
+    }
+
+    #[test]
+    fn every_file_is_built_in() {
+        assert_eq!(names(RECIPES), files("recipes"));
+        assert_eq!(names(MODELS), files("recipes/models"));
+    }
+
+    #[test]
+    fn every_recipe_resolves_under_its_own_name_and_says_what_it_is() {
+        for file in RECIPES {
+            let recipe =
+                Recipe::resolve(Some(file.name), &[], &|path| Err(format!("a built-in one reads no file: {path}")))
+                    .unwrap_or_else(|error| panic!("{}: {error}", file.name));
+            assert_eq!(recipe.name, file.name);
+            assert!(!recipe.source.is_empty() && !file.description().is_empty(), "{}", file.name);
+        }
+    }
+
+    #[test]
+    fn every_model_parses_under_its_own_name() {
+        for file in MODELS {
+            assert_eq!(super::super::layers::parse_model(file.text, file.name).expect("valid").name, file.name);
+        }
+    }
+
+    #[test]
+    fn the_default_recipe_exists_and_an_unknown_one_names_its_nearest() {
+        assert_eq!(recipe(DEFAULT_RECIPE).expect("it exists").name, DEFAULT_RECIPE);
+        assert!(model("lenet-droput").expect_err("unknown").to_string().contains("nearest is \"lenet-dropout\""));
+    }
+}

@@ -122,3 +122,23 @@ fn describe(value: &Value) -> String {
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => value.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Recipe;
+    use super::*;
+
+    /// A new setting that is one word of a few must be listed in [`words`], or its errors would be serde's.
+    #[test]
+    fn every_text_setting_has_its_words_or_is_free() {
+        let table = Recipe::default().table();
+        for key in keys(&table) {
+            match at(&table, &key) {
+                Some(Value::String(word)) if !["name", "source"].contains(&key.as_str()) => {
+                    assert!(words(&key).is_some_and(|words| words.contains(&word.as_str())), "{key}");
+                }
+                _ => {}
+            }
+        }
+    }
+}

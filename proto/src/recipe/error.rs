@@ -27,8 +27,9 @@ pub enum RecipeError {
     )]
     UnknownName { place: String, kind: &'static str, name: String, nearest: String, known: String },
 
-    #[error("{place}: {message}")]
-    Model { place: String, message: String },
+    /// What [`ModelSpec::parse`](super::model::ModelSpec::parse) said.
+    #[error("{message}")]
+    Model { message: String },
 
     /// A value of the right type that breaks a rule; `rule` ends with what to do.
     #[error("{place}: {key} = {found}: {rule}")]

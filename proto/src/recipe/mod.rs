@@ -7,6 +7,7 @@ pub mod catalogue;
 mod choice;
 mod conform;
 mod error;
+mod layers;
 pub mod model;
 mod nearest;
 mod ownership;

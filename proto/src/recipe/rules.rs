@@ -242,3 +242,106 @@ fn owned(recipe: &Recipe) -> Option<Broken> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RecipeError, Setting};
+    use super::*;
+
+    fn refusal_of(arguments: &[&str]) -> String {
+        let settings: Vec<_> = arguments.iter().map(|a| Setting::parse(a).expect("key=value")).collect();
+        let load = |path: &str| Err(format!("no file {path}"));
+        match Recipe::resolve(None, &settings, &load) {
+            Err(error @ RecipeError::Rule { .. }) => error.to_string(),
+            other => panic!("{arguments:?} should break a rule, not give {other:?}"),
+        }
+    }
+
+    /// Each list of settings breaks one rule, and the message holds the key, the number found and the bound.
+    #[test]
+    fn every_rule_refuses_with_the_number_and_the_bound() {
+        for (settings, parts) in [
+            (vec!["name=a/b"], ["name = \"a/b\"", "letters"]),
+            (vec!["name=\"\""], ["name = \"\"", "letters"]),
+            (vec!["name=.."], ["name = \"..\"", "not first"]),
+            (vec!["epochs=0"], ["epochs = 0", "at least 1"]),
+            (vec!["shards=0"], ["shards = 0", "at least 1"]),
+            (vec!["shards=5000", "batch_size=6000"], ["shards = 5000", "at most 4096"]),
+            (vec!["batch_size=3"], ["batch_size = 3", "at least shards, which is 4"]),
+            (vec!["batch_size=100000000"], ["batch_size = 100000000", "16777216"]),
+            (vec!["evaluation.slice=0"], ["evaluation.slice = 0", "at least 1"]),
+            (vec!["checkpoint.keep=0"], ["checkpoint.keep = 0", "at least 1"]),
+            (vec!["data.fraction=0"], ["data.fraction = 0.0", "above 0"]),
+            (vec!["data.fraction=nan"], ["data.fraction = NaN", "above 0"]),
+            (vec!["data.fraction=1.01"], ["data.fraction = 1.01", "at most 1"]),
+            (vec!["data.validation=1"], ["data.validation = 1.0", "below 1"]),
+            (vec!["data.mean=0,nan,0"], ["data.mean = [0.0, NaN, 0.0]", "finite"]),
+            (vec!["data.std=1,0,1"], ["data.std = [1.0, 0.0, 1.0]", "above 0"]),
+            (vec!["data.std=1,1e-60,1"], ["data.std = [1.0, 1e-60, 1.0]", "above 0"]),
+            (vec!["data.horizontal_flip=2"], ["data.horizontal_flip = 2.0", "0 to 1"]),
+            (vec!["data.crop_padding=32"], ["data.crop_padding = 32", "below 32"]),
+            (vec!["optimizer.lr=NaN"], ["optimizer.lr = NaN", "finite"]),
+            (vec!["optimizer.lr=inf"], ["optimizer.lr = inf", "finite"]),
+            (vec!["optimizer.lr=1e39"], ["optimizer.lr = 1e39", "finite"]),
+            (vec!["optimizer.lr=-0.1"], ["optimizer.lr = -0.1", "not negative"]),
+            (vec!["optimizer.weight_decay=-1"], ["optimizer.weight_decay = -1.0", "not negative"]),
+            (vec!["optimizer.clip_grad_norm=nan"], ["optimizer.clip_grad_norm = NaN", "0 is off"]),
+            (vec!["optimizer.momentum=1"], ["optimizer.momentum = 1.0", "below 1"]),
+            (vec!["optimizer.momentum=nan"], ["optimizer.momentum = NaN", "below 1"]),
+            (vec!["optimizer.dampening=1"], ["optimizer.dampening = 1.0", "below 1"]),
+            (vec!["optimizer.dampening=0.5", "optimizer.momentum=0"], ["optimizer.dampening = 0.5", "momentum"]),
+            (vec!["optimizer.nesterov=true", "optimizer.momentum=0"], ["optimizer.nesterov = true", "(it is 0)"]),
+            (vec!["optimizer.nesterov=true", "optimizer.dampening=0.5"], ["optimizer.nesterov = true", "(it is 0.5)"]),
+            (vec!["optimizer.name=adam", "optimizer.betas=0.9,1"], ["optimizer.betas = [0.9, 1.0]", "below 1"]),
+            (vec!["optimizer.name=adam", "optimizer.eps=0"], ["optimizer.eps = 0.0", "above 0"]),
+            (vec!["optimizer.name=adam", "optimizer.eps=1e-60"], ["optimizer.eps = 1e-60", "32-bit"]),
+            (vec!["schedule.name=step"], ["schedule.step_size = 0", "how many epochs"]),
+            (vec!["schedule.name=multi-step", "schedule.unit=step"], ["schedule.milestones = []", "the steps at"]),
+            (vec!["schedule.name=multi-step", "schedule.milestones=4,4"], ["schedule.milestones = [4, 4]", "above"]),
+            (vec!["schedule.name=multi-step", "schedule.milestones=0,4"], ["schedule.milestones = [0, 4]", "above"]),
+            (
+                vec!["schedule.name=step", "schedule.step_size=1", "schedule.gamma=0"],
+                ["schedule.gamma = 0.0", "above 0"],
+            ),
+            (vec!["schedule.name=cosine", "schedule.eta_min=0.02"], ["schedule.eta_min = 0.02", "which is 0.01"]),
+            (vec!["schedule.warmup_start_factor=0"], ["schedule.warmup_start_factor = 0.0", "above 0"]),
+            (vec!["schedule.warmup_start_factor=1.5"], ["schedule.warmup_start_factor = 1.5", "at most 1"]),
+            (vec!["schedule.step_size=3"], ["schedule.step_size = 3", "schedule.name = step"]),
+            (vec!["optimizer.eps=0.1"], ["optimizer.eps = 0.1", "adam or adamw"]),
+        ] {
+            let message = refusal_of(&settings);
+            for part in parts {
+                assert!(message.contains(part), "{settings:?}: {message:?} should hold {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_bounds_themselves_are_fine() {
+        let mut recipe = Recipe { batch_size: MAX_SHARDS, shards: MAX_SHARDS, seed: MAX_INTEGER, ..Recipe::default() };
+        recipe.optimizer.lr = 0.0;
+        recipe.optimizer.momentum = 0.0;
+        recipe.data.horizontal_flip = 1.0;
+        recipe.data.fraction = 1e-9;
+        assert_eq!(recipe.validate(), Ok(()));
+        recipe.seed += 1;
+        assert!(
+            recipe
+                .validate()
+                .expect_err("TOML cannot hold it")
+                .to_string()
+                .contains("recipe: seed = 9223372036854775808")
+        );
+    }
+
+    #[test]
+    fn the_place_is_where_the_value_was_written() {
+        assert!(refusal_of(&["optimizer.lr=nan"]).starts_with("--set optimizer.lr: optimizer.lr = NaN: "));
+        // here the shards were typed and the batch size was not: the built-in recipe's line is named
+        assert!(
+            refusal_of(&["shards=65"]).starts_with("built-in recipe lenet:6: batch_size = 64: "),
+            "{}",
+            refusal_of(&["shards=65"])
+        );
+    }
+}

@@ -1,5 +1,7 @@
 //! One setting from the command line: `--set key=value`, or a flag of its own such as `--lr 0.1`.
 
+use toml::{Table, Value};
+
 use super::RecipeError;
 
 /// Where a setting was typed. Flags win over `--set`.
@@ -42,5 +44,32 @@ impl Setting {
     #[must_use]
     pub fn flag(flag: &str, key: &str, value: impl ToString) -> Self {
         Self { key: key.to_owned(), value: value.to_string(), origin: Origin::Flag(flag.to_owned()) }
+    }
+
+    /// What was typed, as TOML. Text needs no quotes, and a list no brackets, where the `default` is one.
+    pub(super) fn toml(&self, default: Option<&Value>) -> Value {
+        let text = self.value.as_str();
+        let parse = |text: &str| {
+            let table: Table = toml::from_str(&format!("value = {text}")).ok()?;
+            // more than one key: the text had a line break in it, so it is no single value
+            (table.len() == 1).then(|| table.get("value").cloned()).flatten()
+        };
+        let parsed = parse(text);
+        match (default, parsed) {
+            (Some(Value::String(_)), Some(value @ (Value::String(_) | Value::Table(_)))) => value,
+            (Some(Value::String(_)), _) => Value::String(text.to_owned()),
+            (Some(Value::Array(_)), Some(value @ Value::Array(_))) => value,
+            (Some(Value::Array(_)), other) => {
+                parse(&format!("[{text}]")).or(other).unwrap_or_else(|| Value::String(text.to_owned()))
+            }
+            // `nan` and `inf` in the spellings that other languages print
+            (_, None) => match text.to_ascii_lowercase().as_str() {
+                "nan" | "-nan" => Value::Float(f64::NAN),
+                "inf" | "infinity" => Value::Float(f64::INFINITY),
+                "-inf" | "-infinity" => Value::Float(f64::NEG_INFINITY),
+                _ => Value::String(text.to_owned()),
+            },
+            (_, Some(value)) => value,
+        }
     }
 }

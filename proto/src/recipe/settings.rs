@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset};
 use super::model::ModelSpec;
-use super::{catalogue, resolve};
+use super::{catalogue, layers};
 
 /// A whole training, in data. Every key has a default; `0` means "off" where a key says so, so that a printed recipe
 /// hides nothing.
@@ -136,7 +136,7 @@ impl Default for Recipe {
             schedule: ScheduleSettings::default(),
             evaluation: EvaluationSettings::default(),
             checkpoint: CheckpointSettings::default(),
-            model: resolve::parse_model(model.text, model.name).expect("a test parses every built-in model"),
+            model: layers::parse_model(model.text, model.name).expect("a test parses every built-in model"),
         }
     }
 }
