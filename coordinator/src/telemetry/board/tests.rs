@@ -36,7 +36,7 @@ impl Run {
     }
 
     fn step(&mut self, step: u64, epoch: u32, seconds: f64) {
-        let (loss, accuracy) = if step % 2 == 0 { (3.0, 0.5) } else { (1.0, 0.25) };
+        let (loss, accuracy) = if step.is_multiple_of(2) { (3.0, 0.5) } else { (1.0, 0.25) };
         let event =
             Event::Step { step, epoch, lr: 0.1, loss, accuracy, images: 64, images_per_s: 640.0, gradient_norm: 1.0 };
         self.take(seconds, event);
