@@ -29,14 +29,18 @@ fn main() -> Result<(), TelemetryError> {
     let (speed, workers) = (number(1, 40), number(2, 3) as u32);
     let folder = arguments.get(3).map(PathBuf::from);
     let telemetry = Telemetry::start(Settings { folder: folder.clone(), display, ..Settings::default() })?;
-    play(&telemetry, speed.max(1), workers, folder.unwrap_or_default());
+    let confusion = play(&telemetry, speed.max(1), workers, folder.unwrap_or_default());
     for problem in telemetry.finish() {
         eprintln!("finish: {problem}");
+    }
+    if matches!(display, Display::Bars | Display::Plain) {
+        // Nobody may be reading any more.
+        let _ = writeln!(std::io::stdout(), "\n{confusion}");
     }
     Ok(())
 }
 
-fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) {
+fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) -> String {
     let started = Instant::now();
     let run = RunStarted {
         run: folder.display().to_string(),
@@ -149,10 +153,7 @@ fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) {
     };
     let confusion = table::confusion(&summary);
     telemetry.emit(Event::RunEnded { summary: Box::new(summary) });
-    telemetry.emit(Event::Notice { text: "a made-up run; its confusion matrix:".into() });
-    for line in confusion.lines() {
-        telemetry.emit(Event::Notice { text: line.into() });
-    }
+    confusion
 }
 
 fn evaluate(telemetry: &Telemetry, step: u64, epoch: u32, last: (f64, f64)) {

@@ -108,7 +108,8 @@ impl Board {
                 }
             }
             &Event::WorkerStats { worker, shards, images, compute_seconds, wait_seconds, .. } => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
+                // What a lost worker did before it was lost may arrive after: it stays lost until it joins again.
+                if let Some(worker) = self.workers.get_mut(&worker).filter(|worker| worker.lost.is_none()) {
                     worker.work(now, shards, images, compute_seconds, wait_seconds);
                 }
             }
@@ -212,7 +213,6 @@ impl Worker {
         }
         self.shards += u64::from(shards);
         self.seen = now;
-        self.lost = None;
     }
 
     fn line(&self, id: u32, now: f64, digits: usize, colours: &Colours) -> String {

@@ -161,3 +161,71 @@ impl Feeder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::event::Event;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    /// Does with each record what its function says.
+    struct With<F>(F);
+
+    impl<F: FnMut(&Record) -> Result<(), TelemetryError> + Send> Sink for With<F> {
+        fn record(&mut self, record: &Record) -> Result<(), TelemetryError> {
+            (self.0)(record)
+        }
+    }
+
+    fn notice(text: &str) -> Arc<Record> {
+        Arc::new(Record { time: 0.0, seconds: 0.0, event: Event::Notice { text: text.into() } })
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_told_of_and_does_not_keep_records_from_the_next() {
+        let seen = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&seen);
+        let failing = With(|_: &Record| {
+            Err(TelemetryError::io("write", Path::new("metrics.jsonl"))(std::io::ErrorKind::StorageFull.into()))
+        });
+        let counting = With(move |_: &Record| {
+            *count.lock().expect("no panic elsewhere") += 1;
+            Ok(())
+        });
+        let warned = Arc::new(Mutex::new(Vec::new()));
+        let warnings = Arc::clone(&warned);
+        let warn = Box::new(move |text| warnings.lock().expect("no panic elsewhere").push(text));
+        let lane = Lane::start("test", vec![Box::new(failing), Box::new(counting)], warn).expect("start");
+        for _ in 0..3 {
+            lane.entry().send(notice("a"));
+        }
+        let problems = lane.finish(Duration::from_secs(60));
+        assert_eq!(*seen.lock().expect("no panic elsewhere"), 3);
+        assert_eq!(problems.len(), 3);
+        assert!(problems[0].contains("metrics.jsonl") && problems[0].contains("free some space"), "{problems:?}");
+        assert_eq!(*warned.lock().expect("no panic elsewhere"), problems);
+    }
+
+    #[test]
+    fn a_sink_that_hangs_for_good_is_left_behind_by_name() {
+        let (open, gate) = mpsc::channel::<()>();
+        let hanging = With(move |_: &Record| {
+            let _ = gate.recv(); // until the test is over
+            Ok(())
+        });
+        let lane = Lane::start("test", vec![Box::new(hanging)], Box::new(|_| {})).expect("start");
+        lane.entry().send(notice("a"));
+        let problems = lane.finish(Duration::from_millis(20));
+        assert!(problems[0].contains("(test) did not finish"), "{problems:?}");
+        drop(open);
+    }
+
+    #[test]
+    fn what_is_said_after_the_end_does_no_harm() {
+        let lane = Lane::start("test", Vec::new(), Box::new(|_| {})).expect("start");
+        let entry = lane.entry();
+        assert!(lane.finish(Duration::from_secs(60)).is_empty());
+        entry.send(notice("late"));
+    }
+}

@@ -5,14 +5,15 @@ use super::colours::Colours;
 use super::event::{Event, Record, RunStarted};
 use super::format::{clean, clock, count, loss, percent, rate};
 
-/// The line for a record, where it deserves one. `board` has taken it already. `left`: whether to add the time left, which bars show themselves.
-pub(super) fn line(record: &Record, board: &Board, left: bool, colours: &Colours) -> Option<String> {
+/// The line for a record, where it deserves one. `board` has taken it already. `alone`: there are no bars, which show the
+/// time left and the workers themselves.
+pub(super) fn line(record: &Record, board: &Board, alone: bool, colours: &Colours) -> Option<String> {
     let text = match &record.event {
         Event::RunStarted(run) => started(run, colours),
         &Event::EpochEnded { epoch, train_loss, train_accuracy, images_per_s, .. } => {
             let measured = measured(board.epoch_text(epoch), "train", train_loss, train_accuracy);
             let mut time = clock(record.seconds);
-            if let Some(remaining) = board.left(record.seconds).filter(|_| left) {
+            if let Some(remaining) = board.left(record.seconds).filter(|_| alone) {
                 time += &format!(", {remaining} left");
             }
             format!("{measured}  {:>6} images/s  {time}", rate(images_per_s))
@@ -22,7 +23,7 @@ pub(super) fn line(record: &Record, board: &Board, left: bool, colours: &Colours
             let text = colours.strong.apply_to(text);
             if best { format!("{text}  {}", colours.good.apply_to("best")) } else { text.to_string() }
         }
-        Event::WorkerJoined { worker, device_class, threads } => {
+        Event::WorkerJoined { worker, device_class, threads } if alone => {
             let threads = count(u64::from(*threads), "thread");
             colours.dim.apply_to(format!("worker {worker} joined: {}, {threads}", clean(device_class))).to_string()
         }
@@ -33,7 +34,7 @@ pub(super) fn line(record: &Record, board: &Board, left: bool, colours: &Colours
             };
             format!("{} {}{taken_over}", colours.bad.apply_to(format!("worker {worker} lost:")), clean(reason))
         }
-        Event::Waiting { what, deadline_seconds } if left => {
+        Event::Waiting { what, deadline_seconds } if alone => {
             format!("waiting for {what}, for {} at most", clock(*deadline_seconds))
         }
         Event::Notice { text } => clean(text),

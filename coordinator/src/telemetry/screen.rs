@@ -22,8 +22,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// Wider lines are hard to read, and the first to break when a window is made smaller.
 const WIDTH_MAX: usize = 100;
 
-/// Rows left to what scrolls by above the bars.
-const ROWS_ABOVE: usize = 4;
+/// Rows that the block takes at least, however low the window is: the bar and what the run is doing.
+const ROWS_MIN: usize = 2;
 
 /// The run's time between two records.
 struct Now {
@@ -105,8 +105,11 @@ impl Sink for Bars {
         let (columns, rows) = painter::size();
         // The last column stays free: a terminal that wraps early would break the block.
         let width = columns.saturating_sub(1).min(WIDTH_MAX);
-        let height = rows.saturating_sub(ROWS_ABOVE).max(2);
-        painter::draw(self.board.render(self.now.get(), width, height, self.glyphs, &self.colours));
+        // Half the window: the rest is for what scrolls by, and what wraps when the window is made narrower still fits.
+        let height = (rows / 2).max(ROWS_MIN);
+        let mut lines = vec![String::new()];
+        lines.extend(self.board.render(self.now.get(), width, height, self.glyphs, &self.colours));
+        painter::draw(lines);
         Ok(())
     }
 

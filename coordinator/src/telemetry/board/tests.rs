@@ -36,7 +36,7 @@ impl Run {
     }
 
     fn step(&mut self, step: u64, epoch: u32, seconds: f64) {
-        let (loss, accuracy) = if step % 2 == 0 { (3.0, 0.5) } else { (1.0, 0.25) };
+        let (loss, accuracy) = if step.is_multiple_of(2) { (3.0, 0.5) } else { (1.0, 0.25) };
         let event =
             Event::Step { step, epoch, lr: 0.1, loss, accuracy, images: 64, images_per_s: 640.0, gradient_norm: 1.0 };
         self.take(seconds, event);
@@ -95,6 +95,7 @@ fn waiting_evaluating_and_silence_are_told() {
 fn a_lost_worker_is_shown_for_a_while_and_a_new_one_takes_its_line() {
     let mut run = Run::new();
     run.take(10.0, Event::WorkerLeft { worker: 0, reason: "connection reset".into(), reissued: 2 });
+    run.stats(0, 101);
     assert_eq!(run.lines(10.0, 79, 9)[2], "  worker 0  lost: connection reset");
     run.join(0);
     assert_eq!(run.lines(10.0, 79, 9)[2], "  worker 0  idle        cpu-v4");
