@@ -96,10 +96,23 @@ impl Engine {
         }
     }
 
+    /// How many more workers the run needs before it can go on, if it waits.
+    #[must_use]
+    pub fn waiting_for(&self) -> Option<usize> {
+        let needed = if self.started { 1 } else { self.plan.min_workers };
+        needed.checked_sub(self.workers.len()).filter(|missing| *missing > 0 && !matches!(self.phase, Phase::Finished))
+    }
+
     /// Leases in this worker's hands.
     #[must_use]
     pub fn leases_of(&self, worker: WorkerId) -> usize {
         self.workers.get(worker).map_or(0, |state| state.leases.len())
+    }
+
+    /// What `lease` is for, if it is in this worker's hands.
+    #[must_use]
+    pub fn work(&self, worker: WorkerId, lease: LeaseId) -> Option<Work> {
+        self.leases.get(&lease).filter(|held| held.worker == worker).map(|held| held.work)
     }
 
     /// Takes in what happened at `now` (time since the run began) and says what to do, in order.

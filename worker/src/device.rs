@@ -1,0 +1,28 @@
+//! The device class: what two workers must have in common for their bits to agree.
+
+use crate::layers::{KernelSetError, kernel_set};
+
+/// The version of our exp, ln and square root and of the kernels' order of sums. Raise it with any change that moves a
+/// bit of a result: runs of the two builds then refuse to mix.
+const MATHS: u32 = 1;
+
+/// The class of this process on the CPU, for instance `cpu/v4/math1`: device, kernel set, maths functions.
+///
+/// # Errors
+/// `LOCKSTEP_KERNELS` names a set that is unknown or that this processor lacks.
+pub fn device_class() -> Result<String, KernelSetError> {
+    Ok(format!("cpu/{}/math{MATHS}", kernel_set()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_class_names_device_kernels_and_maths() {
+        let class = device_class().expect("the default set runs");
+        let parts: Vec<&str> = class.split('/').collect();
+        assert_eq!((parts.len(), parts[0], parts[2]), (3, "cpu", "math1"), "{class}");
+        assert!(["v4", "v3", "portable"].contains(&parts[1]), "{class}");
+    }
+}

@@ -1,0 +1,205 @@
+//! batch_norm, in training (the batch's own statistics) and in evaluation (the running ones).
+
+use super::{operand, threads};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+
+/// What training saw of each channel, for the running statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchStatistics {
+    /// The mean.
+    pub mean: Vec<f32>,
+    /// The unbiased variance (divided by count − 1), as PyTorch's running variance wants it.
+    pub variance: Vec<f32>,
+}
+
+/// (x − mean) / √(variance + eps) × weight + bias for each channel, with the batch's mean and biased variance
+/// (`torch.nn.BatchNorm1d` and `2d` in training). x is (N, C, H, W) or (N, C), weight and bias are (C).
+///
+/// # Errors
+/// Shapes that do not fit, a channel with a single value (it has no variance), eps that is not positive, or not f32 on the CPU.
+pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<(Tensor, BatchStatistics)> {
+    let shape = Channels::new(x, &[("weight", weight), ("bias", bias)], eps)?;
+    let count = shape.examples * shape.plane;
+    if count < 2 {
+        bail!(
+            "batch_norm: {count} value for each channel of {:?}: training needs at least 2 (a larger shard)",
+            x.dims()
+        )
+    }
+    let x = x.contiguous()?;
+    let moments = operand::read("batch_norm", &x, |x| {
+        Ok(threads::map(shape.channels, |c| {
+            let mean = shape.sum(c, |at| f64::from(x[at])) / count as f64;
+            let squares = shape.sum(c, |at| (f64::from(x[at]) - mean) * (f64::from(x[at]) - mean));
+            (mean, squares)
+        }))
+    })?;
+    let statistics = BatchStatistics {
+        mean: moments.iter().map(|&(mean, _)| mean as f32).collect(),
+        variance: moments.iter().map(|&(_, squares)| (squares / (count - 1) as f64) as f32).collect(),
+    };
+    let scales = moments.iter().map(|&(mean, squares)| (mean, 1.0 / (squares / count as f64 + eps).sqrt())).collect();
+    let y = x.apply_op3(&weight.contiguous()?, &bias.contiguous()?, BatchNorm { shape, scales, training: true })?;
+    Ok((y, statistics))
+}
+
+/// [`batch_norm`] with given statistics, each (C), which get no gradient (`torch.nn.BatchNorm1d` and `2d` in evaluation).
+///
+/// # Errors
+/// Shapes that do not fit, eps that is not positive, or not f32 on the CPU.
+pub fn batch_norm_eval(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    running_mean: &Tensor,
+    running_variance: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let vectors =
+        [("weight", weight), ("bias", bias), ("running_mean", running_mean), ("running_var", running_variance)];
+    let shape = Channels::new(x, &vectors, eps)?;
+    let scales = operand::read("batch_norm", running_mean, |means| {
+        operand::read("batch_norm", running_variance, |variances| {
+            let pairs = means.iter().zip(variances);
+            Ok(pairs.map(|(&mean, &v)| (f64::from(mean), 1.0 / (f64::from(v) + eps).sqrt())).collect())
+        })
+    })?;
+    let op = BatchNorm { shape, scales, training: false };
+    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+}
+
+/// (examples, channels, pixels of a channel).
+#[derive(Clone, Copy)]
+struct Channels {
+    examples: usize,
+    channels: usize,
+    plane: usize,
+}
+
+impl Channels {
+    fn new(x: &Tensor, vectors: &[(&str, &Tensor)], eps: f64) -> Result<Self> {
+        let (examples, channels, plane) = match *x.dims() {
+            [n, c, h, w] => (n, c, h * w),
+            [n, c] => (n, c, 1),
+            _ => bail!("batch_norm: the input has shape {:?}: it must be (N, C, H, W) or (N, C)", x.dims()),
+        };
+        for (name, vector) in vectors {
+            if vector.dims() != [channels] {
+                bail!("batch_norm: {name} has shape {:?}: it must be ({channels}), one a channel", vector.dims())
+            }
+        }
+        if !(eps > 0.0 && eps.is_finite()) {
+            bail!("batch_norm: eps is {eps}: it must be positive")
+        }
+        Ok(Self { examples, channels, plane })
+    }
+
+    /// The sum of `value(index)` over channel `c`, in f64 and in a fixed order.
+    fn sum(&self, c: usize, value: impl Fn(usize) -> f64) -> f64 {
+        let mut total = 0.0;
+        for n in 0..self.examples {
+            let start = (n * self.channels + c) * self.plane;
+            // several sums in turn: one alone would wait for each addition
+            let mut lanes = [0.0; 8];
+            for at in 0..self.plane {
+                lanes[at % 8] += value(start + at);
+            }
+            total += lanes.iter().sum::<f64>();
+        }
+        total
+    }
+
+    /// An output of the input's size, `value(channel, index)` at each index.
+    fn fill(&self, value: impl Fn(usize, usize) -> f32 + Sync) -> Vec<f32> {
+        let mut out = vec![0.0; self.examples * self.channels * self.plane];
+        let example = self.channels * self.plane;
+        threads::for_each_chunk(&mut out, example, |n, out| {
+            for (c, out) in out.chunks_mut(self.plane).enumerate() {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = value(c, n * example + c * self.plane + i);
+                }
+            }
+        });
+        out
+    }
+}
+
+struct BatchNorm {
+    shape: Channels,
+    /// Mean and 1 / √(variance + eps) of each channel.
+    scales: Vec<(f64, f64)>,
+    /// Whether the scales are functions of x, which the gradient then goes through.
+    training: bool,
+}
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = operand::slice(self.name(), x, layout)?;
+        let weight = operand::slice(self.name(), weight, weight_layout)?;
+        let bias = operand::slice(self.name(), bias, bias_layout)?;
+        let factors: Vec<(f32, f32, f32)> = (self.scales.iter().zip(weight).zip(bias))
+            .map(|((&(mean, scale), &weight), &bias)| (mean as f32, (scale * f64::from(weight)) as f32, bias))
+            .collect();
+        let y = self.shape.fill(|c, at| (x[at] - factors[c].0) * factors[c].1 + factors[c].2);
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let shape = self.shape;
+        let (dx, sums) = operand::read(self.name(), x, |xs| {
+            operand::read(self.name(), dy, |dys| {
+                operand::read(self.name(), weight, |weights| {
+                    // for each channel: Σ dy and Σ dy × normalised x
+                    let sums = threads::map(shape.channels, |c| {
+                        let (mean, scale) = self.scales[c];
+                        let dy = |at| f64::from(dys[at]);
+                        (shape.sum(c, dy), shape.sum(c, |at| dy(at) * (f64::from(xs[at]) - mean)) * scale)
+                    });
+                    let count = (shape.examples * shape.plane) as f64;
+                    let through = if self.training { 1.0 / count } else { 0.0 };
+                    let factors: Vec<[f32; 4]> = (self.scales.iter().zip(&sums).zip(weights))
+                        .map(|((&(mean, scale), &(sum, product)), &weight)| {
+                            [
+                                mean as f32,
+                                (scale * f64::from(weight)) as f32,
+                                (sum * through) as f32,
+                                (product * through * scale) as f32,
+                            ]
+                        })
+                        .collect();
+                    let dx = shape.fill(|c, at| {
+                        let [mean, gain, mean_dy, slope] = factors[c];
+                        gain * (dys[at] - mean_dy - (xs[at] - mean) * slope)
+                    });
+                    Ok((dx, sums))
+                })
+            })
+        })?;
+        let dweight = sums.iter().map(|&(_, product)| product as f32).collect();
+        let dbias = sums.iter().map(|&(sum, _)| sum as f32).collect();
+        Ok((
+            Some(operand::tensor_like(dx, x)?),
+            Some(operand::tensor_like(dweight, weight)?),
+            Some(operand::tensor_like(dbias, bias)?),
+        ))
+    }
+}

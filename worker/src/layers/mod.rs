@@ -1,0 +1,30 @@
+//! The layers' arithmetic, as candle custom ops: right where candle is wrong, fast where it is slow, and the same bits
+//! whatever the number of threads.
+//!
+//! Tensors are f32 on the CPU, images are (N, C, H, W). Every function here can be differentiated by candle's `backward()`.
+//! The order of each sum depends on the shapes and on the [`KernelSet`] alone, and what an example gives does not depend
+//! on the batch that it is in (training BatchNorm apart, which is about the batch).
+
+mod activation;
+mod avg_pool;
+mod batch_norm;
+mod conv2d;
+mod cross_entropy;
+mod dropout;
+mod kernels;
+mod linear;
+mod max_pool;
+mod operand;
+mod threads;
+mod window;
+
+pub use activation::{leaky_relu, relu};
+pub use avg_pool::avg_pool2d;
+pub use batch_norm::{BatchStatistics, batch_norm, batch_norm_eval};
+pub use conv2d::conv2d;
+pub use cross_entropy::{CrossEntropy, cross_entropy};
+pub use dropout::{dropout, dropout2d};
+pub use kernels::{KernelSet, KernelSetError, kernel_set, set_kernels};
+pub use linear::linear;
+pub use max_pool::max_pool2d;
+pub use threads::{ThreadsError, set_threads, threads};

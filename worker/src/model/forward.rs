@@ -1,0 +1,104 @@
+//! Images → logits, in training and in evaluation.
+
+use candle_core::Tensor;
+use lockstep_proto::keys::Key;
+
+use super::layer::{Layer, Op, Slot};
+use super::{ComputeError, Model, Weights};
+use crate::layers::{self, BatchStatistics};
+
+/// What the pass is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode<'a> {
+    /// Dropout drops, BatchNorm uses the shard's own statistics, and the graph is kept for `backward()`.
+    Train { seed: u64, epoch: u32, examples: &'a [u32] },
+    /// Nothing is dropped, BatchNorm uses the running statistics, and no graph is kept.
+    Evaluate,
+}
+
+/// The logits (n × classes), and what training saw for each BatchNorm: the slots of its running mean and variance, and
+/// the values.
+pub(crate) struct Forward {
+    pub(crate) logits: Tensor,
+    pub(crate) statistics: Vec<([Slot; 2], BatchStatistics)>,
+}
+
+impl Model {
+    /// Runs all layers on images of shape (n, channels, height, width).
+    pub(crate) fn forward(&self, weights: &Weights, images: &Tensor, mode: Mode) -> Result<Forward, ComputeError> {
+        let mut pass = Pass { weights, mode, statistics: Vec::new() };
+        let logits = pass.chain(self.layers(), images.clone())?;
+        Ok(Forward { logits, statistics: pass.statistics })
+    }
+}
+
+struct Pass<'a> {
+    weights: &'a Weights,
+    mode: Mode<'a>,
+    statistics: Vec<([Slot; 2], BatchStatistics)>,
+}
+
+impl Pass<'_> {
+    fn chain(&mut self, layers: &[Layer], mut x: Tensor) -> Result<Tensor, ComputeError> {
+        for layer in layers {
+            x = match &layer.op {
+                // outside `layer`: an inner layer's error has its own place
+                Op::Residual { layers } => {
+                    let inner = self.chain(layers, x.clone())?;
+                    x.add(&inner).map_err(ComputeError::at(&layer.place))?
+                }
+                op => self.apply(op, &layer.name, &x).map_err(ComputeError::at(&layer.place))?,
+            };
+        }
+        Ok(x)
+    }
+
+    fn apply(&mut self, op: &Op, name: &str, x: &Tensor) -> candle_core::Result<Tensor> {
+        match *op {
+            Op::Conv { weight, bias, stride, padding } => {
+                let bias = bias.map(|bias| self.tensor(bias));
+                layers::conv2d(x, &self.tensor(weight), bias.as_ref(), stride, padding)
+            }
+            Op::Linear { weight, bias } => {
+                let bias = bias.map(|bias| self.tensor(bias));
+                layers::linear(x, &self.tensor(weight), bias.as_ref())
+            }
+            Op::BatchNorm { weight, bias, mean, variance, eps } => {
+                let (weight, bias) = (self.tensor(weight), self.tensor(bias));
+                if let Mode::Evaluate = self.mode {
+                    return layers::batch_norm_eval(x, &weight, &bias, &self.tensor(mean), &self.tensor(variance), eps);
+                }
+                let (y, statistics) = layers::batch_norm(x, &weight, &bias, eps)?;
+                self.statistics.push(([mean, variance], statistics));
+                Ok(y)
+            }
+            Op::Relu => layers::relu(x),
+            Op::LeakyRelu { slope } => layers::leaky_relu(x, slope),
+            Op::MaxPool { kernel, stride, padding } => layers::max_pool2d(x, kernel, stride, padding),
+            Op::AvgPool { kernel, stride, padding } => layers::avg_pool2d(x, kernel, stride, padding),
+            Op::Flatten => x.flatten_from(1),
+            Op::Dropout { p } => match self.mode {
+                Mode::Evaluate => Ok(x.clone()),
+                Mode::Train { seed, epoch, examples } => layers::dropout(x, p, mask(seed, name), epoch, examples),
+            },
+            Op::Dropout2d { p } => match self.mode {
+                Mode::Evaluate => Ok(x.clone()),
+                Mode::Train { seed, epoch, examples } => layers::dropout2d(x, p, mask(seed, name), epoch, examples),
+            },
+            Op::Residual { .. } => candle_core::bail!("a residual is walked, not applied"),
+        }
+    }
+
+    /// A layer's tensor: one that collects gradients in training, the bare values in evaluation.
+    fn tensor(&self, slot: Slot) -> Tensor {
+        match self.mode {
+            Mode::Train { .. } => self.weights.var(slot).as_tensor().clone(),
+            Mode::Evaluate => self.weights.detached(slot),
+        }
+    }
+}
+
+/// The masks of one layer; the layer's name is part of the key, so that two layers of one size drop differently.
+fn mask(seed: u64, name: &str) -> Key {
+    Key::new(seed, "dropout", name)
+}

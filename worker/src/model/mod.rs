@@ -1,0 +1,26 @@
+//! A model: a checked list of layers, its tensors, its initial weights and its forward pass.
+//!
+//! - [`plan`]: from the file's layer list to layers with known sizes; every error about shapes is made there
+//! - [`rules`]: what each type of layer demands and makes
+//! - [`layer`], [`shape`]: one planned layer, the shape of one example between layers
+//! - [`init`]: PyTorch's default initialisation, from keys
+//! - [`weights`]: the flat vector as candle variables
+//! - [`forward`]: images to logits, in training and in evaluation
+//! - [`table`]: what `lockstep model show` prints
+
+mod error;
+mod forward;
+mod init;
+mod layer;
+mod plan;
+mod rules;
+mod shape;
+mod table;
+mod weights;
+
+pub use error::{ComputeError, ModelError};
+pub(crate) use forward::Mode;
+pub use plan::Model;
+pub use shape::Shape;
+pub use table::Row;
+pub use weights::Weights;

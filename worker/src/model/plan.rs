@@ -1,0 +1,413 @@
+//! From a model file's layer list to layers of known sizes. Every mistake in a model is found here, before anything runs.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use lockstep_proto::recipe::model::{LayerSpec, ModelSpec};
+use lockstep_proto::schema::{Kind, Schema, TensorSpec};
+
+use super::init::Init;
+use super::layer::{Layer, Op, Slot};
+use super::rules::{self, Planned};
+use super::shape::product;
+use super::{ModelError, Shape};
+
+/// Values of all tensors together: 4 GiB of f32. Beyond it the flat vector is a slip of the pen, not a CIFAR model.
+const MOST_WEIGHTS: usize = 1 << 30;
+
+/// A checked network: its layers, its tensors and where they lie in the flat vector.
+#[derive(Clone, Debug)]
+pub struct Model {
+    name: String,
+    source: String,
+    input: Shape,
+    classes: usize,
+    layers: Vec<Layer>,
+    schema: Schema,
+    tensors: Vec<Tensor>,
+}
+
+/// A tensor as its layer declares it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// Where it lies in the flat vector.
+    pub(crate) range: Range<usize>,
+    pub(crate) kind: Kind,
+    pub(super) init: Init,
+}
+
+impl Model {
+    /// Checks `spec` on images of `input` = \[channels, height, width\] and infers every size that it leaves out.
+    ///
+    /// # Errors
+    /// The first layer that does not fit what comes before it, by number, type and tensor name.
+    pub fn new(spec: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Self, ModelError> {
+        let error = |(place, problem)| ModelError { model: spec.name.clone(), place, problem };
+        let whole = |problem: String| error(("as a whole".to_owned(), problem));
+        let [channels, height, width] = input;
+        let image = Shape::Image { channels, height, width };
+        if !image.bounded_len().is_some_and(|len| len > 0) {
+            return Err(whole(format!("the input {image} is empty or beyond all bounds")));
+        }
+        let mut planner = Planner::default();
+        let (layers, output) = planner.chain(&spec.layers, image, &spec.prefix, None).map_err(error)?;
+        check_end(spec, layers.last(), output, classes).map_err(error)?;
+        let specs = planner.tensors.iter().map(|tensor| TensorSpec {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            kind: tensor.kind,
+        });
+        let schema = Schema::new(specs.collect()).map_err(|duplicate| whole(duplicate.to_string()))?;
+        let mut tensors = planner.tensors;
+        for tensor in &mut tensors {
+            tensor.range = schema.range(&tensor.name).ok_or_else(|| whole(format!("{} got lost", tensor.name)))?;
+        }
+        let (name, source) = (spec.name.clone(), spec.source.clone());
+        Ok(Self { name, source, input: image, classes, layers, schema, tensors })
+    }
+
+    /// The name that the file gives.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the file says that the network comes from; may be empty.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// One example's shape.
+    #[must_use]
+    pub fn input(&self) -> Shape {
+        self.input
+    }
+
+    /// How many logits an example gets.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// All tensors, named as PyTorch's `state_dict` names them, and their places in the flat vector.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Tensors in the order of declaration: a [`Slot`] is an index here.
+    pub(crate) fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    pub(super) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+}
+
+/// The chain must end in one logit a class.
+fn check_end(spec: &ModelSpec, last: Option<&Layer>, output: Shape, classes: usize) -> Result<(), (String, String)> {
+    let ending = match output {
+        Shape::Vector { features } if features == classes && classes > 0 => return Ok(()),
+        Shape::Vector { .. } => format!("{{ type = \"linear\", out_features = {classes} }}"),
+        Shape::Image { .. } => {
+            format!("{{ type = \"flatten\" }} and {{ type = \"linear\", out_features = {classes} }}")
+        }
+    };
+    let Some(last) = last else {
+        return Err(("as a whole".to_owned(), "`layers` is empty: a model has at least one layer".to_owned()));
+    };
+    if classes == 0 {
+        return Err(("as a whole".to_owned(), format!("the data of {:?} have no classes to tell apart", spec.name)));
+    }
+    let problem =
+        format!("the last layer gives {output} an example; {classes} classes need {classes} logits: end with {ending}");
+    Err((last.place.clone(), problem))
+}
+
+/// What is declared while the layers are walked.
+#[derive(Default)]
+pub(super) struct Planner {
+    tensors: Vec<Tensor>,
+    weights: usize,
+    /// Each layer's tensor name and its place: no two layers may share tensors or dropout masks.
+    names: HashMap<String, String>,
+}
+
+/// A place and a problem.
+type Mistake = (String, String);
+
+impl Planner {
+    /// Plans a list of layers; `base` is what tensor names begin with, `outer` the residual that the list is in.
+    fn chain(
+        &mut self,
+        specs: &[LayerSpec],
+        input: Shape,
+        base: &str,
+        outer: Option<(&str, &str)>,
+    ) -> Result<(Vec<Layer>, Shape), Mistake> {
+        let mut layers = Vec::with_capacity(specs.len());
+        let mut shape = input;
+        // the prefix of the nn.Sequential that the layer is in, and its index there
+        let (mut prefix, mut index) = (base.to_owned(), 0);
+        for (at, spec) in specs.iter().enumerate() {
+            if let Some(own) = &spec.prefix {
+                // within a residual a prefix is an attribute of that module
+                (prefix, index) = (if outer.is_some() { join(base, own) } else { own.clone() }, 0);
+            }
+            let name = join(&prefix, &index.to_string());
+            let layer = self.layer(spec, at, name, shape, outer)?;
+            shape = layer.output;
+            layers.push(layer);
+            index += 1;
+        }
+        Ok((layers, shape))
+    }
+
+    fn layer(
+        &mut self,
+        spec: &LayerSpec,
+        at: usize,
+        name: String,
+        input: Shape,
+        outer: Option<(&str, &str)>,
+    ) -> Result<Layer, Mistake> {
+        let kind = &spec.kind;
+        let (place, number) = match outer {
+            None => (format!("layer {at} ({}, {name})", kind.name()), at.to_string()),
+            Some((place, number)) => {
+                (format!("{place}, inner layer {at} ({}, {name})", kind.name()), format!("{number}.{at}"))
+            }
+        };
+        let named = |problem: String| (place.clone(), problem);
+        check_name(&name).map_err(named)?;
+        if let Some(taken) = self.names.insert(name.clone(), place.clone()) {
+            return Err(named(format!(
+                "the name {name:?} is already that of {taken}: give one of them another prefix"
+            )));
+        }
+        let first = self.tensors.len();
+        let planned = match rules::inner(kind) {
+            None => rules::plan(kind, input, &mut Declare { planner: self, layer: &name }).map_err(named)?,
+            Some(inner) => {
+                let (layers, output) = self.chain(inner, input, &name, Some((&place, &number)))?;
+                if layers.is_empty() {
+                    return Err(named("`layers` is empty: x + x is not a layer".to_owned()));
+                }
+                if output != input {
+                    let problem = format!("x + inner(x) needs one shape, but x is {input} and inner(x) is {output}");
+                    return Err(named(problem + ": change the last inner layers"));
+                }
+                let multiply_adds = layers.iter().map(|layer| layer.multiply_adds).sum();
+                Planned { op: Op::Residual { layers }, output, multiply_adds, summary: "residual".to_owned() }
+            }
+        };
+        let Planned { op, output, multiply_adds, summary } = planned;
+        let values = output.bounded_len().ok_or_else(|| named(format!("the output {output} is beyond all bounds")))?;
+        if values == 0 {
+            return Err(named(format!("nothing is left of {input}: the output is {output}")));
+        }
+        let own = self.tensors[first..].iter().filter(|tensor| tensor.kind == Kind::Parameter);
+        let parameters = own.map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+        Ok(Layer { place, number, name, summary, op, output, parameters, multiply_adds })
+    }
+}
+
+/// Lets the rules of one layer declare its tensors.
+pub(super) struct Declare<'a> {
+    planner: &'a mut Planner,
+    layer: &'a str,
+}
+
+impl Declare<'_> {
+    /// A trained tensor.
+    pub(super) fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Slot, String> {
+        self.tensor(name, shape, Kind::Parameter, init)
+    }
+
+    /// A running statistic, which starts at `value`.
+    pub(super) fn buffer(&mut self, name: &str, shape: &[usize], momentum: f64, value: f32) -> Result<Slot, String> {
+        self.tensor(name, shape, Kind::Buffer { momentum }, Init::Constant(value))
+    }
+
+    fn tensor(&mut self, name: &str, shape: &[usize], kind: Kind, init: Init) -> Result<Slot, String> {
+        let weights = product(shape).map_or(usize::MAX, |len| len.saturating_add(self.planner.weights));
+        if weights > MOST_WEIGHTS {
+            return Err(format!("its {name} of shape {shape:?} is beyond all bounds: make the layer smaller"));
+        }
+        self.planner.weights = weights;
+        let name = format!("{}.{name}", self.layer);
+        // the range is known when all tensors are
+        self.planner.tensors.push(Tensor { name, shape: shape.to_vec(), range: 0..0, kind, init });
+        Ok(self.planner.tensors.len() - 1)
+    }
+}
+
+/// `a.b`, where either may be empty.
+fn join(a: &str, b: &str) -> String {
+    match (a, b) {
+        ("", name) | (name, "") => name.to_owned(),
+        (a, b) => format!("{a}.{b}"),
+    }
+}
+
+/// Names become attributes of PyTorch modules and keys of files: dotted words of letters, digits and underscores.
+fn check_name(name: &str) -> Result<(), String> {
+    let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if name.split('.').all(word) {
+        return Ok(());
+    }
+    Err(format!(
+        "the name {name:?} can't be a PyTorch module's: write a prefix of letters, digits, `_` and single dots"
+    ))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) const LENET_DROPOUT_BN: &str = include_str!("../../../recipes/models/lenet-dropout-bn.toml");
+    const LENET_DROPOUT: &str = include_str!("../../../recipes/models/lenet-dropout.toml");
+    const LENET: &str = include_str!("../../../recipes/models/lenet.toml");
+
+    fn plan(text: &str) -> Result<Model, ModelError> {
+        let text = if text.contains("name =") { text.to_owned() } else { format!("name = \"m\"\n{text}") };
+        Model::new(&ModelSpec::parse(&text, "test").expect("a readable file"), [3, 32, 32], 10)
+    }
+
+    pub(crate) fn model(text: &str) -> Model {
+        plan(text).expect("a model that fits")
+    }
+
+    fn names(text: &str) -> Vec<String> {
+        model(text).tensors().iter().map(|tensor| tensor.name.clone()).collect()
+    }
+
+    /// Oracle: `list(state_dict())` of the seed's classes (`self.net = nn.Sequential(…)`), less `num_batches_tracked`.
+    #[test]
+    fn lenets_have_pytorchs_names_and_shapes() {
+        let conv = ["net.0.weight", "net.0.bias", "net.3.weight", "net.3.bias"];
+        let tail = |numbers: [usize; 3]| {
+            numbers.into_iter().flat_map(|n| [format!("net.{n}.weight"), format!("net.{n}.bias")]).collect::<Vec<_>>()
+        };
+        let statistics = ["net.4.weight", "net.4.bias", "net.4.running_mean", "net.4.running_var"];
+        assert_eq!(names(LENET), [&conv.map(str::to_owned)[..], &tail([7, 9, 11])].concat());
+        assert_eq!(names(LENET_DROPOUT), [&conv.map(str::to_owned)[..], &tail([7, 10, 12])].concat());
+        let with_bn = [&conv.map(str::to_owned)[..], &statistics.map(str::to_owned), &tail([8, 11, 13])].concat();
+        assert_eq!(names(LENET_DROPOUT_BN), with_bn);
+        let shapes: Vec<Vec<usize>> = model(LENET).tensors().iter().map(|tensor| tensor.shape.clone()).collect();
+        let expected: [&[usize]; 10] =
+            [&[6, 3, 5, 5], &[6], &[16, 6, 5, 5], &[16], &[120, 400], &[120], &[84, 120], &[84], &[10, 84], &[10]];
+        assert_eq!(shapes, expected);
+        assert_eq!(model(LENET).schema().parameters(), 62_006);
+        let schema = model(LENET_DROPOUT_BN).schema().clone();
+        assert_eq!((schema.parameters(), schema.len()), (62_038, 62_070));
+        assert_eq!(schema.tensors()[12].kind, Kind::Buffer { momentum: 0.1 });
+    }
+
+    /// Oracle: parameter counts of the same classes in PyTorch (the peer script's, counted there).
+    #[test]
+    fn the_other_recipes_fit_and_have_pytorchs_counts() {
+        for (text, parameters, buffers) in [
+            (include_str!("../../../recipes/models/base.toml"), 418_908, 0),
+            (include_str!("../../../recipes/models/convnet.toml"), 1_334_624, 1_200),
+            (include_str!("../../../recipes/models/net6.toml"), 5_852_170, 832),
+        ] {
+            let schema = model(text).schema().clone();
+            assert_eq!((schema.parameters(), schema.len() - schema.parameters()), (parameters, buffers));
+        }
+    }
+
+    #[test]
+    fn a_prefix_starts_a_new_sequential_and_residuals_nest() {
+        let text = r#"
+            prefix = "features"
+            layers = [
+              { type = "conv", out_channels = 4, kernel_size = 3, padding = 1, bias = false },
+              { type = "residual", layers = [
+                { type = "conv", out_channels = 4, kernel_size = 1 },
+                { prefix = "tail", type = "relu" },
+                { type = "conv", out_channels = 4, kernel_size = 3, padding = 1, bias = false },
+              ] },
+              { type = "max_pool", kernel_size = 32 },
+              { type = "flatten" },
+              { prefix = "head", type = "linear", out_features = 5 },
+              { type = "linear", out_features = 10 },
+            ]"#;
+        let expected = [
+            "features.0.weight",
+            "features.1.0.weight",
+            "features.1.0.bias",
+            "features.1.tail.1.weight",
+            "head.0.weight",
+            "head.0.bias",
+            "head.1.weight",
+            "head.1.bias",
+        ];
+        assert_eq!(names(text), expected);
+        assert_eq!(
+            model(text).rows().iter().map(|row| row.place.as_str()).collect::<Vec<_>>(),
+            ["0", "1", "1.0", "1.1", "1.2", "2", "3", "4", "5"]
+        );
+    }
+
+    #[test]
+    fn mistakes_name_the_layer_the_number_and_the_way_out() {
+        let relu = r#"{ type = "relu" }"#;
+        let error =
+            |layers: &str| plan(&format!("prefix = \"net\"\nlayers = [{layers}]")).expect_err(layers).to_string();
+        for (layers, wanted) in [
+            (
+                format!("{relu}, {{ type = \"conv\", out_channels = 6, kernel_size = 35 }}"),
+                "model \"m\", layer 1 (conv, net.1): kernel 35 does not fit input 3×32×32 with padding 0: use a kernel of at most 32",
+            ),
+            ("{ type = \"conv\", out_channels = 0, kernel_size = 3 }".into(), "out_channels is 0"),
+            ("{ type = \"conv\", out_channels = 6, kernel_size = 0 }".into(), "kernel_size is 0"),
+            ("{ type = \"conv\", out_channels = 6, kernel_size = 3, stride = 0 }".into(), "stride is 0"),
+            ("{ type = \"conv\", out_channels = 6, kernel_size = 3, padding = 9223372036854775807 }".into(), "padding"),
+            ("{ type = \"conv\", out_channels = 99999999, kernel_size = 3 }".into(), "layer 0 (conv, net.0)"),
+            ("{ type = \"max_pool\", kernel_size = 2, padding = 2 }".into(), "padding 2 is more than half of kernel 2"),
+            ("{ type = \"max_pool\", kernel_size = 33 }".into(), "kernel 33 does not fit input 3×32×32"),
+            ("{ type = \"linear\", out_features = 10 }".into(), "put { type = \"flatten\" } before it"),
+            (
+                "{ type = \"flatten\" }, { type = \"linear\", out_features = 0 }".into(),
+                "layer 1 (linear, net.1): out_features is 0",
+            ),
+            ("{ type = \"flatten\" }, { type = \"linear\", out_features = 9999999999 }".into(), "beyond all bounds"),
+            ("{ type = \"flatten\" }, { type = \"conv\", out_channels = 1, kernel_size = 1 }".into(), "needs an image"),
+            ("{ type = \"flatten\" }, { type = \"dropout2d\" }".into(), "needs an image"),
+            ("{ type = \"dropout\", p = 1.0 }".into(), "p is 1"),
+            ("{ type = \"dropout2d\", p = -0.1 }".into(), "p is -0.1"),
+            ("{ type = \"dropout\", p = nan }".into(), "p is NaN"),
+            ("{ type = \"batch_norm\", eps = 0 }".into(), "eps is 0"),
+            ("{ type = \"batch_norm\", momentum = 1.5 }".into(), "momentum is 1.5"),
+            ("{ type = \"leaky_relu\", negative_slope = inf }".into(), "negative_slope is inf"),
+            (
+                "{ type = \"residual\", layers = [{ type = \"conv\", out_channels = 3, kernel_size = 3 }] }".into(),
+                "layer 0 (residual, net.0): x + inner(x) needs one shape, but x is 3×32×32 and inner(x) is 3×30×30",
+            ),
+            (
+                "{ type = \"residual\", layers = [{ type = \"max_pool\", kernel_size = 0 }] }".into(),
+                "layer 0 (residual, net.0), inner layer 0 (max_pool, net.0.0): kernel_size is 0",
+            ),
+            ("{ type = \"residual\", layers = [] }".into(), "`layers` is empty"),
+            (
+                format!("{relu}, {{ prefix = \"net\", type = \"relu\" }}"),
+                "the name \"net.0\" is already that of layer 0 (relu, net.0)",
+            ),
+            ("{ prefix = \"a..b\", type = \"relu\" }".into(), "the name \"a..b.0\""),
+            (relu.into(), "end with { type = \"flatten\" } and { type = \"linear\", out_features = 10 }"),
+            (
+                "{ type = \"flatten\" }, { type = \"linear\", out_features = 9 }".into(),
+                "layer 1 (linear, net.1): the last layer gives 9 an example; 10 classes need 10 logits",
+            ),
+            (String::new(), "`layers` is empty"),
+        ] {
+            let message = error(&layers);
+            assert!(message.contains(wanted), "{layers}\n  gave  {message}\n  not   {wanted}");
+        }
+    }
+}
