@@ -72,8 +72,13 @@ pub(super) fn fetch(address: &Address, folder: &Path, progress: &dyn Progress) -
     let path = folder.join(address.file_name());
     let part = folder.join(format!("{}.part", address.file_name()));
     let mut options = OpenOptions::new();
-    let mut file =
-        options.read(true).write(true).create(true).truncate(false).open(&part).map_err(DataError::io(&part, "opening"))?;
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&part)
+        .map_err(DataError::io(&part, "opening"))?;
     // two processes writing one .part would destroy it; a file system without locks leaves that to the checksum
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
         return Err(address.failed("another process is downloading it; wait for that one to end"));
@@ -156,7 +161,9 @@ fn receive(
     };
     let total = response.body().content_length().map(|n| n.saturating_add(start));
     if total.is_some_and(|total| total > LARGEST) {
-        return Err(address.failed(format!("has {} bytes; archives of at most {LARGEST} are taken", total.unwrap_or(0))));
+        return Err(
+            address.failed(format!("has {} bytes; archives of at most {LARGEST} are taken", total.unwrap_or(0)))
+        );
     }
     file.set_len(start).and_then(|()| file.seek(SeekFrom::Start(start))).map_err(disk)?;
     if !std::mem::replace(announced, true) {

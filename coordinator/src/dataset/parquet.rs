@@ -64,7 +64,8 @@ fn read_file(path: &Path, split: &mut Split, progress: &dyn Progress) -> Result<
     let file = File::open(path).map_err(DataError::io(path, "opening"))?;
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
     let metadata = reader.metadata();
-    let columns: Vec<String> = metadata.file_metadata().schema_descr().columns().iter().map(|c| c.path().string()).collect();
+    let columns: Vec<String> =
+        metadata.file_metadata().schema_descr().columns().iter().map(|c| c.path().string()).collect();
     let find = |what: &str, names: &[&str]| {
         names.iter().find_map(|name| columns.iter().position(|column| column == name)).ok_or_else(|| {
             let (wanted, found) = (names.join(", "), columns.join(", "));
@@ -121,7 +122,8 @@ fn read_group(
         split.pixels.reserve(pictures.len() * PIXELS);
         for (picture, &label) in pictures.iter().zip(&numbers) {
             let at = split.len();
-            picture::decode(picture.data(), &mut split.pixels).map_err(|problem| (at, format!("the image {problem}")))?;
+            picture::decode(picture.data(), &mut split.pixels)
+                .map_err(|problem| (at, format!("the image {problem}")))?;
             match u8::try_from(label) {
                 Ok(label) if usize::from(label) < classes => split.labels.push(label),
                 _ => return Err((at, format!("label {label}; there are {classes} classes, numbered from 0"))),
@@ -136,8 +138,9 @@ fn read_pictures(column: &mut ColumnReader) -> Result<Vec<ByteArray>, String> {
         return Err("the image column holds no bytes".to_owned());
     };
     let (mut values, mut levels) = (Vec::new(), Vec::new());
-    let (rows, found, _) =
-        reader.read_records(ROWS, Some(&mut levels), None, &mut values).map_err(|e| format!("the image column: {e}"))?;
+    let (rows, found, _) = reader
+        .read_records(ROWS, Some(&mut levels), None, &mut values)
+        .map_err(|e| format!("the image column: {e}"))?;
     no_nulls("image", rows, found).map(|()| values)
 }
 
