@@ -194,7 +194,5 @@ mod tests {
         let base = key(0, "train");
         assert_ne!(base.pixels, key(1, "train").pixels);
         assert_ne!(base.pixels, key(0, "test").pixels);
-        // an image depends on its number and label alone, not on how many are made
-        assert_eq!(base.labels.len(), 20);
     }
 }

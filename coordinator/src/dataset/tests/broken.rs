@@ -181,7 +181,7 @@ fn no_damage_to_a_pickle_or_parquet_file_panics() {
     let path = copy.path().join("train.parquet");
     fs::copy(fixture("parquet-bare/test.parquet"), copy.path().join("test.parquet")).expect("copied");
     let sound = fs::read(fixture("parquet-bare/test.parquet")).expect("a fixture");
-    for at in 0..sound.len() {
+    for at in (0..sound.len()).step_by(7) {
         let mut bytes = sound.clone();
         bytes[at] ^= [1, 0x80, 0xff][at % 3];
         fs::write(&path, &bytes).expect("written");
