@@ -73,9 +73,10 @@ fn forward(w: &Window, x: &[f32], y: &mut [f32], winners: &mut [u32]) {
             let (left, right) = w.span(ox, w.width);
             let (mut best, mut winner) = (f32::NEG_INFINITY, top * w.width + left);
             for row in top..bottom {
-                for at in row * w.width + left..row * w.width + right {
-                    if x[at] > best || x[at].is_nan() {
-                        (best, winner) = (x[at], at);
+                let from = row * w.width;
+                for (column, &x) in (left..right).zip(&x[from + left..from + right]) {
+                    if x > best || x.is_nan() {
+                        (best, winner) = (x, from + column);
                     }
                 }
             }

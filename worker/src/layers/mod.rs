@@ -11,10 +11,18 @@ mod batch_norm;
 mod conv2d;
 mod cross_entropy;
 mod dropout;
+mod gemm;
 mod kernels;
 mod linear;
 mod max_pool;
 mod operand;
+#[cfg(test)]
+mod reference;
+mod scratch;
+mod simd;
+mod sums;
+#[cfg(test)]
+mod testing;
 mod threads;
 mod window;
 
