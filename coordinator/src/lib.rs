@@ -1,0 +1,63 @@
+//! Everything that touches the average. To the coordinator a model is a schema and one flat `f32` vector in schema order.
+//!
+//! [`serve`] is the way in; [`engine`] decides, the actor acts, the server only translates.
+
+mod actor;
+mod average;
+pub mod checkpoint;
+pub mod dataset;
+pub mod engine;
+mod evaluation;
+mod ledger;
+mod parameters;
+mod partition;
+mod plan;
+mod run;
+mod schedule;
+mod server;
+pub mod telemetry;
+
+use std::future::Future;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+pub use average::Reducer;
+pub use plan::Plan;
+pub use run::{Limits, Report, Run, RunError};
+
+use actor::{Actor, Message};
+use telemetry::Telemetry;
+
+/// Messages that may wait for the actor. More would only hide that it is the bottleneck; full, senders wait.
+const INBOX: usize = 256;
+
+/// Serves `run` to workers on `listener` until it is over; `stop` (with its reason) ends it early, with a checkpoint.
+pub async fn serve(
+    run: Run,
+    listener: TcpListener,
+    telemetry: Telemetry,
+    stop: impl Future<Output = String> + Send + 'static,
+) -> Result<Report, RunError> {
+    let records = Bytes::from(run.dataset.to_bytes()?);
+    let (schema, data_hash) = (run.schema.clone(), run.dataset.hash());
+    let actor = Actor::new(run, records.len() as u64, telemetry)?;
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let (close, closed) = oneshot::channel::<()>();
+
+    let stopper = sender.clone();
+    let watch = tokio::spawn(async move {
+        let reason = stop.await;
+        let _ = stopper.send(Message::Stop { reason, reply: None }).await;
+    });
+    let server = tokio::spawn(server::serve(listener, sender, schema, records, data_hash, async {
+        let _ = closed.await;
+    }));
+    let report = tokio::spawn(actor.serve(inbox)).await;
+    watch.abort();
+    let _ = close.send(());
+    // Sessions end when their senders are gone; one that does not read must not hold up the end of a run.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+    report.map_err(|_| RunError::Actor)
+}

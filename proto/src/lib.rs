@@ -3,7 +3,9 @@
 
 pub mod hash;
 pub mod keys;
+pub mod optimizer;
 pub mod recipe;
+pub mod records;
 pub mod schema;
 pub mod tensors;
 pub mod tree;

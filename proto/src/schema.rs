@@ -11,7 +11,7 @@ pub enum Kind {
     /// Trained: has a gradient and optimizer state.
     Parameter,
     /// A running statistic: `value ← (1 − momentum)·value + momentum·observed`, once a step.
-    Buffer { momentum: f32 },
+    Buffer { momentum: f64 },
 }
 
 /// One named tensor of a model.

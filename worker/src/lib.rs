@@ -1,8 +1,16 @@
 //! Everything that touches pixels and candle.
+//!
+//! [`work`] joins a coordinator and computes what it is given; [`gradient`](mod@gradient) and [`evaluate`](mod@evaluate)
+//! are what it computes, with no network in sight.
 
 pub mod dataset;
 pub mod device;
+mod error;
 pub mod evaluate;
 pub mod gradient;
 pub mod layers;
 pub mod model;
+mod session;
+
+pub use error::WorkerError;
+pub use session::{Farewell, Settings, work};

@@ -1,7 +1,13 @@
-//! Images on the worker: from canonical records to the tensors of a shard.
+//! Images on the worker: from the coordinator's records to the tensors of a shard.
 
 mod augment;
 mod batch;
+mod batches;
+pub(crate) mod fetch;
 
 pub use augment::{Augment, Augmenter};
 pub use batch::{Batch, Normalise, Records};
+pub use batches::{Batches, Purpose};
+
+/// Channels, height, width of every image.
+pub const IMAGE: [usize; 3] = [3, 32, 32];

@@ -230,7 +230,7 @@ impl Declare<'_> {
 
     /// A running statistic, which starts at `value`.
     pub(super) fn buffer(&mut self, name: &str, shape: &[usize], momentum: f64, value: f32) -> Result<Slot, String> {
-        self.tensor(name, shape, Kind::Buffer { momentum: momentum as f32 }, Init::Constant(value))
+        self.tensor(name, shape, Kind::Buffer { momentum }, Init::Constant(value))
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize], kind: Kind, init: Init) -> Result<Slot, String> {

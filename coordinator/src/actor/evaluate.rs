@@ -1,0 +1,69 @@
+//! Evaluations: from the first slice to the figures.
+
+use super::{Actor, Answer};
+use crate::evaluation::{SplitResult, Tally};
+use crate::telemetry::summary::accuracy_by_class;
+use crate::telemetry::{self, ClassAccuracy, Split};
+
+impl Actor {
+    pub(super) fn begin_evaluation(&mut self, version: u64) {
+        tracing::debug!(version, "evaluation begins");
+        self.meter.pause();
+        self.tally = Some(Tally::new(self.run.dataset.classes.len(), self.run.slices()));
+    }
+
+    /// Takes in a slice that the engine accepted.
+    pub(super) fn count(&mut self, slice: u32, answer: Option<Answer>) {
+        let (Some(tally), Some(Answer::Slice { counts, .. })) = (&mut self.tally, answer) else { return };
+        tally.add(slice, counts);
+        let done = tally.done();
+        self.telemetry.emit(telemetry::Event::EvaluationProgress {
+            step: self.parameters.version(),
+            split: self.run.slices().examples(slice).0,
+            done,
+            images: self.run.slices().images(),
+        });
+    }
+
+    pub(super) fn end_evaluation(&mut self, version: u64) {
+        let Some(tally) = self.tally.take() else { return };
+        let epoch = self.plan.epoch(version.saturating_sub(1)) + 1;
+        let results = tally.results();
+        // what is held out decides which checkpoint is best; without it, the test set does, as most scripts do
+        let decides = results.first().map(|result| result.split);
+        for result in results {
+            let best = Some(result.split) == decides && self.best.is_none_or(|(accuracy, _)| result.accuracy > accuracy);
+            if best {
+                self.best = Some((result.accuracy, version));
+                self.best_unsaved = true;
+            }
+            self.tell_result(version, epoch, result, best);
+        }
+        self.meter.resume();
+    }
+
+    fn tell_result(&mut self, step: u64, epoch: u32, result: SplitResult, best: bool) {
+        let per_class = accuracy_by_class(&result.confusion);
+        if result.split == Split::Test {
+            let summary = &mut self.summary;
+            summary.test_loss = Some(result.loss);
+            summary.test_accuracy = Some(result.accuracy);
+            summary.test_images = result.images;
+            summary.confusion.clone_from(&result.confusion);
+            let named = self.run.dataset.classes.iter().zip(&per_class);
+            summary.per_class =
+                named.map(|(class, accuracy)| ClassAccuracy { class: class.clone(), accuracy: *accuracy }).collect();
+        }
+        self.telemetry.emit(telemetry::Event::Evaluated {
+            step,
+            epoch,
+            split: result.split,
+            loss: result.loss,
+            accuracy: result.accuracy,
+            per_class,
+            confusion: result.confusion,
+            images: result.images,
+            best,
+        });
+    }
+}

@@ -1,0 +1,39 @@
+//! What the server's sessions tell the actor.
+
+use lockstep_proto::tree::Node;
+use lockstep_proto::wire::{Hello, Refused, ShardOutcome, StatusReply, StopReply, ToWorker, Welcome};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{LeaseId, WorkerId};
+use crate::evaluation::SliceCounts;
+
+/// The way to one worker. Unbounded, because the protocol bounds it: a worker is owed one version of the parameters (a
+/// buffer that all share) and its few leases, and gets nothing more before it has answered.
+pub(crate) type Outbound = mpsc::UnboundedSender<ToWorker>;
+
+/// Something that reached the server.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A worker is at the door.
+    Knock { hello: Hello, outbound: Outbound, reply: oneshot::Sender<Result<(WorkerId, Welcome), Refused>> },
+    /// It has model and data.
+    Ready { worker: WorkerId },
+    /// It is alive; the reply says whether it is still one of us.
+    Beat { worker: WorkerId, reply: oneshot::Sender<bool> },
+    /// It computed something, or could not.
+    Answer { worker: WorkerId, lease: LeaseId, answer: Answer },
+    /// Its stream ended.
+    Left { worker: WorkerId, reason: String },
+    /// Somebody asks where the run is.
+    Status { reply: oneshot::Sender<StatusReply> },
+    /// Somebody wants it to end; the reply comes when the checkpoint is written.
+    Stop { reason: String, reply: Option<oneshot::Sender<StopReply>> },
+}
+
+/// An answer to a lease. Lengths, checksum and finiteness of gradients are checked before they get here.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Gradient { version: u64, node: Node, values: Vec<f32>, outcomes: Vec<ShardOutcome>, compute_us: u64, wait_us: u64 },
+    Slice { version: u64, counts: SliceCounts },
+    Failed { reason: String },
+}

@@ -1,0 +1,237 @@
+//! The one task that owns a run's state: reads the clock, feeds the engine, does what it says.
+//!
+//! No lock anywhere: whoever wants something sends a message. Sums and optimizer steps run here, in the order of the
+//! engine's commands.
+
+mod check;
+mod door;
+mod evaluate;
+mod message;
+mod perform;
+mod report;
+mod sessions;
+
+use std::time::{Duration, Instant};
+
+use lockstep_proto::optimizer::Optimizer;
+use lockstep_proto::wire::{Refused, StopReply, Welcome};
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use message::{Answer, Message, Outbound};
+
+use crate::average::Average;
+use crate::checkpoint::{Epoch, Store, Writer, Written};
+use crate::engine::{Engine, Event, LeaseId, Outcome, WorkerId};
+use crate::evaluation::Tally;
+use crate::ledger::Ledger;
+use crate::parameters::Parameters;
+use crate::partition::Partition;
+use crate::plan::Plan;
+use crate::run::{Report, Run, RunError};
+use crate::schedule::Schedule;
+use crate::telemetry::{self, Summary, Telemetry};
+use sessions::Sessions;
+
+/// How often the engine hears that time went by: a fraction of the shortest deadline that it keeps.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often workers are to call.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Everything that a run consists of.
+pub(crate) struct Actor {
+    run: Run,
+    plan: Plan,
+    engine: Engine,
+    sessions: Sessions,
+    partition: Partition,
+    average: Average,
+    parameters: Parameters,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    tally: Option<Tally>,
+    ledger: Ledger,
+    epoch: Epoch,
+    best: Option<(f64, u64)>,
+    /// The newest evaluation is the best, and no checkpoint holds it yet.
+    best_unsaved: bool,
+    device_class: Option<String>,
+    data_hash: String,
+    /// Length of the records file that workers fetch.
+    data_bytes: u64,
+    summary: Summary,
+    trace: Vec<Vec<u64>>,
+    meter: report::Meter,
+    telemetry: Telemetry,
+    writer: Option<Writer>,
+    warnings: Vec<String>,
+    started: Instant,
+    waiting_told: bool,
+    stops: Vec<oneshot::Sender<StopReply>>,
+    outcome: Option<Outcome>,
+}
+
+impl Actor {
+    pub(crate) fn new(run: Run, data_bytes: u64, telemetry: Telemetry) -> Result<Self, RunError> {
+        run.check()?;
+        let plan = run.plan();
+        let position = run.position();
+        let optimizer = run.optimizer()?;
+        let state = run.resume.as_ref().map(|snapshot| snapshot.state.clone());
+        let values = run.resume.as_ref().map_or_else(|| run.initial.clone(), |snapshot| snapshot.values.clone());
+        let ledger = run.resume.as_ref().map_or_else(
+            || Ledger::new(run.dataset.train.len()),
+            |snapshot| Ledger::restore(snapshot.state.ledger, snapshot.used.clone()),
+        );
+        let writer = match &run.folder {
+            Some(folder) => {
+                let store = Store::open(folder, run.recipe.checkpoint.keep)?;
+                let emitter = telemetry.emitter();
+                Some(Writer::start(store, move |written: Written| emitter.emit(report::checkpoint_event(written)))?)
+            }
+            None => None,
+        };
+        let summary = state.as_ref().map_or_else(Summary::default, |state| state.summary.clone());
+        let best = state.as_ref().and_then(|state| Some((state.best_accuracy?, state.best_step?)));
+        let steps_per_epoch = plan.steps_per_epoch();
+        Ok(Self {
+            engine: Engine::new(plan.clone(), position),
+            sessions: Sessions::default(),
+            partition: Partition::new(run.recipe.seed, run.selection.train.clone()),
+            average: Average::new(run.reducer, plan.leaves(position.version)),
+            parameters: Parameters::new(run.schema.clone(), values, position.version),
+            optimizer,
+            schedule: Schedule::new(&run.recipe.schedule, run.recipe.optimizer.lr, steps_per_epoch, plan.total_steps()),
+            tally: position.evaluation_owed.then(|| Tally::new(run.dataset.classes.len(), run.slices())),
+            ledger,
+            epoch: state.as_ref().map_or_else(Epoch::default, |state| state.epoch),
+            best,
+            best_unsaved: false,
+            device_class: state.and_then(|state| state.device_class),
+            data_hash: run.dataset.hash(),
+            data_bytes,
+            summary,
+            trace: Vec::new(),
+            meter: report::Meter::new(plan.total_steps() - position.version.min(plan.total_steps())),
+            telemetry,
+            writer,
+            warnings: Vec::new(),
+            started: Instant::now(),
+            waiting_told: false,
+            stops: Vec::new(),
+            outcome: None,
+            plan,
+            run,
+        })
+    }
+
+    /// Serves until the run is over.
+    pub(crate) async fn serve(mut self, mut inbox: mpsc::Receiver<Message>) -> Report {
+        self.say_start();
+        if self.engine.phase() == "finished" {
+            // resumed where nothing is left to do
+            self.outcome = Some(Outcome::Complete);
+        }
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while self.outcome.is_none() {
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => self.event(Event::Stop { reason: "the server is gone".to_owned() }),
+                },
+                _ = ticks.tick() => self.event(Event::Tick),
+            }
+        }
+        self.finish()
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Knock { hello, outbound, reply } => {
+                let answer = self.knock(hello, outbound);
+                let _ = reply.send(answer);
+            }
+            Message::Ready { worker } => {
+                self.worker_ready(worker);
+                self.event(Event::Joined { worker });
+            }
+            Message::Beat { worker, reply } => {
+                let _ = reply.send(self.sessions.get(worker).is_some());
+                self.event(Event::Beat { worker });
+            }
+            Message::Answer { worker, lease, answer } => self.answer(worker, lease, answer),
+            Message::Left { worker, reason } => {
+                self.event(Event::Left { worker, reason: reason.clone() });
+                self.sessions.close(worker, &reason, false);
+            }
+            Message::Status { reply } => {
+                let _ = reply.send(self.status());
+            }
+            Message::Stop { reason, reply } => {
+                self.stops.extend(reply);
+                self.event(Event::Stop { reason });
+            }
+        }
+    }
+
+    /// Feeds the engine an event that carries no data.
+    fn event(&mut self, event: Event) {
+        let now = self.now();
+        let commands = self.engine.handle(now, event);
+        self.perform(commands, None);
+        self.say_waiting();
+    }
+
+    /// Checks an answer against what was asked, then lets the engine decide what becomes of it.
+    fn answer(&mut self, worker: WorkerId, lease: LeaseId, answer: Answer) {
+        let event = match self.check(worker, lease, &answer) {
+            Ok(()) => Event::Answered { worker, lease },
+            Err(reason) => Event::Failed { worker, lease, reason },
+        };
+        let now = self.now();
+        let commands = self.engine.handle(now, event);
+        self.perform(commands, Some(answer));
+    }
+
+    fn knock(&mut self, hello: lockstep_proto::wire::Hello, outbound: Outbound) -> Result<(WorkerId, Welcome), Refused> {
+        door::check(&hello, self.device_class.as_deref(), self.run.limits.allow_foreign_workers)
+            .inspect_err(|refused| self.warn(format!("refused worker {}: {}", hello.name, refused.reason)))?;
+        if hello.foreign {
+            self.warn(format!("{} is a foreign worker: this run no longer promises one result", hello.name));
+        } else if self.device_class.is_none() {
+            self.device_class = Some(hello.device_class.clone());
+        }
+        let worker = self.sessions.open(hello, outbound);
+        let welcome = Welcome {
+            worker,
+            run: self.run.name.clone(),
+            recipe: self.run.recipe.to_toml(),
+            schema_fingerprint: self.run.schema.fingerprint(),
+            data_hash: self.data_hash.clone(),
+            data_bytes: self.data_bytes,
+            heartbeat_ms: HEARTBEAT.as_millis() as u32,
+        };
+        Ok((worker, welcome))
+    }
+
+    fn worker_ready(&mut self, worker: WorkerId) {
+        let Some(session) = self.sessions.get_mut(worker) else { return };
+        session.ready = true;
+        let joined = telemetry::Event::WorkerJoined {
+            worker: session.slot,
+            device_class: session.device_class.clone(),
+            threads: session.threads,
+        };
+        self.telemetry.emit(joined);
+    }
+
+    fn warn(&self, text: String) {
+        tracing::warn!("{text}");
+        self.telemetry.emit(telemetry::Event::Warning { text });
+    }
+}

@@ -1,0 +1,160 @@
+//! Doing what the engine says.
+
+use lockstep_proto::optimizer::clip;
+use lockstep_proto::tree::Node;
+use lockstep_proto::wire::{self, Lease, ShardsWork, SliceWork, lease, to_worker};
+
+use super::sessions::Stats;
+use super::{Actor, Answer};
+use crate::average::Average;
+use crate::engine::{Command, LeaseId, Position, Work, WorkerId};
+use crate::telemetry::{self, Split};
+
+impl Actor {
+    /// Does the commands in order. `answer` is what the first of them is about, if they follow from an answer.
+    pub(super) fn perform(&mut self, commands: Vec<Command>, mut answer: Option<Answer>) {
+        for command in commands {
+            match command {
+                Command::Lease { worker, lease, work, reason } => {
+                    tracing::trace!(worker, lease, %work, %reason, "lease");
+                    self.lease(worker, lease, work);
+                }
+                Command::Sum { worker, node, .. } => self.sum(worker, node, answer.take()),
+                Command::Count { slice, .. } => self.count(slice, answer.take()),
+                Command::Drop { worker, lease, reason } => {
+                    tracing::debug!(worker, lease, %reason, "answer dropped");
+                    if let Some(Answer::Gradient { outcomes, .. }) = answer.take() {
+                        self.ledger.recompute(outcomes.iter().map(|outcome| outcome.count).sum());
+                    }
+                }
+                Command::Step { step } => self.step(step),
+                Command::EndEpoch { epoch } => self.end_epoch(epoch),
+                Command::Evaluate { version } => self.begin_evaluation(version),
+                Command::Evaluated { version } => self.end_evaluation(version),
+                Command::Checkpoint { position, reason } => self.checkpoint(position, &reason),
+                Command::Lost { worker, reissued, reason } => self.lost(worker, reissued, &reason),
+                Command::Dismiss { worker, reason } => {
+                    self.sessions.close(worker, &reason, false);
+                }
+                Command::Finish { outcome, .. } => self.outcome = Some(outcome),
+            }
+        }
+    }
+
+    fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {
+        let version = self.parameters.version();
+        let work = match work {
+            Work::Shards { step, node } => lease::Work::Shards(self.shards_work(step, node)),
+            Work::Slice { version, slice } => {
+                let (split, examples) = self.run.slices().examples(slice);
+                let test = split == Split::Test;
+                lease::Work::Slice(SliceWork { evaluation: version, slice, test, examples })
+            }
+        };
+        let Some(session) = self.sessions.get_mut(worker) else { return };
+        if session.version != Some(version) {
+            session.version = Some(version);
+            session.send_all(self.parameters.messages());
+        }
+        session.send(to_worker::Message::Lease(Lease { lease, version, work: Some(work) }));
+    }
+
+    fn shards_work(&mut self, step: u64, node: Node) -> ShardsWork {
+        let batch = self.plan.batch(step);
+        let shards = node
+            .covers(self.plan.leaves(step))
+            .map(|shard| wire::Shard { shard, examples: self.partition.shard(&self.plan, step, shard).to_vec() })
+            .collect();
+        ShardsWork {
+            step,
+            epoch: self.plan.epoch(step),
+            batch_size: batch.end - batch.start,
+            node: Some(wire::Node { level: node.level, index: node.index }),
+            shards,
+        }
+    }
+
+    fn sum(&mut self, worker: WorkerId, node: Node, answer: Option<Answer>) {
+        let Some(Answer::Gradient { values, outcomes, compute_us, wait_us, .. }) = answer else { return };
+        let images = outcomes.iter().map(|outcome| u64::from(outcome.count)).sum();
+        self.sessions.credit(worker, &Stats { shards: outcomes.len() as u32, images, compute_us, wait_us });
+        self.average.add(node, values, outcomes);
+    }
+
+    fn step(&mut self, step: u64) {
+        let version = step + 1;
+        let next = Average::new(self.run.reducer, if version < self.plan.total_steps() { self.plan.leaves(version) } else { 0 });
+        // the engine counts shards, so a step is complete when it says so
+        let Some(mut sum) = std::mem::replace(&mut self.average, next).finish() else {
+            self.warn(format!("step {step} was declared complete without all its shards; this is a fault of the program"));
+            return;
+        };
+        let epoch = self.plan.epoch(step);
+        let lr = self.schedule.lr(step, u64::from(epoch));
+        let split = self.run.schema.parameters();
+        let max_norm = self.run.recipe.optimizer.clip_grad_norm;
+        let norm = clip::clip_by_norm(&mut sum.values[..split], max_norm);
+        self.parameters.step(&mut self.optimizer, lr, &sum.values);
+        self.ledger.commit(self.partition.batch(&self.plan, step));
+        self.epoch.loss_sum += sum.loss_sum;
+        self.epoch.correct += u64::from(sum.correct);
+        self.epoch.count += u64::from(sum.count);
+        if self.run.trace {
+            self.trace.push(self.parameters.digests());
+        }
+        let images = u64::from(sum.count);
+        let images_per_s = self.meter.step(images);
+        let n = f64::from(sum.count.max(1));
+        self.telemetry.emit(telemetry::Event::Step {
+            step: version,
+            epoch: epoch + 1,
+            lr,
+            loss: sum.loss_sum / n,
+            accuracy: f64::from(sum.correct) / n,
+            images,
+            images_per_s,
+            gradient_norm: norm,
+        });
+        self.report_workers(version);
+    }
+
+    fn end_epoch(&mut self, epoch: u32) {
+        let version = self.parameters.version();
+        if let Some((loss, accuracy)) = self.epoch.means() {
+            self.summary.train_loss = Some(loss);
+            self.summary.train_accuracy = Some(accuracy);
+            self.telemetry.emit(telemetry::Event::EpochEnded {
+                epoch: epoch + 1,
+                step: version,
+                train_loss: loss,
+                train_accuracy: accuracy,
+                images_per_s: self.meter.epoch(),
+                lr: self.schedule.lr(version - 1, u64::from(epoch)),
+            });
+        }
+        if version.is_multiple_of(self.plan.steps_per_epoch()) {
+            self.ledger.end_epoch(&self.run.selection.train);
+            self.epoch = crate::checkpoint::Epoch::default();
+        }
+    }
+
+    fn checkpoint(&mut self, position: Position, reason: &str) {
+        tracing::debug!(step = position.version, %reason, "checkpoint");
+        if self.writer.is_none() {
+            return;
+        }
+        let snapshot = self.snapshot(position);
+        let best = std::mem::take(&mut self.best_unsaved);
+        if let Some(writer) = &self.writer {
+            writer.save(snapshot, best);
+        }
+    }
+
+    fn lost(&mut self, worker: WorkerId, reissued: u32, reason: &str) {
+        self.ledger.reissue(reissued);
+        if let Some(session) = self.sessions.get(worker).filter(|session| session.ready) {
+            let event = telemetry::Event::WorkerLeft { worker: session.slot, reason: reason.to_owned(), reissued };
+            self.telemetry.emit(event);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What the run says of itself: at the start, while it runs, at the end.
+
+use std::time::{Duration, Instant};
+
+use lockstep_proto::wire::{StatusReply, StopReply, WorkerStatus};
+
+use super::Actor;
+use crate::checkpoint::{self, Snapshot, State, Written};
+use crate::engine::{Outcome, Position};
+use crate::run::Report;
+use crate::telemetry::event::RunStarted;
+use crate::telemetry::{self, Event};
+
+/// How often the workers' shares are told: often enough for a moving line, rarely enough to cost nothing.
+const WORKER_STATS_EVERY: Duration = Duration::from_millis(500);
+
+/// Measures training time, without evaluations.
+#[derive(Debug)]
+pub(super) struct Meter {
+    last: Option<Instant>,
+    epoch_images: u64,
+    epoch_time: Duration,
+    all_images: u64,
+    all_time: Duration,
+    /// Steps before the steady part begins: connections, caches and clocks settle.
+    warm_up: u64,
+    steps: u64,
+    steady_images: u64,
+    steady_time: Duration,
+    pub(super) told_workers: Instant,
+}
+
+impl Meter {
+    pub(super) fn new(steps: u64) -> Self {
+        Self {
+            last: None,
+            epoch_images: 0,
+            epoch_time: Duration::ZERO,
+            all_images: 0,
+            all_time: Duration::ZERO,
+            warm_up: (steps / 10).max(10),
+            steps: 0,
+            steady_images: 0,
+            steady_time: Duration::ZERO,
+            told_workers: Instant::now(),
+        }
+    }
+
+    /// A step of `images` is done; returns its images a second.
+    pub(super) fn step(&mut self, images: u64) -> f64 {
+        let now = Instant::now();
+        self.steps += 1;
+        // The first step after a pause has no beginning: leases, connections and evaluations lie in between.
+        let Some(last) = self.last.replace(now) else { return f64::NAN };
+        let time = now - last;
+        self.epoch_images += images;
+        self.epoch_time += time;
+        self.all_images += images;
+        self.all_time += time;
+        if self.steps > self.warm_up {
+            self.steady_images += images;
+            self.steady_time += time;
+        }
+        images as f64 / time.as_secs_f64()
+    }
+
+    pub(super) fn pause(&mut self) {
+        self.last = None;
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.last = Some(Instant::now());
+    }
+
+    /// Images a second of the epoch that ends.
+    pub(super) fn epoch(&mut self) -> f64 {
+        let rate = rate(self.epoch_images, self.epoch_time);
+        self.epoch_images = 0;
+        self.epoch_time = Duration::ZERO;
+        rate
+    }
+
+    fn average(&self) -> f64 {
+        rate(self.all_images, self.all_time)
+    }
+
+    fn steady(&self) -> f64 {
+        rate(self.steady_images, self.steady_time)
+    }
+}
+
+fn rate(images: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { images as f64 / time.as_secs_f64() }
+}
+
+/// A written checkpoint, or the reason why there is none, as an event.
+pub(super) fn checkpoint_event(written: Written) -> Event {
+    let Written { step, best, seconds, result } = written;
+    match result {
+        Ok(path) => Event::Checkpoint { step, path: path.display().to_string(), best, write_seconds: seconds },
+        Err(error) => Event::Warning { text: format!("no checkpoint of step {step}: {error}") },
+    }
+}
+
+impl Actor {
+    pub(super) fn say_start(&self) {
+        let (run, plan) = (&self.run, &self.plan);
+        self.telemetry.emit(Event::RunStarted(RunStarted {
+            run: run.name.clone(),
+            model: run.recipe.model.name.clone(),
+            data: run.dataset.name.clone(),
+            classes: run.dataset.classes.clone(),
+            workers: run.limits.min_workers as u32,
+            shards: plan.shards,
+            batch_size: plan.batch_size,
+            epochs: plan.epochs,
+            steps: plan.total_steps(),
+            parameters: run.schema.parameters() as u64,
+            seed: run.recipe.seed,
+            device_class: self.device_class.clone().unwrap_or_default(),
+            resumed_from: run.resume.as_ref().map(|snapshot| snapshot.state.version),
+        }));
+        if let Some(text) = plan.imbalance(run.limits.min_workers) {
+            self.telemetry.emit(Event::Notice { text });
+        }
+    }
+
+    /// Says once that the run waits for workers, and for how long at most.
+    pub(super) fn say_waiting(&mut self) {
+        let waiting = self.engine.waiting_for();
+        if let (Some(needed), false) = (waiting, self.waiting_told) {
+            self.telemetry.emit(Event::Waiting {
+                what: format!("{needed} more worker{}", if needed == 1 { "" } else { "s" }),
+                deadline_seconds: self.plan.wait_for_workers.as_secs_f64(),
+            });
+        }
+        self.waiting_told = waiting.is_some();
+    }
+
+    pub(super) fn report_workers(&mut self, step: u64) {
+        if self.meter.told_workers.elapsed() < WORKER_STATS_EVERY {
+            return;
+        }
+        self.meter.told_workers = Instant::now();
+        for session in self.sessions.iter_mut() {
+            let stats = std::mem::take(&mut session.since_stats);
+            self.telemetry.emit(Event::WorkerStats {
+                worker: session.slot,
+                step,
+                shards: stats.shards,
+                images: stats.images,
+                compute_seconds: stats.compute_us as f64 / 1e6,
+                wait_seconds: stats.wait_us as f64 / 1e6,
+            });
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusReply {
+        let (loss, accuracy) = self.epoch.means().unwrap_or((f64::NAN, f64::NAN));
+        let version = self.parameters.version();
+        StatusReply {
+            run: self.run.name.clone(),
+            phase: self.engine.phase().to_owned(),
+            step: version,
+            steps: self.plan.total_steps(),
+            epoch: self.plan.epoch(version).min(self.plan.epochs.saturating_sub(1)),
+            epochs: self.plan.epochs,
+            images_per_s: self.meter.average(),
+            train_loss: loss,
+            train_accuracy: accuracy,
+            test_accuracy: self.summary.test_accuracy.unwrap_or(-1.0),
+            workers: self
+                .sessions
+                .iter()
+                .map(|(worker, session)| WorkerStatus {
+                    worker,
+                    name: session.name.clone(),
+                    device_class: session.device_class.clone(),
+                    shards: session.shards,
+                    leases: self.engine.leases_of(worker) as u32,
+                })
+                .collect(),
+            folder: self.folder(),
+        }
+    }
+
+    fn folder(&self) -> String {
+        self.run.folder.as_ref().map_or_else(String::new, |folder| folder.display().to_string())
+    }
+
+    /// What the run came to so far.
+    fn fill_summary(&mut self) {
+        let earlier = self.run.resume.as_ref().map_or(0.0, |snapshot| snapshot.state.seconds);
+        let seconds = earlier + self.now().as_secs_f64();
+        let folder = self.folder();
+        let (run, plan, summary) = (&self.run, &self.plan, &mut self.summary);
+        summary.model.clone_from(&run.recipe.model.name);
+        summary.data.clone_from(&run.dataset.name);
+        summary.recipe.clone_from(&run.recipe.name);
+        summary.workers = self.sessions.accepted.values().filter(|shards| **shards > 0).count() as u32;
+        summary.shards = plan.shards;
+        summary.batch_size = plan.batch_size;
+        summary.epochs = plan.epochs;
+        summary.steps = self.parameters.version();
+        summary.seed = run.recipe.seed;
+        summary.device_class = self.device_class.clone().unwrap_or_default();
+        summary.parameters = run.schema.parameters() as u64;
+        summary.data_hash.clone_from(&self.data_hash);
+        summary.weights_hash = self.parameters.hash();
+        summary.ledger = self.ledger.counts();
+        summary.best_accuracy = self.best.map(|(accuracy, _)| accuracy);
+        summary.best_step = self.best.map(|(_, step)| step);
+        summary.seconds = seconds;
+        summary.images_per_s = self.meter.average();
+        summary.folder = folder;
+        if let Some((loss, accuracy)) = self.epoch.means() {
+            summary.train_loss = Some(loss);
+            summary.train_accuracy = Some(accuracy);
+        }
+    }
+
+    pub(super) fn snapshot(&mut self, position: Position) -> Snapshot {
+        self.fill_summary();
+        Snapshot {
+            state: State {
+                version: position.version,
+                evaluation_owed: position.evaluation_owed,
+                recipe: self.run.recipe.to_toml(),
+                schema_fingerprint: self.run.schema.fingerprint(),
+                data_hash: self.data_hash.clone(),
+                data: self.run.dataset.name.clone(),
+                device_class: self.device_class.clone(),
+                build: lockstep_proto::wire::BUILD.to_owned(),
+                optimizer_steps: self.optimizer.steps(),
+                epoch: self.epoch,
+                ledger: self.ledger.counts(),
+                best_accuracy: self.best.map(|(accuracy, _)| accuracy),
+                best_step: self.best.map(|(_, step)| step),
+                seconds: self.summary.seconds,
+                summary: self.summary.clone(),
+            },
+            schema: self.run.schema.clone(),
+            values: self.parameters.values().to_vec(),
+            optimizer: self.optimizer.state().into_iter().map(|(name, v)| (name.to_owned(), v.to_vec())).collect(),
+            used: self.ledger.epoch().to_vec(),
+        }
+    }
+
+    /// Everything that is left to do once the run is over.
+    pub(super) fn finish(mut self) -> Report {
+        let outcome = self.outcome.take().unwrap_or(Outcome::Complete);
+        let complete = outcome == Outcome::Complete;
+        self.fill_summary();
+        let workers: Vec<_> = self.sessions.iter().map(|(worker, _)| worker).collect();
+        for worker in workers {
+            self.sessions.close(worker, &outcome.to_string(), complete);
+        }
+        self.summary.stopped_early = !complete;
+        let mut path = String::new();
+        if let Some(writer) = self.writer.take() {
+            writer.finish();
+        }
+        if let Some(folder) = &self.run.folder {
+            let weights = folder.join("model.safetensors");
+            let version = self.parameters.version();
+            if let Err(error) = checkpoint::write_weights(&self.run.schema, self.parameters.values(), version, &weights) {
+                self.warnings.push(error.to_string());
+            }
+            if let Err(error) = self.summary.write(folder) {
+                self.warnings.push(error.to_string());
+            }
+            path = folder.join("checkpoints").display().to_string();
+        }
+        for reply in self.stops.drain(..) {
+            let _ = reply.send(StopReply { step: self.parameters.version(), checkpoint: path.clone() });
+        }
+        self.telemetry.emit(telemetry::Event::RunEnded { summary: Box::new(self.summary.clone()) });
+        self.warnings.extend(self.telemetry.finish());
+        Report {
+            outcome,
+            summary: self.summary,
+            shards: self.sessions.accepted,
+            trace: self.trace,
+            steady_images_per_s: self.meter.steady(),
+            warnings: self.warnings,
+        }
+    }
+}

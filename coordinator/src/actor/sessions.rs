@@ -1,0 +1,112 @@
+//! The workers that the actor talks to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_proto::wire::{Finished, Hello, ToWorker, to_worker};
+
+use super::message::Outbound;
+use crate::engine::WorkerId;
+
+/// One worker's session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) name: String,
+    pub(super) device_class: String,
+    pub(super) threads: u32,
+    /// Its number on the screen: the smallest that is free, so that a worker that comes back gets its old line.
+    pub(super) slot: u32,
+    pub(super) ready: bool,
+    /// The version that it was sent last.
+    pub(super) version: Option<u64>,
+    /// Shards accepted in this session.
+    pub(super) shards: u64,
+    pub(super) since_stats: Stats,
+    outbound: Outbound,
+}
+
+/// What a worker did since it was last reported.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    pub(super) shards: u32,
+    pub(super) images: u64,
+    pub(super) compute_us: u64,
+    pub(super) wait_us: u64,
+}
+
+impl Session {
+    /// A send fails only when the stream is gone, and then `Left` is on its way: nothing to do here.
+    pub(super) fn send(&self, message: to_worker::Message) {
+        let _ = self.outbound.send(ToWorker { message: Some(message) });
+    }
+
+    pub(super) fn send_all(&self, messages: Vec<ToWorker>) {
+        for message in messages {
+            let _ = self.outbound.send(message);
+        }
+    }
+}
+
+/// All sessions, and what ended ones left behind.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    open: BTreeMap<WorkerId, Session>,
+    next: WorkerId,
+    /// Shards accepted by worker name, over all its sessions.
+    pub(super) accepted: BTreeMap<String, u64>,
+}
+
+impl Sessions {
+    pub(super) fn open(&mut self, hello: Hello, outbound: Outbound) -> WorkerId {
+        self.next += 1;
+        let taken: BTreeSet<u32> = self.open.values().map(|session| session.slot).collect();
+        let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or(u32::MAX);
+        let session = Session {
+            name: hello.name,
+            device_class: hello.device_class,
+            threads: hello.threads,
+            slot,
+            ready: false,
+            version: None,
+            shards: 0,
+            since_stats: Stats::default(),
+            outbound,
+        };
+        self.accepted.entry(session.name.clone()).or_insert(0);
+        self.open.insert(self.next, session);
+        self.next
+    }
+
+    /// Ends a session; the worker hears why.
+    pub(super) fn close(&mut self, worker: WorkerId, reason: &str, complete: bool) -> Option<Session> {
+        let session = self.open.remove(&worker)?;
+        session.send(to_worker::Message::Finished(Finished { reason: reason.to_owned(), complete }));
+        Some(session)
+    }
+
+    pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Session> {
+        self.open.get_mut(&worker)
+    }
+
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Session> {
+        self.open.get(&worker)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Session)> {
+        self.open.iter().map(|(worker, session)| (*worker, session))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.open.values_mut()
+    }
+
+    /// Credits an accepted node to its worker.
+    pub(super) fn credit(&mut self, worker: WorkerId, stats: &Stats) {
+        let Some(session) = self.open.get_mut(&worker) else { return };
+        session.shards += u64::from(stats.shards);
+        session.since_stats.shards += stats.shards;
+        session.since_stats.images += stats.images;
+        session.since_stats.compute_us += stats.compute_us;
+        session.since_stats.wait_us += stats.wait_us;
+        *self.accepted.entry(session.name.clone()).or_insert(0) += u64::from(stats.shards);
+    }
+}

@@ -1,0 +1,68 @@
+//! Who is there, when each was last heard of, and what each holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::command::{LeaseId, WorkerId};
+
+/// One live worker.
+#[derive(Debug)]
+pub(super) struct WorkerState {
+    last_heard: Duration,
+    pub(super) leases: BTreeSet<LeaseId>,
+}
+
+/// The live workers by number: order of joining.
+#[derive(Debug, Default)]
+pub(super) struct Workers(BTreeMap<WorkerId, WorkerState>);
+
+impl Workers {
+    pub(super) fn join(&mut self, worker: WorkerId, now: Duration) {
+        self.0.entry(worker).or_insert(WorkerState { last_heard: now, leases: BTreeSet::new() });
+    }
+
+    pub(super) fn leave(&mut self, worker: WorkerId) -> Option<WorkerState> {
+        self.0.remove(&worker)
+    }
+
+    pub(super) fn beat(&mut self, worker: WorkerId, now: Duration) {
+        if let Some(state) = self.0.get_mut(&worker) {
+            state.last_heard = now;
+        }
+    }
+
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&WorkerState> {
+        self.0.get(&worker)
+    }
+
+    pub(super) fn hold(&mut self, worker: WorkerId, lease: LeaseId) {
+        if let Some(state) = self.0.get_mut(&worker) {
+            state.leases.insert(lease);
+        }
+    }
+
+    pub(super) fn release(&mut self, worker: WorkerId, lease: LeaseId) {
+        if let Some(state) = self.0.get_mut(&worker) {
+            state.leases.remove(&lease);
+        }
+    }
+
+    /// Workers with fewer than `most` leases.
+    pub(super) fn idle(&self, most: usize) -> Vec<WorkerId> {
+        self.0.iter().filter(|(_, state)| state.leases.len() < most).map(|(worker, _)| *worker).collect()
+    }
+
+    /// Workers that were not heard of for `timeout`.
+    pub(super) fn silent(&self, now: Duration, timeout: Duration) -> Vec<WorkerId> {
+        let late = |state: &WorkerState| now.saturating_sub(state.last_heard) > timeout;
+        self.0.iter().filter(|(_, state)| late(state)).map(|(worker, _)| *worker).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

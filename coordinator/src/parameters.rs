@@ -1,0 +1,111 @@
+//! The master copy: one flat `f32` vector, its version, and the bytes that every session shares.
+
+use bytes::Bytes;
+use lockstep_proto::optimizer::Optimizer;
+use lockstep_proto::schema::{Kind, Schema};
+use lockstep_proto::wire::{self, ToWorker, to_worker};
+use lockstep_proto::{hash, tensors};
+
+/// Parameters and buffers after `version` optimizer steps.
+#[derive(Debug)]
+pub struct Parameters {
+    schema: Schema,
+    values: Vec<f32>,
+    version: u64,
+    /// `values` as they travel, made once a version on first use.
+    bytes: Option<(Bytes, u64)>,
+}
+
+impl Parameters {
+    /// `values` has the schema's length: the caller has checked it.
+    #[must_use]
+    pub fn new(schema: Schema, values: Vec<f32>, version: u64) -> Self {
+        Self { schema, values, version, bytes: None }
+    }
+
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    #[must_use]
+    pub fn hash(&self) -> String {
+        hash::weights_hash(&self.schema, &self.values)
+    }
+
+    /// XXH3-64 of each tensor, in schema order: what `verify` compares step by step.
+    #[must_use]
+    pub fn digests(&self) -> Vec<u64> {
+        self.schema.iter().map(|(_, range)| tensors::digest_values(&self.values[range])).collect()
+    }
+
+    /// Makes one optimizer step with the mean gradient and one update of each buffer with what the step observed.
+    pub fn step(&mut self, optimizer: &mut Optimizer, lr: f64, sum: &[f32]) {
+        let split = self.schema.parameters();
+        optimizer.step(lr, &sum[..split], &mut self.values[..split]);
+        for (tensor, range) in self.schema.iter() {
+            let Kind::Buffer { momentum } = tensor.kind else { continue };
+            // as torch.nn.functional.batch_norm: in double precision, rounded once
+            for (value, observed) in self.values[range.clone()].iter_mut().zip(&sum[range]) {
+                *value = ((1.0 - momentum) * f64::from(*value) + momentum * f64::from(*observed)) as f32;
+            }
+        }
+        self.version += 1;
+        self.bytes = None;
+    }
+
+    /// The messages that bring a worker to this version; their data are shared by all workers.
+    pub fn messages(&mut self) -> Vec<ToWorker> {
+        let values = &self.values;
+        let (bytes, digest) = self
+            .bytes
+            .get_or_insert_with(|| {
+                let bytes = tensors::to_bytes(values);
+                let digest = tensors::digest(&bytes);
+                (bytes, digest)
+            })
+            .clone();
+        tensors::parts(bytes.len())
+            .map(|part| {
+                let message = wire::Parameters {
+                    version: self.version,
+                    offset: (part.start / 4) as u64,
+                    total: self.values.len() as u64,
+                    data: bytes.slice(part),
+                    digest,
+                };
+                ToWorker { message: Some(to_worker::Message::Parameters(message)) }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_proto::schema::TensorSpec;
+
+    #[test]
+    fn messages_share_one_buffer() {
+        let tensor = TensorSpec { name: "a".to_owned(), shape: vec![700_000], kind: Kind::Parameter };
+        let schema = Schema::new(vec![tensor]).expect("one tensor");
+        let mut parameters = Parameters::new(schema, vec![0.5; 700_000], 3);
+        let (one, two) = (parameters.messages(), parameters.messages());
+        assert_eq!(one.len(), 3);
+        let data = |messages: &[ToWorker]| match &messages[1].message {
+            Some(to_worker::Message::Parameters(p)) => p.data.as_ptr(),
+            _ => panic!("not parameters"),
+        };
+        assert_eq!(data(&one), data(&two));
+    }
+}

@@ -1,0 +1,179 @@
+//! What a coordinator is given, and what it gives back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::optimizer::Optimizer;
+use lockstep_proto::recipe::Recipe;
+use lockstep_proto::schema::Schema;
+use lockstep_proto::wire;
+
+use crate::average::Reducer;
+use crate::checkpoint::{CheckpointError, Snapshot};
+use crate::dataset::{Dataset, Selection};
+use crate::engine::{Outcome, Position};
+use crate::evaluation::Slices;
+use crate::plan::Plan;
+use crate::telemetry::Summary;
+
+/// One training, ready to be served to workers.
+#[derive(Debug)]
+pub struct Run {
+    /// The run's name: its folder's, or what it is for.
+    pub name: String,
+    /// Where results go; none for `bench` and `verify`.
+    pub folder: Option<PathBuf>,
+    pub recipe: Recipe,
+    pub schema: Schema,
+    /// Parameters and buffers to begin with, schema order.
+    pub initial: Vec<f32>,
+    pub dataset: Arc<Dataset>,
+    /// Which examples are trained on and which are held out.
+    pub selection: Selection,
+    /// Where to go on from.
+    pub resume: Option<Snapshot>,
+    pub limits: Limits,
+    pub reducer: Reducer,
+    /// Keep each step's tensor digests in memory, for `verify`.
+    pub trace: bool,
+}
+
+/// How long to wait and whom to let in.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub min_workers: usize,
+    pub worker_timeout: Duration,
+    pub wait_for_workers: Duration,
+    pub allow_foreign_workers: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            min_workers: 1,
+            worker_timeout: Duration::from_secs(2),
+            wait_for_workers: Duration::from_secs(300),
+            allow_foreign_workers: false,
+        }
+    }
+}
+
+/// How a run ended and what it came to.
+#[derive(Debug)]
+pub struct Report {
+    pub outcome: Outcome,
+    pub summary: Summary,
+    /// Shards accepted from each worker, by name.
+    pub shards: BTreeMap<String, u64>,
+    /// Each step's tensor digests, if they were asked for.
+    pub trace: Vec<Vec<u64>>,
+    /// Training images a second over the steps after the first tenth (at least ten steps), without evaluations.
+    pub steady_images_per_s: f64,
+    /// What telemetry or the disk complained about.
+    pub warnings: Vec<String>,
+}
+
+/// Why a run can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the model has {expected} values, but {found} initial ones were given")]
+    Initial { found: usize, expected: usize },
+    #[error("the recipe trains on {0} examples; choose a larger fraction or another subset")]
+    NoExamples(usize),
+    #[error("the checkpoint is of another run: {0}")]
+    Resume(String),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("the data can't be sent to workers: {0}")]
+    Records(#[from] lockstep_proto::records::RecordsError),
+    #[error("can't start a thread or the server: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("the server stopped: {0}")]
+    Server(#[from] tonic::transport::Error),
+    #[error("the run's own task ended early; this is a fault of the program, not yours")]
+    Actor,
+}
+
+impl Run {
+    /// The evaluation's slices.
+    #[must_use]
+    pub fn slices(&self) -> Slices {
+        let size = self.recipe.evaluation.slice as u32;
+        Slices::new(self.selection.validation.clone(), self.dataset.test.len(), size)
+    }
+
+    /// The run in numbers.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let recipe = &self.recipe;
+        Plan {
+            examples: self.selection.train.len() as u32,
+            batch_size: recipe.batch_size as u32,
+            shards: recipe.shards as u32,
+            epochs: recipe.epochs,
+            max_steps: recipe.max_steps,
+            evaluate_every_epochs: recipe.evaluation.every_epochs,
+            slices: self.slices().len(),
+            checkpoint_every_epochs: recipe.checkpoint.every_epochs,
+            checkpoint_every_steps: recipe.checkpoint.every_steps,
+            min_workers: self.limits.min_workers,
+            worker_timeout: self.limits.worker_timeout,
+            wait_for_workers: self.limits.wait_for_workers,
+        }
+    }
+
+    /// Checks that everything fits together, before anybody is let in.
+    pub fn check(&self) -> Result<(), RunError> {
+        if self.initial.len() != self.schema.len() {
+            return Err(RunError::Initial { found: self.initial.len(), expected: self.schema.len() });
+        }
+        if self.selection.train.is_empty() {
+            return Err(RunError::NoExamples(0));
+        }
+        let Some(Snapshot { state, schema, optimizer, used, .. }) = &self.resume else { return Ok(()) };
+        let mismatch = |problem: String| Err(RunError::Resume(problem));
+        if *schema != self.schema {
+            return mismatch("its tensors are not those of this model".to_owned());
+        }
+        let data_hash = self.dataset.hash();
+        if state.data_hash != data_hash {
+            let (had, has) = (&state.data, &self.dataset.name);
+            return mismatch(format!(
+                "it was trained on {had} ({:.12}), and this is {has} ({data_hash:.12}); give the same --data",
+                state.data_hash
+            ));
+        }
+        if state.build != wire::BUILD {
+            return mismatch(format!("build {} wrote it, this is {}; resume with that build", state.build, wire::BUILD));
+        }
+        if used.len() != self.dataset.train.len() {
+            return mismatch(format!("its ledger is for {} examples", used.len()));
+        }
+        if let Some((name, values)) = optimizer.iter().find(|(_, values)| values.len() != self.schema.parameters()) {
+            return mismatch(format!("its optimizer state {name} has {} values", values.len()));
+        }
+        Ok(())
+    }
+
+    /// Where to begin.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.resume.as_ref().map_or(Position { version: 0, evaluation_owed: false }, |snapshot| Position {
+            version: snapshot.state.version,
+            evaluation_owed: snapshot.state.evaluation_owed,
+        })
+    }
+
+    /// The optimizer, with the state that a checkpoint holds.
+    pub fn optimizer(&self) -> Result<Optimizer, RunError> {
+        let mut optimizer = Optimizer::new(&self.recipe.optimizer, self.schema.parameters());
+        if let Some(snapshot) = &self.resume {
+            optimizer
+                .restore(snapshot.state.optimizer_steps, &snapshot.optimizer)
+                .map_err(|error| RunError::Resume(error.to_string()))?;
+        }
+        Ok(optimizer)
+    }
+}

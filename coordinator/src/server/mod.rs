@@ -1,0 +1,114 @@
+//! The gRPC server: decodes, asks the actor, encodes. No decisions.
+
+mod answer;
+mod records;
+mod session;
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lockstep_proto::schema::Schema;
+use lockstep_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
+use lockstep_proto::wire::{
+    DESCRIPTORS, FetchRecordsRequest, FromWorker, HeartbeatReply, HeartbeatRequest, StatusReply, StatusRequest,
+    StopReply, StopRequest, WINDOW_BYTES,
+};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::actor::Message;
+
+/// The kernel asks a silent peer whether it lives: a worker whose machine lost power is noticed even between heartbeats.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// The service: what every request needs, cheap to share.
+#[derive(Debug)]
+struct Service {
+    actor: mpsc::Sender<Message>,
+    schema: Schema,
+    /// The records file that workers fetch, and its name.
+    records: Bytes,
+    data_hash: String,
+}
+
+/// Serves on `listener` until `stop` resolves.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    actor: mpsc::Sender<Message>,
+    schema: Schema,
+    records: Bytes,
+    data_hash: String,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let service = CoordinatorServer::new(Service { actor, schema, records, data_hash });
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<CoordinatorServer<Service>>().await;
+    let mut server = Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE * 2))
+        .add_service(service)
+        .add_service(health_service);
+    // a broken descriptor set only costs grpcurl its reflection
+    if let Ok(reflection) =
+        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS).build_v1()
+    {
+        server = server.add_service(reflection);
+    }
+    server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await
+}
+
+/// The actor is gone: the run is over.
+fn over<E>(_: E) -> Status {
+    Status::unavailable("the run is over")
+}
+
+#[tonic::async_trait]
+impl Coordinator for Service {
+    type WorkStream = session::Outgoing;
+    type FetchRecordsStream = records::Parts;
+
+    async fn work(&self, request: Request<Streaming<FromWorker>>) -> Result<Response<Self::WorkStream>, Status> {
+        let outgoing = session::open(request.into_inner(), self.actor.clone(), self.schema.clone());
+        Ok(Response::new(outgoing))
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
+        let (reply, answer) = oneshot::channel();
+        let beat = Message::Beat { worker: request.into_inner().worker, reply };
+        self.actor.send(beat).await.map_err(over)?;
+        let known = answer.await.map_err(over)?;
+        Ok(Response::new(HeartbeatReply { known }))
+    }
+
+    async fn fetch_records(
+        &self,
+        request: Request<FetchRecordsRequest>,
+    ) -> Result<Response<Self::FetchRecordsStream>, Status> {
+        let asked = request.into_inner().data_hash;
+        if asked != self.data_hash {
+            let text = format!("this run's data are {}, not {asked}; join anew", self.data_hash);
+            return Err(Status::not_found(text));
+        }
+        Ok(Response::new(records::parts(self.records.clone())))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let (reply, answer) = oneshot::channel();
+        self.actor.send(Message::Status { reply }).await.map_err(over)?;
+        Ok(Response::new(answer.await.map_err(over)?))
+    }
+
+    async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopReply>, Status> {
+        let (reply, answer) = oneshot::channel();
+        let reason = request.into_inner().reason;
+        self.actor.send(Message::Stop { reason, reply: Some(reply) }).await.map_err(over)?;
+        Ok(Response::new(answer.await.map_err(over)?))
+    }
+}

@@ -1,0 +1,251 @@
+//! What is known of a run at this moment, and how that looks in a few lines. No terminal here, so that tests can read it.
+
+use std::collections::BTreeMap;
+
+use console::measure_text_width;
+
+use super::colours::Colours;
+use super::event::{Event, Record, RunStarted, Split};
+use super::format::{clean, clock, loss, percent, rate, thousands};
+use super::pace::Pace;
+
+/// A worker that reported nothing for so long is shown as silent: longer than any step of a healthy run on small networks,
+/// and short enough to be seen before its lease runs out.
+const SILENT_AFTER: f64 = 10.0;
+
+/// Lost workers leave the screen after this.
+const FORGET_AFTER: f64 = 60.0;
+
+/// Bars wider than this are no easier to read.
+const BAR_MAX: usize = 48;
+
+/// Which characters draw the bar.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Glyphs {
+    Unicode,
+    Ascii,
+}
+
+pub(super) struct Board {
+    pub run: RunStarted,
+    pub pace: Pace,
+    epoch: u32,
+    step: u64,
+    /// Sums over the current epoch, weighted by images.
+    loss: f64,
+    accuracy: f64,
+    images: f64,
+    activity: Option<Activity>,
+    workers: BTreeMap<u32, Worker>,
+}
+
+enum Activity {
+    Evaluating { split: Split, done: u64, images: u64 },
+    Waiting { what: String, until: f64 },
+}
+
+struct Worker {
+    device_class: String,
+    seen: f64,
+    /// Shards since it joined: none means that it has never had work.
+    shards: u64,
+    /// Smoothed images a second, and share of time spent computing.
+    images_per_s: f64,
+    busy: f64,
+    lost: Option<(f64, String)>,
+}
+
+impl Board {
+    pub(super) fn new() -> Board {
+        Board {
+            run: RunStarted::default(),
+            pace: Pace::default(),
+            epoch: 0,
+            step: 0,
+            loss: 0.0,
+            accuracy: 0.0,
+            images: 0.0,
+            activity: None,
+            workers: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what a record says.
+    pub(super) fn take(&mut self, record: &Record) {
+        let now = record.seconds;
+        match &record.event {
+            Event::RunStarted(run) => {
+                self.step = run.resumed_from.unwrap_or(0);
+                self.run = run.clone();
+            }
+            &Event::Step { step, epoch, loss, accuracy, images, images_per_s, .. } => {
+                if epoch != self.epoch {
+                    (self.loss, self.accuracy, self.images) = (0.0, 0.0, 0.0);
+                }
+                (self.step, self.epoch) = (step, epoch);
+                self.loss += loss * images as f64;
+                self.accuracy += accuracy * images as f64;
+                self.images += images as f64;
+                self.pace.step(now, step, images, images_per_s);
+                self.activity = None;
+            }
+            &Event::EvaluationProgress { split, done, images, .. } => {
+                self.activity = Some(Activity::Evaluating { split, done, images });
+            }
+            Event::Evaluated { .. } => self.activity = None,
+            Event::Waiting { what, deadline_seconds } => {
+                self.activity = Some(Activity::Waiting { what: what.clone(), until: now + deadline_seconds });
+            }
+            Event::WorkerJoined { worker, device_class, .. } => {
+                let device_class = clean(device_class);
+                let joined =
+                    Worker { device_class, seen: now, shards: 0, images_per_s: f64::NAN, busy: 0.0, lost: None };
+                self.workers.insert(*worker, joined);
+            }
+            Event::WorkerLeft { worker, reason, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.lost = Some((now, clean(reason)));
+                }
+            }
+            &Event::WorkerStats { worker, shards, images, compute_seconds, wait_seconds, .. } => {
+                // What a lost worker did before it was lost may arrive after: it stays lost until it joins again.
+                if let Some(worker) = self.workers.get_mut(&worker).filter(|worker| worker.lost.is_none()) {
+                    worker.work(now, shards, images, compute_seconds, wait_seconds);
+                }
+            }
+            _ => {}
+        }
+        self.workers.retain(|_, worker| worker.lost.as_ref().is_none_or(|(at, _)| now - at < FORGET_AFTER));
+    }
+
+    /// The time left, as seen at `now`.
+    pub(super) fn left(&self, now: f64) -> Option<String> {
+        self.pace.seconds_left(self.run.steps, now).map(clock)
+    }
+
+    /// `epoch  3/20`, of constant width within a run.
+    pub(super) fn epoch_text(&self, epoch: u32) -> String {
+        let epochs = self.run.epochs.to_string();
+        format!("epoch {epoch:>width$}/{epochs}", width = epochs.len())
+    }
+
+    /// The lines as seen at `now`, none wider than `width` columns, at most `height` of them.
+    pub(super) fn render(
+        &self,
+        now: f64,
+        width: usize,
+        height: usize,
+        glyphs: Glyphs,
+        colours: &Colours,
+    ) -> Vec<String> {
+        let mut lines = vec![self.bar(now, width, glyphs, colours), self.state(now, colours)];
+        let room = height.saturating_sub(lines.len());
+        let shown = if self.workers.len() > room { room.saturating_sub(1) } else { self.workers.len() };
+        lines.extend(self.workers.iter().take(shown).map(|(id, worker)| worker.line(*id, now, self.digits(), colours)));
+        let hidden = self.workers.len() - shown;
+        if hidden > 0 && room > 0 {
+            let lost = self.workers.values().skip(shown).filter(|worker| worker.lost.is_some()).count();
+            let lost = if lost > 0 { format!(", {lost} of them lost") } else { String::new() };
+            lines.push(colours.dim.apply_to(format!("  and {hidden} more workers{lost}")).to_string());
+        }
+        lines.truncate(height);
+        lines.into_iter().map(|line| console::truncate_str(&line, width, "").into_owned()).collect()
+    }
+
+    /// What the run is doing, for a line of its own.
+    pub(super) fn state(&self, now: f64, colours: &Colours) -> String {
+        match &self.activity {
+            Some(Activity::Waiting { what, until }) => {
+                let left = clock(until - now);
+                colours.warn.apply_to(format!("waiting for {what}, for {left} at most")).to_string()
+            }
+            Some(Activity::Evaluating { split, done, images }) => {
+                let split = split_name(*split);
+                format!("evaluating {split} {}/{}", thousands(*done), thousands(*images))
+            }
+            None if self.images == 0.0 => colours.dim.apply_to("starting").to_string(),
+            None => {
+                let steps = thousands(self.run.steps);
+                let step = format!("step {:>width$}/{steps}", thousands(self.step), width = steps.len());
+                let mean_loss = self.loss / self.images;
+                let mean_loss_text = loss(mean_loss);
+                let mean_loss_text =
+                    if mean_loss.is_finite() { &colours.strong } else { &colours.bad }.apply_to(mean_loss_text);
+                let accuracy = percent(self.accuracy / self.images);
+                let accuracy = colours.strong.apply_to(format!("{accuracy:>6}"));
+                let speed = rate(self.pace.images_per_s());
+                format!("{step}  loss {mean_loss_text}  accuracy {accuracy}  {speed:>6} images/s")
+            }
+        }
+    }
+
+    fn bar(&self, now: f64, width: usize, glyphs: Glyphs, colours: &Colours) -> String {
+        let fraction = self.step as f64 / self.run.steps.max(1) as f64;
+        let head = self.epoch_text(self.epoch.max(1));
+        // Never 100% before the last step.
+        let percent = (fraction * 100.0).floor();
+        let left = self.left(now).map_or_else(|| "-".into(), |left| format!("{left} left"));
+        let tail = format!("{percent:>3}%  {left}");
+        let room = width.saturating_sub(measure_text_width(&head) + measure_text_width(&tail) + 4).min(BAR_MAX);
+        let full = ((fraction * room as f64).floor() as usize).min(room);
+        let (done, todo) = match glyphs {
+            Glyphs::Unicode => ("━", "─"),
+            Glyphs::Ascii => ("=", "-"),
+        };
+        let (done, todo) = (done.repeat(full), todo.repeat(room - full));
+        format!("{head}  {}{}  {tail}", colours.good.apply_to(done), colours.dim.apply_to(todo))
+    }
+
+    fn digits(&self) -> usize {
+        self.workers.keys().last().map_or(1, |id| id.to_string().len())
+    }
+}
+
+impl Worker {
+    fn work(&mut self, now: f64, shards: u32, images: u64, compute_seconds: f64, wait_seconds: f64) {
+        let span = compute_seconds + wait_seconds;
+        if span > 0.0 {
+            // About the last two seconds, however often it reports.
+            let weight = if self.images_per_s.is_nan() { 1.0 } else { 1.0 - (-span / 2.0).exp() };
+            let old = if self.images_per_s.is_nan() { 0.0 } else { self.images_per_s };
+            self.images_per_s = old + weight * (images as f64 / span - old);
+            self.busy += weight * (compute_seconds / span - self.busy);
+        }
+        self.shards += u64::from(shards);
+        self.seen = now;
+    }
+
+    fn line(&self, id: u32, now: f64, digits: usize, colours: &Colours) -> String {
+        let head = format!("  worker {id:<digits$}");
+        let silent = now - self.seen;
+        if let Some((_, reason)) = &self.lost {
+            return format!("{head}  {}", colours.bad.apply_to(format!("lost: {reason}")));
+        }
+        let state = if self.shards == 0 {
+            colours.dim.apply_to("idle".into())
+        } else if silent >= SILENT_AFTER {
+            colours.warn.apply_to(format!("silent {}", clock(silent)))
+        } else {
+            colours.good.apply_to("computing".into())
+        };
+        let pad = " ".repeat(12usize.saturating_sub(measure_text_width(&state.to_string())));
+        let work = if self.shards == 0 {
+            String::new()
+        } else {
+            let (speed, busy) = (rate(self.images_per_s), (self.busy * 100.0).round());
+            format!("{:>10} shards  {speed:>6} images/s  {busy:>3}% busy  ", thousands(self.shards))
+        };
+        format!("{head}  {state}{pad}{work}{}", colours.dim.apply_to(&self.device_class))
+    }
+}
+
+/// The word for a split in what people read.
+pub(super) fn split_name(split: Split) -> &'static str {
+    match split {
+        Split::Test => "test",
+        Split::Validation => "valid",
+    }
+}
+
+#[cfg(test)]
+mod tests;

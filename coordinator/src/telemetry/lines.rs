@@ -1,0 +1,162 @@
+//! Events as lines of text, for a log or above the bars. Aligned, so that a column of epochs can be read down.
+
+use super::board::{Board, split_name};
+use super::colours::Colours;
+use super::event::{Event, Record, RunStarted};
+use super::format::{clean, clock, count, loss, percent, rate};
+
+/// The line for a record, where it deserves one. `board` has taken it already. `alone`: there are no bars, which show the
+/// time left and the workers themselves.
+pub(super) fn line(record: &Record, board: &Board, alone: bool, colours: &Colours) -> Option<String> {
+    let text = match &record.event {
+        Event::RunStarted(run) => started(run, colours),
+        &Event::EpochEnded { epoch, train_loss, train_accuracy, images_per_s, .. } => {
+            let measured = measured(board.epoch_text(epoch), "train", train_loss, train_accuracy);
+            let mut time = clock(record.seconds);
+            if let Some(remaining) = board.left(record.seconds).filter(|_| alone) {
+                time += &format!(", {remaining} left");
+            }
+            format!("{measured}  {:>6} images/s  {time}", rate(images_per_s))
+        }
+        &Event::Evaluated { epoch, split, loss, accuracy, best, .. } => {
+            let text = measured(board.epoch_text(epoch), split_name(split), loss, accuracy);
+            let text = colours.strong.apply_to(text);
+            if best { format!("{text}  {}", colours.good.apply_to("best")) } else { text.to_string() }
+        }
+        Event::WorkerJoined { worker, device_class, threads } if alone => {
+            let threads = count(u64::from(*threads), "thread");
+            colours.dim.apply_to(format!("worker {worker} joined: {}, {threads}", clean(device_class))).to_string()
+        }
+        Event::WorkerLeft { worker, reason, reissued } => {
+            let taken_over = match reissued {
+                0 => String::new(),
+                &n => format!("; {} given to others", count(u64::from(n), "lease")),
+            };
+            format!("{} {}{taken_over}", colours.bad.apply_to(format!("worker {worker} lost:")), clean(reason))
+        }
+        Event::Waiting { what, deadline_seconds } if alone => {
+            format!("waiting for {what}, for {} at most", clock(*deadline_seconds))
+        }
+        Event::Notice { text } => clean(text),
+        Event::Warning { text } => format!("{} {}", colours.warn.apply_to("warning:"), clean(text)),
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// One for a train line and the test line below it: the same columns.
+fn measured(epoch: String, what: &str, mean_loss: f64, accuracy: f64) -> String {
+    format!("{epoch}  {what:<5}  loss {}  accuracy {:>6}", loss(mean_loss), percent(accuracy))
+}
+
+fn started(run: &RunStarted, colours: &Colours) -> String {
+    let RunStarted { model, data, device_class, seed, .. } = run;
+    let resumed = match run.resumed_from {
+        Some(step) => format!(", resumed at step {}", super::format::thousands(step)),
+        None => String::new(),
+    };
+    let what = format!("{} ({}) on {data}", colours.strong.apply_to(model), count(run.parameters, "parameter"));
+    let how = format!(
+        "{}, {}, batch {}, {}, {}, seed {seed}, {device_class}{resumed}",
+        count(u64::from(run.workers), "worker"),
+        count(u64::from(run.shards), "shard"),
+        run.batch_size,
+        count(u64::from(run.epochs), "epoch"),
+        count(run.steps, "step"),
+    );
+    let name = if run.run.is_empty() { String::new() } else { format!("\n{}", colours.dim.apply_to(&run.run)) };
+    format!("{what}\n{how}{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::event::Split;
+
+    fn say(events: Vec<(f64, Event)>) -> Vec<String> {
+        let mut board = Board::new();
+        let mut lines = Vec::new();
+        for (seconds, event) in events {
+            let record = Record { time: 0.0, seconds, event };
+            board.take(&record);
+            lines.extend(line(&record, &board, true, &Colours::new(false)));
+        }
+        lines
+    }
+
+    #[test]
+    fn a_run_in_lines() {
+        let run = RunStarted {
+            run: "runs/a".into(),
+            model: "lenet".into(),
+            data: "cifar10".into(),
+            workers: 2,
+            shards: 4,
+            batch_size: 64,
+            epochs: 20,
+            steps: 200,
+            parameters: 61_706,
+            seed: 7,
+            device_class: "cpu-v4".into(),
+            ..Default::default()
+        };
+        let step = |step, epoch| Event::Step {
+            step,
+            epoch,
+            lr: 0.1,
+            loss: 2.0,
+            accuracy: 0.5,
+            images: 64,
+            images_per_s: 64.0,
+            gradient_norm: 1.0,
+        };
+        let mut events = vec![(0.0, Event::RunStarted(run))];
+        events.push((0.5, Event::WorkerJoined { worker: 1, device_class: "cpu-v4".into(), threads: 1 }));
+        events.extend((1..=10).map(|s| (s as f64, step(s, 1))));
+        events.push((
+            10.0,
+            Event::EpochEnded {
+                epoch: 1,
+                step: 10,
+                train_loss: 2.03125,
+                train_accuracy: 0.0971,
+                images_per_s: 5123.4,
+                lr: 0.1,
+            },
+        ));
+        let split = Split::Test;
+        let (per_class, confusion) = (Vec::new(), Vec::new());
+        events.push((
+            11.0,
+            Event::Evaluated {
+                step: 10,
+                epoch: 1,
+                split,
+                loss: 1.75,
+                accuracy: 0.5983,
+                per_class,
+                confusion,
+                images: 100,
+                best: true,
+            },
+        ));
+        events.push((12.0, Event::WorkerLeft { worker: 1, reason: "connection reset".into(), reissued: 2 }));
+        events.push((13.0, Event::Warning { text: "careful".into() }));
+        let expected = "\
+lenet (61,706 parameters) on cifar10
+2 workers, 4 shards, batch 64, 20 epochs, 200 steps, seed 7, cpu-v4
+runs/a
+worker 1 joined: cpu-v4, 1 thread
+epoch  1/20  train  loss 2.0312  accuracy  9.71%   5,123 images/s  0:10, 3:10 left
+epoch  1/20  test   loss 1.7500  accuracy 59.83%  best
+worker 1 lost: connection reset; 2 leases given to others
+warning: careful";
+        assert_eq!(say(events).join("\n"), expected);
+    }
+
+    #[test]
+    fn a_resumed_run_says_so() {
+        let run = RunStarted { resumed_from: Some(1234), ..Default::default() };
+        assert!(say(vec![(0.0, Event::RunStarted(run))])[0].contains("resumed at step 1,234"));
+    }
+}

@@ -1,0 +1,206 @@
+//! The sinks that people and programs look at while a run goes on.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use super::board::{Board, Glyphs};
+use super::colours::Colours;
+use super::error::TelemetryError;
+use super::event::{Event, Record};
+use super::format::clean;
+use super::lines::line;
+use super::painter;
+use super::sink::Sink;
+use super::table;
+
+/// Ten pictures a second look smooth; more only cost.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// A log that is silent for so long makes people wonder whether the run hangs.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+
+/// Wider lines are hard to read, and the first to break when a window is made smaller.
+const WIDTH_MAX: usize = 100;
+
+/// Rows that the block takes at least, however low the window is: the bar and what the run is doing.
+const ROWS_MIN: usize = 2;
+
+/// The run's time between two records.
+struct Now {
+    seconds: f64,
+    at: Instant,
+}
+
+impl Now {
+    fn new() -> Now {
+        Now { seconds: 0.0, at: Instant::now() }
+    }
+
+    fn set(&mut self, record: &Record) {
+        *self = Now { seconds: record.seconds, at: Instant::now() };
+    }
+
+    fn get(&self) -> f64 {
+        self.seconds + self.at.elapsed().as_secs_f64()
+    }
+}
+
+/// Writes to standard output until nobody reads it any more (`lockstep train | head`): the run goes on.
+#[derive(Default)]
+struct Out {
+    closed: bool,
+}
+
+impl Out {
+    fn line(&mut self, text: &str) {
+        if !self.closed {
+            let mut out = io::stdout().lock();
+            self.closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
+        }
+    }
+}
+
+fn table_width() -> usize {
+    if io::stdout().is_terminal() { painter::size().0.saturating_sub(1).min(WIDTH_MAX) } else { WIDTH_MAX }
+}
+
+pub(super) struct Bars {
+    board: Board,
+    now: Now,
+    glyphs: Glyphs,
+    colours: Colours,
+    out: Out,
+    out_colours: Colours,
+    drawn: Option<Instant>,
+    ended: bool,
+}
+
+impl Bars {
+    pub(super) fn new(glyphs: Glyphs, colours: Colours, out_colours: Colours) -> Bars {
+        let (board, now, out) = (Board::new(), Now::new(), Out::default());
+        Bars { board, now, glyphs, colours, out, out_colours, drawn: None, ended: false }
+    }
+}
+
+impl Sink for Bars {
+    fn record(&mut self, record: &Record) -> Result<(), TelemetryError> {
+        self.now.set(record);
+        self.board.take(record);
+        if let Some(line) = line(record, &self.board, false, &self.colours) {
+            painter::print(&(line + "\n"));
+        }
+        if let Event::RunEnded { summary } = &record.event {
+            self.ended = true;
+            painter::draw(Vec::new());
+            self.out.line(&format!("\n{}", table::render(summary, table_width(), &self.out_colours)));
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), TelemetryError> {
+        if self.ended || self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
+            return Ok(());
+        }
+        self.drawn = Some(Instant::now());
+        let (columns, rows) = painter::size();
+        // The last column stays free: a terminal that wraps early would break the block.
+        let width = columns.saturating_sub(1).min(WIDTH_MAX);
+        // Half the window: the rest is for what scrolls by, and what wraps when the window is made narrower still fits.
+        let height = (rows / 2).max(ROWS_MIN);
+        let mut lines = vec![String::new()];
+        lines.extend(self.board.render(self.now.get(), width, height, self.glyphs, &self.colours));
+        painter::draw(lines);
+        Ok(())
+    }
+
+    /// Without a result, the run ended in an error, which the caller prints: the block makes room.
+    fn finish(&mut self) -> Result<(), TelemetryError> {
+        painter::draw(Vec::new());
+        Ok(())
+    }
+}
+
+pub(super) struct Plain {
+    board: Board,
+    now: Now,
+    colours: Colours,
+    out: Out,
+    spoke: Instant,
+    running: bool,
+}
+
+impl Plain {
+    pub(super) fn new(colours: Colours) -> Plain {
+        let (board, now, out) = (Board::new(), Now::new(), Out::default());
+        Plain { board, now, colours, out, spoke: Instant::now(), running: false }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.out.line(text);
+        self.spoke = Instant::now();
+    }
+}
+
+impl Sink for Plain {
+    fn record(&mut self, record: &Record) -> Result<(), TelemetryError> {
+        self.now.set(record);
+        self.board.take(record);
+        if let Some(line) = line(record, &self.board, true, &self.colours) {
+            match record.event {
+                Event::Warning { .. } => painter::print(&(line + "\n")),
+                _ => self.say(&line),
+            }
+        }
+        match &record.event {
+            Event::RunStarted(_) => self.running = true,
+            Event::RunEnded { summary } => {
+                self.running = false;
+                self.say(&format!("\n{}", table::render(summary, table_width(), &self.colours)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), TelemetryError> {
+        if self.running && self.spoke.elapsed() >= SIGN_OF_LIFE {
+            let now = self.now.get();
+            let left = self.board.left(now).map_or_else(String::new, |left| format!("  {left} left"));
+            self.say(&format!("{}{left}", self.board.state(now, &self.colours)));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Json {
+    out: Out,
+}
+
+impl Sink for Json {
+    fn record(&mut self, record: &Record) -> Result<(), TelemetryError> {
+        let text = serde_json::to_string(record)
+            .map_err(|error| TelemetryError::io("encode a record for", "standard output".as_ref())(error.into()))?;
+        self.out.line(&text);
+        Ok(())
+    }
+}
+
+pub(super) struct Quiet;
+
+impl Sink for Quiet {
+    fn record(&mut self, record: &Record) -> Result<(), TelemetryError> {
+        if let Event::Warning { text } = &record.event {
+            painter::print(&format!("warning: {}\n", clean(text)));
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct Silent;
+
+impl Sink for Silent {
+    fn record(&mut self, _: &Record) -> Result<(), TelemetryError> {
+        Ok(())
+    }
+}

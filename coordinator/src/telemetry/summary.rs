@@ -1,0 +1,164 @@
+//! The result of a run, in `summary.json`: what was trained, how well, how fast, and the hash that proves it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::TelemetryError;
+use super::replace::replace;
+
+/// The file's name in a run's folder.
+pub const FILE: &str = "summary.json";
+
+/// What a run came to. Accuracies are fractions; what was not measured, or was not finite, is `null`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    pub model: String,
+    pub data: String,
+    pub workers: u32,
+    pub shards: u32,
+    pub batch_size: u32,
+    pub epochs: u32,
+    /// Optimizer steps that were made.
+    pub steps: u64,
+    pub seed: u64,
+    pub device_class: String,
+    /// Mean over the last epoch, as it was trained (not measured again at its end).
+    pub train_loss: Option<f64>,
+    pub train_accuracy: Option<f64>,
+    pub test_loss: Option<f64>,
+    pub test_accuracy: Option<f64>,
+    pub test_images: u64,
+    pub images_per_s: f64,
+    pub seconds: f64,
+    /// BLAKE3 over the schema and the parameters, hexadecimal.
+    pub weights_hash: String,
+    pub ledger: Ledger,
+
+    pub recipe: String,
+    pub parameters: u64,
+    pub data_hash: String,
+    /// Best accuracy of any evaluation, and its step.
+    pub best_accuracy: Option<f64>,
+    pub best_step: Option<u64>,
+    /// Of the last evaluation, in the order of the labels.
+    pub per_class: Vec<ClassAccuracy>,
+    /// `confusion[actual][predicted]` of the last evaluation, images.
+    pub confusion: Vec<Vec<u32>>,
+    /// The run's folder; empty where nothing was kept.
+    pub folder: String,
+    /// Stopped before its last step, by a signal or by `lockstep stop`.
+    pub stopped_early: bool,
+}
+
+/// How often the images of one class were recognised.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClassAccuracy {
+    pub class: String,
+    /// None for a class without images.
+    pub accuracy: Option<f64>,
+}
+
+/// What became of the training examples, counted from accepted submissions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ledger {
+    /// Examples that went into a committed step.
+    pub used: u64,
+    /// Of these, beyond once an epoch.
+    pub repeated: u64,
+    /// Due in an epoch and never used.
+    pub lost: u64,
+    /// Leases that were given to another worker.
+    pub reissued: u64,
+    /// Examples whose gradient was computed again, and used once.
+    pub recomputed: u64,
+}
+
+impl Summary {
+    /// Writes `summary.json` into `folder`: all of it or nothing, and durable.
+    ///
+    /// # Errors
+    /// The file can't be written; an earlier one is then untouched.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf, TelemetryError> {
+        let path = folder.join(FILE);
+        replace(&path, |file| {
+            serde_json::to_writer_pretty(&mut *file, self)?;
+            file.write_all(b"\n")
+        })?;
+        Ok(path)
+    }
+
+    /// Reads the `summary.json` of `folder`.
+    ///
+    /// # Errors
+    /// The file can't be read or is no summary.
+    pub fn read(folder: &Path) -> Result<Summary, TelemetryError> {
+        let path = folder.join(FILE);
+        let text = std::fs::read(&path).map_err(TelemetryError::io("read", &path))?;
+        serde_json::from_slice(&text).map_err(|error| TelemetryError::io("read", &path)(error.into()))
+    }
+}
+
+/// The recognised fraction of each class, from `confusion[actual][predicted]`.
+pub fn accuracy_by_class(confusion: &[Vec<u32>]) -> Vec<Option<f64>> {
+    let accuracy = |(class, row): (usize, &Vec<u32>)| {
+        let images: u64 = row.iter().map(|&n| u64::from(n)).sum();
+        let right = row.get(class).copied().unwrap_or(0);
+        (images > 0).then(|| f64::from(right) / images as f64)
+    };
+    confusion.iter().enumerate().map(accuracy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_wrote_and_leaves_no_other_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let summary = Summary {
+            model: "lenet".into(),
+            test_accuracy: Some(0.5983),
+            seed: u64::MAX,
+            per_class: vec![ClassAccuracy { class: "airplane".into(), accuracy: None }],
+            ledger: Ledger { used: 50_000, ..Default::default() },
+            ..Default::default()
+        };
+        summary.write(folder.path()).expect("write");
+        summary.write(folder.path()).expect("write again");
+        assert_eq!(Summary::read(folder.path()).expect("read"), summary);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn has_the_keys_of_the_design_at_the_top() {
+        let json = serde_json::to_value(Summary::default()).expect("serialise");
+        for key in
+            "model data workers shards batch_size epochs steps seed device_class train_loss train_accuracy test_loss \
+                    test_accuracy test_images images_per_s seconds weights_hash ledger"
+                .split_whitespace()
+        {
+            assert!(json.get(key).is_some(), "no {key}");
+        }
+        for key in ["used", "repeated", "lost", "reissued", "recomputed"] {
+            assert!(json["ledger"].get(key).is_some(), "no ledger.{key}");
+        }
+    }
+
+    #[test]
+    fn a_torn_summary_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::write(folder.path().join(FILE), "{\"model\": \"le").expect("write");
+        let error = Summary::read(folder.path()).expect_err("torn").to_string();
+        assert!(error.contains("summary.json"), "{error}");
+    }
+
+    #[test]
+    fn class_accuracy_is_the_diagonal_over_the_row() {
+        let confusion = vec![vec![3, 1, 0], vec![0, 0, 0], vec![1, 1, 2]];
+        assert_eq!(accuracy_by_class(&confusion), [Some(0.75), None, Some(0.5)]);
+    }
+}

@@ -1,0 +1,89 @@
+use super::*;
+use crate::telemetry::summary::{Ledger, accuracy_by_class};
+
+fn summary() -> Summary {
+    let names = ["airplane", "car", "bird"];
+    let confusion = vec![vec![641, 300, 59], vec![0, 1000, 0], vec![1000, 0, 0]];
+    let per_class = names.iter().zip(accuracy_by_class(&confusion));
+    Summary {
+        model: "lenet".into(),
+        data: "cifar10 (binary)".into(),
+        workers: 2,
+        shards: 4,
+        batch_size: 64,
+        epochs: 20,
+        steps: 15_640,
+        seed: 7,
+        device_class: "cpu-v4".into(),
+        train_loss: Some(1.0213),
+        train_accuracy: Some(0.6371),
+        test_loss: Some(1.164),
+        test_accuracy: Some(0.5983),
+        test_images: 10_000,
+        images_per_s: 4210.4,
+        seconds: 238.0,
+        weights_hash: "0123456789abcdef".repeat(4),
+        ledger: Ledger { used: 1_000_000, reissued: 1, ..Default::default() },
+        recipe: "lenet".into(),
+        parameters: 61_706,
+        data_hash: "feedbeef".repeat(8),
+        best_accuracy: Some(0.6012),
+        best_step: Some(14_076),
+        per_class: per_class.map(|(class, accuracy)| ClassAccuracy { class: (*class).into(), accuracy }).collect(),
+        confusion,
+        folder: "runs/2026-01-02-lenet-1".into(),
+        stopped_early: false,
+    }
+}
+
+#[test]
+fn at_eighty_columns() {
+    let expected = "  recipe    lenet
+  model     lenet, 61,706 parameters
+  data      cifar10 (binary) feedbeeffeed
+  workers   2 for 4 shards of a batch of 64, cpu-v4
+  length    20 epochs, 15,640 steps, in 3:58 at 4,210 images/s
+  train     loss 1.0213  accuracy 63.71%
+  test      loss 1.1640  accuracy 59.83%  of 10,000 images
+            best 60.12% at step 14,076
+  examples  1,000,000 used, 0 repeated, 0 lost, 0 recomputed; 1 lease re-issued
+  seed      7
+  weights   0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+  folder    runs/2026-01-02-lenet-1
+
+  airplane   64.10%  ######      bird        0.00%
+  car       100.00%  ##########";
+    assert_eq!(plain(&summary(), 79), expected);
+}
+
+#[test]
+fn nothing_is_lost_when_it_is_narrow() {
+    let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+    let summary = Summary { per_class: Vec::new(), ..summary() };
+    let wide = plain(&summary, 200);
+    for width in 12..200 {
+        let text = plain(&summary, width);
+        assert_eq!(letters(&text), letters(&wide), "{width} columns");
+        if width >= 20 {
+            assert!(text.lines().all(|line| measure_text_width(line) <= width), "{width} columns:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_measured_is_not_shown() {
+    let bench =
+        Summary { test_loss: None, test_accuracy: None, best_accuracy: None, folder: String::new(), ..summary() };
+    let text = plain(&bench, 79);
+    assert!(!text.contains("  test ") && !text.contains("best") && !text.contains("folder"), "{text}");
+}
+
+#[test]
+fn the_confusion_matrix_names_rows_and_columns() {
+    let expected = "            airpl    car   bird
+  airplane    641    300     59
+  car           0  1,000      0
+  bird      1,000      0      0";
+    assert_eq!(confusion(&summary()), expected);
+    assert_eq!(confusion(&Summary::default()), "");
+}

@@ -1,0 +1,65 @@
+//! The optimizer's arithmetic, on flat `f32` slices in schema order. Plain IEEE, one operation one rounding, so that every
+//! machine gets the same bits; element by element, so that no order matters and the compiler can vectorise.
+//!
+//! The scalars are computed in `f64` and rounded once to `f32`, as `torch.optim` does with Python's floats.
+
+mod adam;
+pub mod clip;
+mod sgd;
+mod state;
+
+#[cfg(test)]
+mod oracle;
+
+use adam::Adam;
+use sgd::Sgd;
+pub use state::StateError;
+
+use crate::recipe::{OptimizerName, OptimizerSettings};
+
+/// An optimizer and its state over `parameters` values. Clipping is not in it: see [`clip`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Optimizer {
+    rule: Rule,
+    parameters: usize,
+    steps: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Rule {
+    Sgd(Sgd),
+    Adam(Adam),
+}
+
+impl Optimizer {
+    /// An optimizer that has taken no step.
+    #[must_use]
+    pub fn new(settings: &OptimizerSettings, parameters: usize) -> Self {
+        let rule = match settings.name {
+            OptimizerName::Sgd => Rule::Sgd(Sgd::new(settings, parameters)),
+            OptimizerName::Adam => Rule::Adam(Adam::new(settings, parameters, false)),
+            OptimizerName::AdamW => Rule::Adam(Adam::new(settings, parameters, true)),
+        };
+        Self { rule, parameters, steps: 0 }
+    }
+
+    /// Changes `parameters` by one step against `gradient` at the rate `lr`.
+    ///
+    /// # Panics
+    /// If a slice has not the length that [`Optimizer::new`] was given: what comes from outside was measured before it
+    /// came here, and a step on part of the parameters would be silent.
+    pub fn step(&mut self, lr: f64, gradient: &[f32], parameters: &mut [f32]) {
+        assert_eq!((gradient.len(), parameters.len()), (self.parameters, self.parameters), "gradient and parameters");
+        self.steps += 1;
+        match &mut self.rule {
+            Rule::Sgd(sgd) => sgd.step(self.steps == 1, lr, gradient, parameters),
+            Rule::Adam(adam) => adam.step(self.steps, lr, gradient, parameters),
+        }
+    }
+
+    /// Steps taken.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+}

@@ -1,0 +1,48 @@
+//! Stochastic gradient descent with momentum, dampening, Nesterov and weight decay, as
+//! [`torch.optim.SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html).
+
+use crate::recipe::OptimizerSettings;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sgd {
+    momentum: f32,
+    /// 1 − dampening.
+    taken: f32,
+    nesterov: bool,
+    weight_decay: f32,
+    /// Empty without momentum.
+    pub(super) momentum_buffer: Vec<f32>,
+}
+
+impl Sgd {
+    pub(super) fn new(settings: &OptimizerSettings, parameters: usize) -> Self {
+        let buffered = settings.momentum != 0.0;
+        Self {
+            momentum: settings.momentum as f32,
+            taken: (1.0 - settings.dampening) as f32,
+            nesterov: settings.nesterov,
+            weight_decay: settings.weight_decay as f32,
+            momentum_buffer: vec![0.0; if buffered { parameters } else { 0 }],
+        }
+    }
+
+    pub(super) fn step(&mut self, first: bool, lr: f64, gradient: &[f32], parameters: &mut [f32]) {
+        let Self { momentum, taken, nesterov, weight_decay, ref mut momentum_buffer } = *self;
+        let rate = -lr as f32;
+        // a decay of 0 must not touch the gradient: 0 · ∞ is NaN, and −0 + 0 is +0
+        let decayed = |g: f32, p: f32| if weight_decay == 0.0 { g } else { g + weight_decay * p };
+        if momentum_buffer.is_empty() {
+            for (p, &g) in parameters.iter_mut().zip(gradient) {
+                *p += rate * decayed(g, *p);
+            }
+            return;
+        }
+        for ((p, &g), buffer) in parameters.iter_mut().zip(gradient).zip(momentum_buffer) {
+            let g = decayed(g, *p);
+            // the first buffer is the gradient itself, without dampening
+            *buffer = if first { g } else { momentum * *buffer + taken * g };
+            let direction = if nesterov { g + momentum * *buffer } else { *buffer };
+            *p += rate * direction;
+        }
+    }
+}

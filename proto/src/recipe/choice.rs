@@ -1,0 +1,85 @@
+//! Settings that are one word of a few.
+
+use serde::{Deserialize, Serialize};
+
+/// An enum whose words are known to the errors as well as to serde, so that the two lists cannot drift apart.
+macro_rules! choice {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant),+ }
+
+        impl $name {
+            /// The words that a recipe may use.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word that a recipe uses.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    };
+}
+
+choice! {
+    /// Which training images are used, by their number in the training set.
+    Subset {
+        All = "all",
+        FirstHalf = "first-half",
+        SecondHalf = "second-half",
+        Even = "even",
+        Odd = "odd",
+    }
+}
+
+choice! {
+    /// Over what BatchNorm takes its statistics.
+    BatchNormStatistics {
+        /// Over each shard alone (ghost batches), as PyTorch's DDP does without SyncBatchNorm.
+        Shard = "shard",
+    }
+}
+
+choice! {
+    /// What turns a gradient into a step.
+    OptimizerName {
+        /// [`torch.optim.SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html)
+        Sgd = "sgd",
+        /// [`torch.optim.Adam`](https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html): weight decay is
+        /// added to the gradient.
+        Adam = "adam",
+        /// [`torch.optim.AdamW`](https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html): weight decay
+        /// shrinks the parameters themselves.
+        AdamW = "adamw",
+    }
+}
+
+choice! {
+    /// How the learning rate changes over the run.
+    ScheduleName {
+        Constant = "constant",
+        /// [`StepLR`](https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.StepLR.html)
+        Step = "step",
+        /// [`MultiStepLR`](https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.MultiStepLR.html)
+        MultiStep = "multi-step",
+        /// [`CosineAnnealingLR`](https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAnnealingLR.html)
+        Cosine = "cosine",
+    }
+}
+
+choice! {
+    /// What a schedule counts.
+    ScheduleUnit {
+        /// The rate changes between epochs only: `scheduler.step()` at the end of each.
+        Epoch = "epoch",
+        /// The rate may change at every optimizer step: `scheduler.step()` after each.
+        Step = "step",
+    }
+}

@@ -1,0 +1,50 @@
+//! From example numbers to batches, as the recipe says.
+
+use lockstep_proto::recipe::DataSettings;
+use lockstep_proto::records::Split;
+
+use super::{Augment, Augmenter, Batch, IMAGE, Normalise, Records};
+use crate::model::ComputeError;
+
+/// What a batch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Augmented, with the draws of this epoch.
+    Train { epoch: u32 },
+    /// As it is.
+    Evaluate,
+}
+
+/// The recipe's pixels: augmentation and normalisation.
+#[derive(Clone, Debug)]
+pub struct Batches {
+    augment: Augment,
+    normalise: Option<Normalise>,
+    seed: u64,
+}
+
+impl Batches {
+    #[must_use]
+    pub fn new(settings: &DataSettings, seed: u64) -> Self {
+        let (mean, std) = (settings.mean.map(|v| v as f32), settings.std.map(|v| v as f32));
+        // (x − 0) / 1 is x: skipping it changes no bit
+        let plain = mean == [0.0; 3] && std == [1.0; 3];
+        Self {
+            augment: Augment { flip: settings.horizontal_flip as f32, crop: settings.crop_padding as u32 },
+            normalise: (!plain).then_some(Normalise { mean, std }),
+            seed,
+        }
+    }
+
+    /// Gathers `examples` of `split`.
+    pub fn batch(&self, split: &Split, examples: &[u32], purpose: Purpose) -> Result<Batch, ComputeError> {
+        let records = Records { pixels: &split.pixels, labels: &split.labels, shape: IMAGE };
+        let augmenter = match purpose {
+            Purpose::Train { epoch } if self.augment != Augment::default() => {
+                Some(Augmenter::new(self.augment, self.seed, epoch))
+            }
+            _ => None,
+        };
+        Batch::gather(&records, examples, augmenter.as_ref(), self.normalise.as_ref())
+    }
+}

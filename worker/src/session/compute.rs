@@ -1,0 +1,177 @@
+//! The computing thread: outside tokio's, so that a long product never holds up a message.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Instant;
+
+use bytes::Bytes;
+use lockstep_proto::tensors;
+use lockstep_proto::tree::{Node, Reduction};
+use lockstep_proto::wire::{
+    self, Evaluation, Failed, FromWorker, Gradient, GradientSummary, Lease, ShardOutcome, ShardsWork, SliceWork,
+    from_worker, lease,
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::join::Prepared;
+use crate::dataset::{Batches, Purpose};
+use crate::evaluate::evaluate;
+use crate::gradient::{StepContext, gradient};
+use crate::model::Weights;
+
+/// Something for the thread to do, in the order in which it came.
+#[derive(Debug)]
+pub(super) enum Job {
+    Parameters { version: u64, values: Vec<f32> },
+    Lease(Box<Lease>),
+}
+
+/// The thread's own.
+struct Computer {
+    prepared: Prepared,
+    batches: Batches,
+    weights: Option<(u64, Weights)>,
+    die_at_step: Option<u64>,
+    outbound: UnboundedSender<FromWorker>,
+    idle_since: Instant,
+}
+
+/// Starts the thread. It ends when the returned sender is dropped. Unbounded for the same reason as the wire: leases bound it.
+pub(super) fn start(
+    prepared: Prepared,
+    outbound: UnboundedSender<FromWorker>,
+    die_at_step: Option<u64>,
+) -> std::io::Result<Sender<Job>> {
+    let (jobs, inbox): (_, Receiver<Job>) = mpsc::channel();
+    std::thread::Builder::new().name("compute".to_owned()).spawn(move || {
+        let batches = Batches::new(&prepared.recipe.data, prepared.recipe.seed);
+        let idle_since = Instant::now();
+        let mut computer = Computer { prepared, batches, weights: None, die_at_step, outbound, idle_since };
+        for job in inbox {
+            match job {
+                Job::Parameters { version, values } => computer.take(version, &values),
+                Job::Lease(lease) => computer.answer(*lease),
+            }
+        }
+    })?;
+    Ok(jobs)
+}
+
+impl Computer {
+    fn take(&mut self, version: u64, values: &[f32]) {
+        let result = match &mut self.weights {
+            Some((held, weights)) => weights.set(&self.prepared.model, values).map(|()| *held = version),
+            None => Weights::new(&self.prepared.model, values).map(|weights| self.weights = Some((version, weights))),
+        };
+        if let Err(error) = result {
+            // the leases that follow find no such version, and say so
+            tracing::error!("parameters of version {version}: {error}");
+            self.weights = None;
+        }
+    }
+
+    fn answer(&mut self, lease: Lease) {
+        let number = lease.lease;
+        let wait_us = self.idle_since.elapsed().as_micros() as u64;
+        let result = match lease.work {
+            Some(lease::Work::Shards(work)) => self.shards(number, lease.version, work, wait_us),
+            Some(lease::Work::Slice(work)) => self.slice(number, lease.version, work),
+            None => Err("a lease without work".to_owned()),
+        };
+        if let Err(reason) = result {
+            self.send(from_worker::Message::Failed(Failed { lease: number, reason }));
+        }
+        self.idle_since = Instant::now();
+    }
+
+    fn weights(&self, version: u64) -> Result<&Weights, String> {
+        match &self.weights {
+            Some((held, weights)) if *held == version => Ok(weights),
+            Some((held, _)) => Err(format!("version {version} of the parameters is asked for, and {held} is here")),
+            None => Err(format!("version {version} of the parameters never came")),
+        }
+    }
+
+    /// Every shard of the node alone, then their sum along the tree: the same bits as if each had travelled by itself.
+    fn shards(&self, lease: u64, version: u64, work: ShardsWork, wait_us: u64) -> Result<(), String> {
+        if self.die_at_step.is_some_and(|step| work.step >= step) {
+            // as a lost machine would: no farewell, no cleaning up
+            std::process::abort();
+        }
+        let start = Instant::now();
+        let weights = self.weights(version)?;
+        let node = work.node.ok_or("a lease without a node")?;
+        let top = Node { level: node.level, index: node.index };
+        let context = StepContext {
+            seed: self.prepared.recipe.seed,
+            epoch: work.epoch,
+            batch_size: work.batch_size as usize,
+        };
+        // the node's shards end where the step's do, so this is what `covers` needs to know of the rest
+        let leaves = work.shards.last().map_or(0, |shard| shard.shard + 1);
+        let mut tree = Reduction::new(leaves);
+        let (mut sum, mut outcomes) = (None, Vec::with_capacity(work.shards.len()));
+        for shard in work.shards {
+            let records = &self.prepared.records.train;
+            let batch = self
+                .batches
+                .batch(records, &shard.examples, Purpose::Train { epoch: work.epoch })
+                .map_err(|error| error.to_string())?;
+            let found = gradient(&self.prepared.model, weights, &batch, &context).map_err(|error| error.to_string())?;
+            outcomes.push(ShardOutcome {
+                shard: shard.shard,
+                loss_sum: found.loss_sum,
+                correct: found.correct,
+                count: found.count,
+                digest: tensors::digest_values(&found.flat),
+            });
+            sum = tree.add_below(top, Node::leaf(shard.shard), found.flat);
+        }
+        let values = sum.ok_or("the shards of a lease do not make up its node")?;
+        let bytes = tensors::to_bytes(&values);
+        let summary = GradientSummary {
+            digest: tensors::digest(&bytes),
+            outcomes,
+            compute_us: start.elapsed().as_micros() as u64,
+            wait_us,
+        };
+        self.send_gradient(lease, version, node, &bytes, summary);
+        Ok(())
+    }
+
+    fn send_gradient(&self, lease: u64, version: u64, node: wire::Node, bytes: &Bytes, summary: GradientSummary) {
+        let mut summary = Some(summary);
+        for part in tensors::parts(bytes.len()) {
+            let last = part.end == bytes.len();
+            self.send(from_worker::Message::Gradient(Gradient {
+                lease,
+                version,
+                node: Some(node),
+                offset: (part.start / 4) as u64,
+                data: bytes.slice(part),
+                summary: if last { summary.take() } else { None },
+            }));
+        }
+    }
+
+    fn slice(&self, lease: u64, version: u64, work: SliceWork) -> Result<(), String> {
+        let weights = self.weights(version)?;
+        let records = if work.test { &self.prepared.records.test } else { &self.prepared.records.train };
+        let batch =
+            self.batches.batch(records, &work.examples, Purpose::Evaluate).map_err(|error| error.to_string())?;
+        let found = evaluate(&self.prepared.model, weights, &batch).map_err(|error| error.to_string())?;
+        self.send(from_worker::Message::Evaluation(Evaluation {
+            lease,
+            version,
+            loss_sum: found.loss_sum,
+            correct: found.correct,
+            count: work.examples.len() as u32,
+            confusion: found.confusion,
+        }));
+        Ok(())
+    }
+
+    /// Fails only when the session is over, and then nobody waits for the answer.
+    fn send(&self, message: from_worker::Message) {
+        let _ = self.outbound.send(FromWorker { message: Some(message) });
+    }
+}

@@ -1,0 +1,139 @@
+//! The stream of work: messages in, to the computing thread; its answers out.
+
+use lockstep_proto::tensors::Assembly;
+use lockstep_proto::wire::coordinator_client::CoordinatorClient;
+use lockstep_proto::wire::{
+    BUILD, FromWorker, Goodbye, Hello, PROTOCOL, Parameters, Ready, ToWorker, Welcome, from_worker, to_worker,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use super::compute::{self, Job};
+use super::join::Prepared;
+use super::{Farewell, Settings};
+use crate::device;
+use crate::error::WorkerError;
+
+/// Both directions of one session.
+pub(super) struct Stream {
+    /// Unbounded, because leases bound it: every answer was asked for.
+    outbound: mpsc::UnboundedSender<FromWorker>,
+    inbound: Streaming<ToWorker>,
+}
+
+/// Says Hello.
+pub(super) async fn open(mut client: CoordinatorClient<Channel>, settings: &Settings) -> Result<Stream, WorkerError> {
+    let (outbound, messages) = mpsc::unbounded_channel();
+    let hello = Hello {
+        protocol: PROTOCOL,
+        build: BUILD.to_owned(),
+        device_class: device::device_class(),
+        name: settings.name.clone(),
+        threads: settings.threads as u32,
+        foreign: false,
+    };
+    send(&outbound, from_worker::Message::Hello(hello));
+    let inbound = client.work(UnboundedReceiverStream::new(messages)).await?.into_inner();
+    Ok(Stream { outbound, inbound })
+}
+
+/// A send fails only when the stream is gone, which the reading side reports.
+fn send(outbound: &mpsc::UnboundedSender<FromWorker>, message: from_worker::Message) {
+    let _ = outbound.send(FromWorker { message: Some(message) });
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        send(&self.outbound, from_worker::Message::Goodbye(Goodbye { reason: "it left".to_owned() }));
+    }
+}
+
+impl Stream {
+    async fn next(&mut self) -> Result<to_worker::Message, WorkerError> {
+        let message = self.inbound.message().await?;
+        let message = message.ok_or_else(|| WorkerError::Lost("it closed the stream".to_owned()))?;
+        message.message.ok_or_else(|| WorkerError::Protocol("it sent a message that this build does not know".to_owned()))
+    }
+
+    pub(super) async fn welcome(&mut self) -> Result<Welcome, WorkerError> {
+        match self.next().await? {
+            to_worker::Message::Welcome(welcome) => Ok(welcome),
+            to_worker::Message::Refused(refused) => {
+                Err(WorkerError::Refused { reason: refused.reason, mistake: refused.mistake })
+            }
+            _ => Err(WorkerError::Protocol("its first message is neither Welcome nor Refused".to_owned())),
+        }
+    }
+
+    /// Works until the run is over.
+    pub(super) async fn serve(
+        &mut self,
+        prepared: Prepared,
+        welcome: &Welcome,
+        settings: &Settings,
+    ) -> Result<Farewell, WorkerError> {
+        let total = prepared.model.schema().len();
+        let ready = Ready {
+            schema_fingerprint: prepared.model.schema().fingerprint(),
+            data_hash: welcome.data_hash.clone(),
+        };
+        let jobs = compute::start(prepared, self.outbound.clone(), settings.die_at_step)?;
+        send(&self.outbound, from_worker::Message::Ready(ready));
+        let mut incoming: Option<(u64, Assembly)> = None;
+        loop {
+            let job = match self.next().await? {
+                to_worker::Message::Parameters(part) => match take_part(&mut incoming, part, total)? {
+                    Some(job) => job,
+                    None => continue,
+                },
+                to_worker::Message::Lease(lease) => Job::Lease(Box::new(lease)),
+                to_worker::Message::Finished(finished) => {
+                    return farewell(finished.reason, finished.complete);
+                }
+                to_worker::Message::Refused(refused) => {
+                    return Err(WorkerError::Refused { reason: refused.reason, mistake: refused.mistake });
+                }
+                to_worker::Message::Welcome(_) => {
+                    return Err(WorkerError::Protocol("it said Welcome twice".to_owned()));
+                }
+            };
+            jobs.send(job).map_err(|_| WorkerError::Compute)?;
+        }
+    }
+}
+
+/// The run is over, or only this session: a worker that was thought dead may come back.
+fn farewell(reason: String, complete: bool) -> Result<Farewell, WorkerError> {
+    const SESSION_ONLY: &str = "no heartbeat";
+    if reason.starts_with(SESSION_ONLY) {
+        return Err(WorkerError::Lost(reason));
+    }
+    Ok(Farewell { reason, complete })
+}
+
+/// Adds a part of the parameters; a job once they are whole.
+fn take_part(
+    incoming: &mut Option<(u64, Assembly)>,
+    part: Parameters,
+    total: usize,
+) -> Result<Option<Job>, WorkerError> {
+    if part.total != total as u64 {
+        let text = format!("it sends {} values for a model of {total}", part.total);
+        return Err(WorkerError::Protocol(text));
+    }
+    if part.offset == 0 {
+        *incoming = Some((part.version, Assembly::new(total)));
+    }
+    let Some((version, assembly)) = incoming.as_mut().filter(|(version, _)| *version == part.version) else {
+        return Err(WorkerError::Protocol(format!("parameters of version {} begin in the middle", part.version)));
+    };
+    assembly.add(part.offset, &part.data)?;
+    if !assembly.is_complete() {
+        return Ok(None);
+    }
+    let version = *version;
+    let Some((_, assembly)) = incoming.take() else { return Ok(None) };
+    Ok(Some(Job::Parameters { version, values: assembly.finish(part.digest)? }))
+}
