@@ -1,6 +1,6 @@
 //! linear.
 
-use super::gemm::{Columns, Dot, Outer, Packed, Segment, Starts};
+use super::gemm::{Columns, Dot, Outer, Packed, Segment, Segments, Starts};
 use super::kernels::{self, KernelSet};
 use super::{operand, simd, threads};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -43,6 +43,7 @@ impl Linear {
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let starts = Starts::rows(outputs, inputs);
+        let segments = Segments::new(simd::lanes(self.set), [Segment { left: 0, right: 0, len: inputs }]);
         let mut y = vec![0.0; self.rows * outputs];
         threads::for_each_chunk(&mut y, ROWS * outputs, |i, y| {
             if let Some(bias) = bias {
@@ -54,7 +55,7 @@ impl Linear {
                 left_stride: inputs,
                 right: weight,
                 starts: &starts,
-                segments: &[Segment { left: 0, right: 0, len: inputs }],
+                segments: &segments,
                 result: y,
             };
             simd::run(self.set, product);

@@ -20,6 +20,8 @@ mod operand;
 mod reference;
 mod scratch;
 mod simd;
+#[cfg(test)]
+mod speed;
 mod sums;
 #[cfg(test)]
 mod testing;

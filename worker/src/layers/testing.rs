@@ -4,6 +4,10 @@ use super::kernels;
 use super::threads::set_threads;
 use candle_core::{Device, Result, Tensor, Var};
 use lockstep_proto::keys::Key;
+use std::sync::{Mutex, PoisonError};
+
+/// The number of threads is the process's: tests that change it take turns.
+static THREADS: Mutex<()> = Mutex::new(());
 
 /// `count` numbers in [−1, 1), the same for the same `seed`.
 pub(super) fn random(seed: u64, count: usize) -> Vec<f32> {
@@ -58,6 +62,7 @@ pub(super) fn check(
     reference: impl Fn(&[Vec<f64>], &[f64]) -> (Vec<f64>, Vec<Vec<f64>>),
     tolerance: f64,
 ) {
+    let _turn = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let exact: Vec<_> = inputs.iter().map(|input| wide(input)).collect();
     kernels::tests::with_each(|set| {
         let mut first = None;

@@ -1,7 +1,7 @@
 //! The gradients of weight and bias: sums over examples and places, cut into blocks of examples that are summed alone and
 //! then added in order.
 
-use super::super::gemm::{Dot, Segment, Starts};
+use super::super::gemm::{Dot, Segment, Segments, Starts};
 use super::super::kernels::KernelSet;
 use super::super::window::Window;
 use super::super::{scratch, simd, sums, threads};
@@ -107,21 +107,19 @@ impl WeightGradient {
             for first in examples.clone().step_by(near) {
                 let count = near.min(examples.end - first);
                 direct.pad(&x[first * example..][..count * example], &mut images[..count * padded]);
-                let segments: Vec<_> = (0..count)
-                    .flat_map(|e| (0..w.out_height).map(move |oy| (e, oy)))
-                    .map(|(e, oy)| Segment {
-                        left: e * out_example + oy * w.out_width,
-                        right: e * padded + oy * direct.padded_width(),
-                        len: w.out_width,
-                    })
-                    .collect();
+                let rows = (0..count).flat_map(|e| (0..w.out_height).map(move |oy| (e, oy)));
+                let segments = rows.map(|(e, oy)| Segment {
+                    left: e * out_example + oy * w.out_width,
+                    right: e * padded + oy * direct.padded_width(),
+                    len: w.out_width,
+                });
                 let product = Dot {
                     rows: outputs.len(),
                     left: &dy[first * out_example + outputs.start * w.out_plane()..],
                     left_stride: w.out_plane(),
                     right: &images[..count * padded],
                     starts: direct.starts(),
-                    segments: &segments,
+                    segments: &Segments::new(simd::lanes(self.set), segments),
                     result: &mut *result,
                 };
                 simd::run(self.set, product);
@@ -149,13 +147,14 @@ impl WeightGradient {
                     im2col.gather(&x[first * example..][..count * example], count, matrix);
                     let dy = &dy[first * out_example..][..count * out_example];
                     im2col.rows(count, |tensor, matrix| left[matrix].copy_from_slice(&dy[tensor]));
+                    let all = Segment { left: 0, right: 0, len: count * w.out_plane() };
                     let product = Dot {
                         rows: outputs.len(),
                         left: &left[outputs.start * stride..],
                         left_stride: stride,
                         right: &*matrix,
                         starts: &Starts::rows(im2col.taps(), stride),
-                        segments: &[Segment { left: 0, right: 0, len: count * w.out_plane() }],
+                        segments: &Segments::new(simd::lanes(self.set), [all]),
                         result: &mut *result,
                     };
                     simd::run(self.set, product);

@@ -12,22 +12,55 @@ pub(in super::super) struct Segment {
     pub(in super::super) len: usize,
 }
 
+/// A sum, a vector register at a time: first the whole registers, then the rests of segments.
+pub(in super::super) struct Segments {
+    lanes: usize,
+    whole: Vec<Piece>,
+    partial: Vec<Piece>,
+    /// One past the last element that a row of the left operand, and of the right, is read at.
+    left: usize,
+    right: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Piece {
+    left: usize,
+    right: usize,
+    count: usize,
+}
+
+impl Segments {
+    /// `lanes` is what [`super::super::simd::lanes`] says.
+    pub(in super::super) fn new(lanes: usize, segments: impl IntoIterator<Item = Segment>) -> Self {
+        let mut all = Self { lanes, whole: Vec::new(), partial: Vec::new(), left: 0, right: 0 };
+        for Segment { left, right, len } in segments {
+            for at in (0..len).step_by(lanes) {
+                let piece = Piece { left: left + at, right: right + at, count: lanes.min(len - at) };
+                if piece.count == lanes { &mut all.whole } else { &mut all.partial }.push(piece);
+            }
+            all.left = all.left.max(left + len);
+            all.right = all.right.max(right + len);
+        }
+        all
+    }
+}
+
 /// result\[m\]\[n\] += Σ over segments, Σ over i < len: left\[m × stride + segment.left + i\] × right\[starts\[n\] + segment.right + i\].
 ///
-/// Each lane sums in order of segments and i; the lanes are then added by halves.
+/// Each lane sums in the order of [`Segments`]; the lanes are then added by halves.
 pub(in super::super) struct Dot<'a> {
     pub(in super::super) rows: usize,
     pub(in super::super) left: &'a [f32],
     pub(in super::super) left_stride: usize,
     pub(in super::super) right: &'a [f32],
     pub(in super::super) starts: &'a Starts,
-    pub(in super::super) segments: &'a [Segment],
+    pub(in super::super) segments: &'a Segments,
     /// rows × starts, row-major.
     pub(in super::super) result: &'a mut [f32],
 }
 
 /// Columns of the largest tile.
-const COLUMNS: usize = 4;
+const COLUMNS: usize = 3;
 
 impl Kernel for Dot<'_> {
     type Output = ();
@@ -39,13 +72,12 @@ impl Kernel for Dot<'_> {
             return;
         }
         // what every unchecked access below rests on
-        let left = self.segments.iter().map(|s| s.left + s.len).max().unwrap_or(0);
-        let right = self.segments.iter().map(|s| s.right + s.len).max().unwrap_or(0);
-        assert!(self.segments.is_empty() || (self.rows - 1) * self.left_stride + left <= self.left.len());
-        assert!(self.segments.is_empty() || self.starts.greatest() + right <= self.right.len());
+        assert_eq!(self.segments.lanes, L::COUNT);
+        assert!(self.segments.left == 0 || (self.rows - 1) * self.left_stride + self.segments.left <= self.left.len());
+        assert!(self.segments.right == 0 || self.starts.greatest() + self.segments.right <= self.right.len());
         assert_eq!(self.result.len(), self.rows * columns);
 
-        // no more columns of sums than registers: 6 × 4 in AVX-512, 6 × 2 elsewhere
+        // sums, a row of each operand and addresses must all find registers: 6 × 3 in AVX-512, 6 × 2 elsewhere
         let wide = COLUMNS.min(L::VECTORS);
         for column in (0..columns).step_by(wide) {
             for row in (0..self.rows).step_by(ROWS) {
@@ -74,7 +106,7 @@ struct Tile<'a> {
     left_stride: usize,
     right: *const f32,
     starts: &'a [usize],
-    segments: &'a [Segment],
+    segments: &'a Segments,
     result: *mut f32,
     stride: usize,
     rows: usize,
@@ -94,7 +126,6 @@ impl Tile<'_> {
                             ($rows, 1) => self.sum::<L, $rows, 1>(),
                             ($rows, 2) if L::VECTORS >= 2 => self.sum::<L, $rows, 2>(),
                             ($rows, 3) if L::VECTORS >= 3 => self.sum::<L, $rows, 3>(),
-                            ($rows, 4) if L::VECTORS >= 4 => self.sum::<L, $rows, 4>(),
                         )*
                         _ => {}
                     }
@@ -113,45 +144,31 @@ impl Tile<'_> {
         unsafe {
             let starts = self.starts.as_ptr().cast::<[usize; N]>().read();
             let mut sums = [[L::splat(0.0); N]; M];
-            for segment in self.segments {
-                let mut left = self.left.add(segment.left);
-                let mut rights = [self.right; N];
-                for n in 0..N {
-                    rights[n] = self.right.add(starts[n] + segment.right);
-                }
-                for _ in 0..segment.len / L::COUNT {
-                    let mut right = [L::splat(0.0); N];
+            for piece in &self.segments.whole {
+                let (left, right) = (self.left.add(piece.left), self.right.add(piece.right));
+                let rights = starts.map(|start| L::load(right.add(start)));
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let value = L::load(left.add(m * self.left_stride));
                     for n in 0..N {
-                        right[n] = L::load(rights[n]);
-                        rights[n] = rights[n].add(L::COUNT);
+                        sums[n] = L::multiply_add(value, rights[n], sums[n]);
                     }
-                    for (m, sums) in sums.iter_mut().enumerate() {
-                        let value = L::load(left.add(m * self.left_stride));
-                        for n in 0..N {
-                            sums[n] = L::multiply_add(value, right[n], sums[n]);
-                        }
-                    }
-                    left = left.add(L::COUNT);
                 }
-                let rest = segment.len % L::COUNT;
-                if rest > 0 {
-                    // zeros on both sides past the end: what lies there must not count, not even NaN
-                    let mut right = [L::splat(0.0); N];
+            }
+            // zeros on both sides past the end: what lies there must not count, not even NaN
+            for &Piece { left, right, count } in &self.segments.partial {
+                let (left, right) = (self.left.add(left), self.right.add(right));
+                let rights = starts.map(|start| L::load_first(right.add(start), count));
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let value = L::load_first(left.add(m * self.left_stride), count);
                     for n in 0..N {
-                        right[n] = L::load_first(rights[n], rest);
-                    }
-                    for (m, sums) in sums.iter_mut().enumerate() {
-                        let value = L::load_first(left.add(m * self.left_stride), rest);
-                        for n in 0..N {
-                            sums[n] = L::multiply_add(value, right[n], sums[n]);
-                        }
+                        sums[n] = L::multiply_add(value, rights[n], sums[n]);
                     }
                 }
             }
             for (m, sums) in sums.iter().enumerate() {
-                for n in 0..N {
+                for (n, &lanes) in sums.iter().enumerate() {
                     let to = self.result.add(m * self.stride + n);
-                    *to += L::sum(sums[n]);
+                    *to += L::sum(lanes);
                 }
             }
         }

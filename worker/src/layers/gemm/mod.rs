@@ -12,7 +12,7 @@ mod dot;
 mod outer;
 mod pack;
 
-pub(super) use dot::{Dot, Segment};
+pub(super) use dot::{Dot, Segment, Segments};
 pub(super) use outer::{Columns, Outer};
 pub(super) use pack::{Packed, Starts};
 

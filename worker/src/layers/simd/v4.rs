@@ -10,8 +10,9 @@ pub(super) struct V4;
 /// Compiles `kernel` for this set.
 ///
 /// # Safety
-/// The processor must have AVX-512F, AVX2 and FMA.
-#[target_feature(enable = "avx512f,avx2,fma")]
+/// The processor must have AVX-512 F, BW, CD, DQ and VL, AVX2 and FMA. (VL is not named below, but lets the compiler use the
+/// upper sixteen registers for halves too: without it, it spills.)
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<V4>()
 }
