@@ -85,3 +85,177 @@ fn copy(tensor: &Tensor, out: &mut [f32]) -> candle_core::Result<()> {
     out.copy_from_slice(&values.as_slice::<f32>()?[start..end]);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Shape;
+    use candle_core::Device;
+    use lockstep_proto::keys::Key;
+    use lockstep_proto::recipe::model::ModelSpec;
+    use lockstep_proto::schema::Kind;
+
+    const SEED: u64 = 5;
+
+    fn model(text: &str, input: [usize; 3]) -> Model {
+        Model::new(&ModelSpec::parse(text, "test").expect("a readable file"), input, 10).expect("a model that fits")
+    }
+
+    /// Examples `range` of an endless random data set.
+    fn shard(model: &Model, range: std::ops::Range<u32>) -> Batch {
+        let Shape::Image { channels, height, width } = model.input() else { panic!("images go in") };
+        let key = Key::new(SEED, "test", "image");
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        for example in range.clone() {
+            let mut draws = key.stream(example, 0, 0);
+            labels.push(draws.below(10));
+            values.extend((0..channels * height * width).map(|_| draws.range(-1.0, 1.0)));
+        }
+        let shape = (labels.len(), channels, height, width);
+        let images = Tensor::from_vec(values, shape, &Device::Cpu).expect("as many values as places");
+        Batch { images, labels, examples: range.collect() }
+    }
+
+    fn context(batch_size: usize) -> StepContext {
+        StepContext { seed: SEED, epoch: 2, batch_size }
+    }
+
+    /// The sum over shards of one batch of 31, cut at `cuts`.
+    fn summed(model: &Model, cuts: &[u32]) -> Gradient {
+        let weights = Weights::new(model, &model.initial(SEED)).expect("the model's own");
+        let mut sum = Gradient { flat: vec![0.0; model.schema().len()], loss_sum: 0.0, correct: 0, count: 0 };
+        for cut in cuts.windows(2) {
+            let part = gradient(model, &weights, &shard(model, cut[0]..cut[1]), &context(31)).expect("a good shard");
+            sum.flat.iter_mut().zip(&part.flat).for_each(|(sum, part)| *sum += part);
+            sum.loss_sum += part.loss_sum;
+            sum.correct += part.correct;
+            sum.count += part.count;
+        }
+        sum
+    }
+
+    /// ‖a − b‖ / ‖b‖.
+    fn distance(a: &[f32], b: &[f32]) -> f64 {
+        let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+        let difference = square(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+        (difference / square(&mut b.iter().map(|&b| f64::from(b)))).sqrt()
+    }
+
+    /// Without BatchNorm how a batch is cut changes nothing but rounding, dropout included: masks go with examples.
+    #[test]
+    fn one_shard_and_six_agree_with_dropout() {
+        let model = model(include_str!("../../recipes/models/lenet-dropout.toml"), [3, 32, 32]);
+        let one = summed(&model, &[0, 31]);
+        let six = summed(&model, &[0, 6, 11, 16, 21, 26, 31]);
+        assert_eq!((one.count, six.count, one.correct), (31, 31, six.correct));
+        assert!((one.loss_sum - six.loss_sum).abs() < 1e-5 * one.loss_sum, "{} {}", one.loss_sum, six.loss_sum);
+        for (tensor, range) in model.schema().iter() {
+            let distance = distance(&six.flat[range.clone()], &one.flat[range]);
+            assert!(distance < 3e-6, "{}: {distance:e}", tensor.name);
+        }
+        // and dropout did something
+        let weights = Weights::new(&model, &model.initial(SEED)).expect("the model's own");
+        let other = StepContext { epoch: 3, ..context(31) };
+        let other = gradient(&model, &weights, &shard(&model, 0..31), &other).expect("a good shard");
+        assert!(distance(&other.flat, &one.flat) > 0.1);
+    }
+
+    /// Shares of statistics add up to the count-weighted mean of the shards' own.
+    #[test]
+    fn statistics_add_up_to_the_weighted_mean() {
+        let text = "name = \"m\"\nlayers = [{ type = \"batch_norm\" }, { type = \"flatten\" },
+                    { type = \"linear\", out_features = 10 }]";
+        let model = model(text, [2, 3, 3]);
+        let sum = summed(&model, &[0, 4, 31]).flat;
+        let moments = |range: std::ops::Range<u32>, channel: usize| {
+            let batch = shard(&model, range);
+            let values: Vec<Vec<Vec<f32>>> =
+                batch.images.flatten_from(2).and_then(|t| t.to_vec3()).expect("n × channels × pixels");
+            let values: Vec<f64> = values.iter().flat_map(|image| &image[channel]).map(|&v| f64::from(v)).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            (mean, values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64)
+        };
+        for channel in 0..2 {
+            let (first, second) = (moments(0..4, channel), moments(4..31, channel));
+            let weighted = |a: f64, b: f64| (4.0 * a + 27.0 * b) / 31.0;
+            for (name, expected) in
+                [("0.running_mean", weighted(first.0, second.0)), ("0.running_var", weighted(first.1, second.1))]
+            {
+                let found = f64::from(sum[model.schema().range(name).expect("a BatchNorm's buffer").start + channel]);
+                assert!((found - expected).abs() < 1e-6, "{name}[{channel}]: {found}, not {expected}");
+            }
+        }
+        assert!(model.schema().tensors().iter().any(|t| matches!(t.kind, Kind::Buffer { .. })));
+    }
+
+    /// Oracle: the loss itself, moved a little along a random direction of each tensor, through every type of layer.
+    #[test]
+    fn the_gradient_is_the_slope_of_the_loss() {
+        let text = r#"name = "m"
+            layers = [
+              { type = "conv", out_channels = 4, kernel_size = 3, padding = 1, stride = 2 },
+              { type = "batch_norm" },
+              { type = "leaky_relu", negative_slope = 0.3 },
+              { type = "residual", layers = [
+                { type = "conv", out_channels = 4, kernel_size = 1, bias = false },
+                { type = "dropout2d", p = 0.3 },
+              ] },
+              { type = "avg_pool", kernel_size = 2, stride = 1, padding = 1 },
+              { type = "max_pool", kernel_size = 2 },
+              { type = "flatten" },
+              { type = "linear", out_features = 12 },
+              { type = "relu" },
+              { type = "dropout", p = 0.2 },
+              { type = "linear", out_features = 10 },
+            ]"#;
+        let model = model(text, [3, 8, 8]);
+        let start = model.initial(SEED);
+        let mut weights = Weights::new(&model, &start).expect("the model's own");
+        let batch = shard(&model, 0..12);
+        let flat = gradient(&model, &weights, &batch, &context(12)).expect("a good shard").flat;
+        // f32 logits carry about 1e-7 of noise, which a step of 4e-3 turns into 3e-5 of slope
+        let step = 4e-3_f32;
+        let mut checked = 0;
+        for (tensor, range) in model.schema().iter().filter(|(tensor, _)| tensor.kind == Kind::Parameter) {
+            for direction in 0..4 {
+                let mut draws = Key::new(SEED, "direction", &tensor.name).stream(direction, 0, 0);
+                let along: Vec<f32> = range.clone().map(|_| if draws.bits() & 1 == 0 { 1.0 } else { -1.0 }).collect();
+                let scale = step / (along.len() as f32).sqrt();
+                let mut loss = |sign: f32| {
+                    let mut moved = start.clone();
+                    moved[range.clone()].iter_mut().zip(&along).for_each(|(w, d)| *w += sign * scale * d);
+                    weights.set(&model, &moved).expect("the model's own");
+                    gradient(&model, &weights, &batch, &context(12)).expect("a good shard").loss_sum / 12.0
+                };
+                let slope = (loss(1.0) - loss(-1.0)) / (2.0 * f64::from(scale));
+                let product: f64 =
+                    flat[range.clone()].iter().zip(&along).map(|(&g, &d)| f64::from(g) * f64::from(d)).sum();
+                let norm = flat[range.clone()].iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+                let size = (along.len() as f64).sqrt();
+                assert!(
+                    (slope - product).abs() < size * (1e-3 + 0.01 * norm),
+                    "{}: slope {slope}, gradient {product}",
+                    tensor.name
+                );
+                checked += u32::from(product.abs() > size * 5e-3);
+            }
+        }
+        assert!(checked > 15, "only {checked} slopes were steep enough to say anything");
+    }
+
+    #[test]
+    fn shards_that_do_not_fit_are_refused() {
+        let model = model(include_str!("../../recipes/models/lenet.toml"), [3, 32, 32]);
+        let weights = Weights::new(&model, &model.initial(SEED)).expect("the model's own");
+        let good = shard(&model, 0..3);
+        let error = |batch: &Batch, size| {
+            gradient(&model, &weights, batch, &context(size)).expect_err("a bad shard").to_string()
+        };
+        assert!(error(&shard(&model, 0..0), 8).contains("empty"));
+        assert!(error(&good, 2).contains("the shard has 3 examples, but the whole step only 2"));
+        let short = Batch { labels: vec![1], ..good.clone() };
+        assert!(error(&short, 8).contains("1 labels and 3 example numbers"));
+        let label = Batch { labels: vec![1, 10, 2], ..good.clone() };
+        assert!(error(&label, 8).contains("example 1 has label 10"));
+    }
+}

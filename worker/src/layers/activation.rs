@@ -81,3 +81,45 @@ fn elementwise(len: usize, a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + S
     });
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::super::testing::{check, forward_backward, values, var};
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn agree_with_the_reference() {
+        // longer than a part, so that threads share it
+        let x = [var(1, &[3, 7, 1001])];
+        let slopes = |slope: f64| {
+            move |v: &[Vec<f64>], dy: &[f64]| {
+                let y = v[0].iter().map(|&x| if x > 0.0 { x } else { slope * x }).collect();
+                let dx = v[0].iter().zip(dy).map(|(&x, dy)| if x > 0.0 { *dy } else { slope * dy }).collect();
+                (y, vec![dx])
+            }
+        };
+        check(&x, |v| relu(&v[0]), slopes(0.0), 1e-9);
+        check(&x, |v| leaky_relu(&v[0], 0.01), slopes(0.01), 1e-7);
+        let small = [var(2, &[5, 3])];
+        let by_differences = |v: &[Vec<f64>], dy: &[f64]| {
+            let f = |v: &[Vec<f64>]| v[0].iter().map(|x| x.max(0.0)).collect::<Vec<_>>();
+            (f(v), reference::differences(f, v, dy))
+        };
+        check(&small, |v| relu(&v[0]), by_differences, 1e-7);
+    }
+
+    #[test]
+    fn zero_has_the_left_slope_and_nan_stays() {
+        let x = [Var::new(&[-1.0_f32, -0.0, 0.0, f32::NAN, 2.0], &Device::Cpu).expect("five values")];
+        let (y, dx, dy) = forward_backward(&x, |v| relu(&v[0]), 5);
+        let (y, dx) = (values(&y), values(dx[0].as_ref().expect("a gradient")));
+        assert_eq!((&y[..3], y[3].is_nan(), y[4]), (&[0.0; 3][..], true, 2.0));
+        assert_eq!((&dx[..3], f64::from(dx[4])), (&[0.0; 3][..], dy[4]));
+        let (y, dx, dy) = forward_backward(&x, |v| leaky_relu(&v[0], 0.5), 5);
+        let (y, dx) = (values(&y), values(dx[0].as_ref().expect("a gradient")));
+        assert_eq!((&y[..3], y[3].is_nan(), y[4]), (&[-0.5, 0.0, 0.0][..], true, 2.0));
+        assert_eq!([f64::from(dx[0]), f64::from(dx[2]), f64::from(dx[4])], [dy[0] / 2.0, dy[2] / 2.0, dy[4]]);
+    }
+}

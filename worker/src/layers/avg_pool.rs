@@ -81,3 +81,35 @@ fn each_place(w: &Window, mut body: impl FnMut(usize, std::ops::Range<usize>, st
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference::{self, Sizes};
+    use super::super::testing::{check, var};
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for (height, width, kernel, stride, padding) in
+            [(4, 4, 2, 2, 0), (7, 5, 3, 2, 1), (5, 9, 3, 1, 0), (6, 6, 2, 3, 1), (4, 4, 4, 4, 0)]
+        {
+            let s = Sizes { examples: 3, channels: 2, height, width, outputs: 2, kernel, stride, padding };
+            let f = |v: &[Vec<f64>]| reference::pool(&s, &v[0], reference::mean);
+            check(
+                &[var(1, &[3, 2, height, width])],
+                |v| avg_pool2d(&v[0], kernel, stride, padding),
+                |v, dy| (f(v), reference::differences(f, v, dy)),
+                1e-6,
+            );
+        }
+    }
+
+    #[test]
+    fn padding_counts_as_zeros() {
+        // torch.nn.AvgPool2d(2, 2, 1) of four ones: each window holds one of them
+        let ones = Tensor::ones((1, 1, 2, 2), candle_core::DType::F32, &candle_core::Device::Cpu).expect("ones");
+        let y = avg_pool2d(&ones, 2, 2, 1).and_then(|y| y.flatten_all()?.to_vec1::<f32>()).expect("a window that fits");
+        assert_eq!(y, [0.25; 4]);
+        assert!(avg_pool2d(&ones, 2, 2, 2).is_err());
+    }
+}

@@ -203,3 +203,65 @@ impl CustomOp3 for BatchNorm {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::super::testing::{check, distance, var, wide};
+    use super::*;
+
+    #[test]
+    fn training_agrees_with_the_reference() {
+        for shape in [&[4, 3, 5, 7][..], &[2, 1, 1, 1], &[9, 5], &[2, 4, 3, 3]] {
+            let (channels, plane) = (shape[1], shape[2..].iter().product());
+            let f = |v: &[Vec<f64>]| reference::batch_norm((channels, plane), &v[0], &v[1], &v[2], 1e-5, None);
+            check(
+                &[var(1, shape), var(2, &[channels]), var(3, &[channels])],
+                |v| Ok(batch_norm(&v[0], &v[1], &v[2], 1e-5)?.0),
+                |v, dy| (f(v), reference::differences(f, v, dy)),
+                // the gradient is a difference of numbers that nearly cancel when there are two values a channel
+                if shape == [2, 1, 1, 1] { 1e-2 } else { 2e-6 },
+            );
+        }
+    }
+
+    #[test]
+    fn evaluation_agrees_with_the_reference() {
+        let shape = [3, 4, 2, 5];
+        let (mean, variance) = (var(4, &[4]), var(5, &[4]).abs().expect("f32"));
+        let (means, variances) = (wide(&mean), wide(&variance));
+        let given = Some((&means[..], &variances[..]));
+        let f = |v: &[Vec<f64>]| reference::batch_norm((4, 10), &v[0], &v[1], &v[2], 1e-3, given);
+        check(
+            &[var(1, &shape), var(2, &[4]), var(3, &[4])],
+            |v| batch_norm_eval(&v[0], &v[1], &v[2], &mean, &variance, 1e-3),
+            |v, dy| (f(v), reference::differences(f, v, dy)),
+            1e-6,
+        );
+    }
+
+    #[test]
+    fn statistics_are_the_mean_and_the_unbiased_variance() {
+        let x = var(1, &[5, 2, 3, 3]);
+        let ones = var(2, &[2]);
+        let (_, statistics) = batch_norm(&x, &ones, &ones, 1e-5).expect("shapes that fit");
+        let x = wide(&x);
+        for c in 0..2 {
+            let values: Vec<f64> = (0..x.len()).filter(|i| i / 9 % 2 == c).map(|i| x[i]).collect();
+            let mean = values.iter().sum::<f64>() / 45.0;
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 44.0;
+            assert!(distance(&[f64::from(statistics.mean[c])], &[mean]) < 1e-6);
+            assert!(distance(&[f64::from(statistics.variance[c])], &[variance]) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn one_value_a_channel_is_refused() {
+        let ones = var(2, &[3]);
+        let error = batch_norm(&var(1, &[1, 3]), &ones, &ones, 1e-5).expect_err("no variance").to_string();
+        assert!(error.contains("1 value for each channel") && error.contains("at least 2"), "{error}");
+        let error = batch_norm(&var(1, &[4, 2]), &ones, &ones, 1e-5).expect_err("3 for 2").to_string();
+        assert!(error.contains("weight has shape [3]"), "{error}");
+        assert!(batch_norm(&var(1, &[4, 3]), &ones, &ones, 0.0).is_err());
+    }
+}

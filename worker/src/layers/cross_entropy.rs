@@ -101,3 +101,45 @@ impl CustomOp1 for Fused {
         if upstream == 1.0 { Ok(Some(self.gradient.clone())) } else { (&self.gradient * f64::from(upstream)).map(Some) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::super::testing::{check, var, wide};
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn agrees_with_the_reference() {
+        let labels = [3, 0, 9, 9, 4];
+        let logits = var(1, &[5, 10]);
+        let f = |v: &[Vec<f64>]| vec![reference::cross_entropy(10, &v[0], &labels) / 8.0];
+        let op = |v: &[Var]| Ok(cross_entropy(&v[0], &labels, 8.0)?.loss);
+        check(std::slice::from_ref(&logits), op, |v, dy| (f(v), reference::differences(f, v, dy)), 1e-6);
+        let result = cross_entropy(&logits, &labels, 8.0).expect("shapes that fit");
+        assert!((result.loss_sum - reference::cross_entropy(10, &wide(&logits), &labels)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_first_of_equals_is_predicted_and_huge_logits_are_no_trouble() {
+        let logits = [[1.0_f32, 5.0, 5.0], [-1e30, 1e30, 0.0], [2.0, f32::NAN, 9.0], [0.0, 0.0, 0.0]];
+        let logits = Tensor::new(&logits, &Device::Cpu).expect("4 × 3");
+        let result = cross_entropy(&logits.narrow(0, 0, 2).expect("two rows"), &[2, 1], 1.0).expect("shapes that fit");
+        assert_eq!((result.predictions, result.correct), (vec![1, 1], 1));
+        let exact = (2.0_f64 + (-4.0_f64).exp()).ln();
+        assert!((result.loss_sum - exact).abs() < 1e-12, "{}", result.loss_sum);
+        let result = cross_entropy(&logits, &[0, 0, 0, 0], 4.0).expect("shapes that fit");
+        assert_eq!((result.predictions, result.correct), (vec![1, 1, 1, 0], 1));
+        assert!(result.loss_sum.is_nan());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let logits = var(1, &[2, 3]);
+        let error = |labels: &[u32], divisor| cross_entropy(&logits, labels, divisor).expect_err("wrong").to_string();
+        assert!(error(&[0, 3], 1.0).contains("label of example 1 is 3: it must be below 3"));
+        assert!(error(&[0], 1.0).contains("1 labels for 2 rows"));
+        assert!(error(&[0, 1], 0.0).contains("divisor is 0"));
+        assert!(error(&[0, 1], f32::NAN).contains("divisor is NaN"));
+    }
+}

@@ -98,3 +98,99 @@ impl CustomOp1 for Dropout {
         operand::tensor_like(dx, x).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{forward_backward, values, var};
+    use super::*;
+    use candle_core::{DType, Device};
+
+    fn ones(shape: &[usize]) -> Tensor {
+        Tensor::ones(shape, DType::F32, &Device::Cpu).expect("ones")
+    }
+
+    fn key() -> Key {
+        Key::new(7, "dropout", "net.6")
+    }
+
+    #[test]
+    fn keeps_as_many_as_it_says_scaled() {
+        let examples: Vec<u32> = (0..100).collect();
+        for p in [0.1, 0.5, 0.8] {
+            let y = values(&dropout(&ones(&[100, 1000]), p, key(), 3, &examples).expect("shapes that fit"));
+            let kept = y.iter().filter(|&&y| y != 0.0).count() as f64;
+            // five standard deviations of a binomial distribution
+            assert!((kept - 1e5 * (1.0 - p)).abs() < 5.0 * (1e5 * p * (1.0 - p)).sqrt(), "p {p}: {kept} kept");
+            let scale = (1.0 / (1.0 - p)) as f32;
+            assert!(y.iter().all(|&y| y == 0.0 || y == scale), "p {p}");
+        }
+    }
+
+    #[test]
+    fn an_example_is_dropped_alike_in_every_batch() {
+        let x = ones(&[4, 3, 50]);
+        let rows = |examples: &[u32], epoch, key| {
+            let x = x.narrow(0, 0, examples.len()).expect("at most four");
+            let y = values(&dropout(&x, 0.5, key, epoch, examples).expect("shapes that fit"));
+            y.chunks(150).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        };
+        let four = rows(&[10, 11, 12, 13], 1, key());
+        assert_eq!(rows(&[12], 1, key())[0], four[2]);
+        assert_eq!(rows(&[13, 10], 1, key()), [four[3].clone(), four[0].clone()]);
+        assert_ne!(four[0], four[1]);
+        assert_ne!(rows(&[10], 2, key())[0], four[0]);
+        assert_ne!(rows(&[10], 1, Key::new(7, "dropout", "net.9"))[0], four[0]);
+    }
+
+    #[test]
+    fn draws_are_the_streams_own() {
+        let y = values(&dropout(&ones(&[1, 9]), 0.3, key(), 5, &[42]).expect("shapes that fit"));
+        let mut stream = key().stream(5, 42, 0);
+        for y in y {
+            assert_eq!(y != 0.0, f64::from(stream.unit()) >= 0.3);
+        }
+    }
+
+    #[test]
+    fn channels_are_dropped_whole_and_the_gradient_follows() {
+        // more than a part, and a part does not divide the plane
+        let x = [var(1, &[5, 4, 31, 37])];
+        let (y, dx, dy) = forward_backward(&x, |v| dropout2d(&v[0], 0.5, key(), 1, &[3, 1, 4, 1, 5]), 2);
+        let (x, y, dx) = (values(&x[0]), values(&y), values(dx[0].as_ref().expect("a gradient")));
+        let mut kept = Vec::new();
+        for (c, y) in y.chunks(31 * 37).enumerate() {
+            let from = c * 31 * 37;
+            let scale = if y[0] == 0.0 { 0.0 } else { 2.0 };
+            assert!(y.iter().zip(&x[from..]).all(|(y, x)| *y == x * scale));
+            assert!(
+                dx[from..]
+                    .iter()
+                    .zip(&dy[from..])
+                    .take(31 * 37)
+                    .all(|(dx, dy)| f64::from(*dx) == dy * f64::from(scale))
+            );
+            kept.push(scale != 0.0);
+        }
+        assert!(kept.contains(&true) && kept.contains(&false));
+        assert_eq!(kept[4..8], kept[12..16], "example 1 comes twice");
+    }
+
+    #[test]
+    fn the_ends_and_what_is_refused() {
+        let x = ones(&[2, 3]);
+        assert_eq!(values(&dropout(&x, 0.0, key(), 1, &[1, 2]).expect("p = 0")), [1.0; 6]);
+        assert_eq!(values(&dropout(&x, 1.0, key(), 1, &[1, 2]).expect("p = 1")), [0.0; 6]);
+        for p in [-0.1, 1.1, f64::NAN] {
+            assert!(
+                dropout(&x, p, key(), 1, &[1, 2]).expect_err("no probability").to_string().contains("between 0 and 1")
+            );
+        }
+        assert!(
+            dropout(&x, 0.5, key(), 1, &[1])
+                .expect_err("one of two")
+                .to_string()
+                .contains("1 example numbers for 2 rows")
+        );
+        assert!(dropout2d(&x, 0.5, key(), 1, &[1, 2]).is_err());
+    }
+}

@@ -65,7 +65,14 @@ impl KernelSet {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Self::V4 => is_x86_feature_detected!("avx512f") && Self::V3.runs_here(),
+            Self::V4 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512cd")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && Self::V3.runs_here()
+            }
             #[cfg(target_arch = "x86_64")]
             Self::V3 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(not(target_arch = "x86_64"))]
@@ -77,7 +84,7 @@ impl KernelSet {
         if self.runs_here() {
             return Ok(self);
         }
-        let needs = if self == Self::V4 { "AVX-512F, AVX2 and FMA" } else { "AVX2 and FMA" };
+        let needs = if self == Self::V4 { "AVX-512 (F, BW, CD, DQ, VL), AVX2 and FMA" } else { "AVX2 and FMA" };
         Err(KernelSetError::Unsupported { wanted: self, needs, best: Self::best() })
     }
 }

@@ -1,6 +1,8 @@
 //! linear.
 
-use super::{kernels, operand};
+use super::gemm::{Columns, Dot, Outer, Packed, Segment, Segments, Starts};
+use super::kernels::{self, KernelSet};
+use super::{operand, simd, threads};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// x · weightᵀ + bias (`torch.nn.Linear`). x is (N, in), weight (out, in), bias (out); the result is (N, out).
@@ -17,8 +19,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if let Some(bias) = bias.filter(|bias| bias.dims() != [outputs]) {
         bail!("linear: bias has shape {:?}: it must be ({outputs})", bias.dims())
     }
-    let _ = kernels::of_op()?;
-    let op = Linear { rows, inputs, outputs, input_gradient: x.track_op() };
+    let op = Linear { set: kernels::of_op()?, rows, inputs, outputs, input_gradient: x.track_op() };
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     match bias {
         Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
@@ -26,7 +27,11 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     }
 }
 
+/// Rows of a result that one thread computes: a few tiles, to read the other operand seldom.
+const ROWS: usize = 24;
+
 struct Linear {
+    set: KernelSet,
     rows: usize,
     inputs: usize,
     outputs: usize,
@@ -36,42 +41,75 @@ struct Linear {
 
 impl Linear {
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
-        let mut y = vec![0.0; self.rows * self.outputs];
-        for n in 0..self.rows {
-            for o in 0..self.outputs {
-                let mut sum = 0.0;
-                for i in 0..self.inputs {
-                    sum += x[n * self.inputs + i] * weight[o * self.inputs + i];
-                }
-                y[n * self.outputs + o] = sum + bias.map_or(0.0, |bias| bias[o]);
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let starts = Starts::rows(outputs, inputs);
+        let segments = Segments::new(simd::lanes(self.set), [Segment { left: 0, right: 0, len: inputs }]);
+        let mut y = vec![0.0; self.rows * outputs];
+        threads::for_each_chunk(&mut y, ROWS * outputs, |i, y| {
+            if let Some(bias) = bias {
+                y.chunks_mut(outputs).for_each(|y| y.copy_from_slice(bias));
             }
+            let product = Dot {
+                rows: y.len() / outputs,
+                left: &x[i * ROWS * inputs..],
+                left_stride: inputs,
+                right: weight,
+                starts: &starts,
+                segments: &segments,
+                result: y,
+            };
+            simd::run(self.set, product);
+        });
+        (CpuStorage::F32(y), (self.rows, outputs).into())
+    }
+
+    /// dy · weight
+    fn input_gradient(&self, dy: &[f32], weight: &[f32]) -> Vec<f32> {
+        let left = |row: usize, rows| Packed::new(rows, self.outputs, |m, k| dy[(row + m) * self.outputs + k]);
+        self.product(self.rows, left, weight)
+    }
+
+    /// dyᵀ · x
+    fn weight_gradient(&self, dy: &[f32], x: &[f32]) -> Vec<f32> {
+        let left = |row: usize, rows| Packed::new(rows, self.rows, |m, k| dy[k * self.outputs + row + m]);
+        self.product(self.outputs, left, x)
+    }
+
+    /// left · right, where right has rows of `inputs` and `left(first, count)` packs some rows of the other.
+    fn product(&self, rows: usize, left: impl Fn(usize, usize) -> Packed + Sync, right: &[f32]) -> Vec<f32> {
+        let stride = self.inputs;
+        let columns = Columns::new(simd::lanes(self.set), 1, stride, (0, 0), true);
+        let starts = Starts::rows(right.len().checked_div(stride).unwrap_or(0), stride);
+        let mut result = vec![0.0; rows * stride];
+        threads::for_each_chunk(&mut result, ROWS * stride, |i, result| {
+            let left = left(i * ROWS, result.len() / stride);
+            let (left, starts, columns) = (&left, &starts, &columns);
+            simd::run(self.set, Outer { left, right, starts, columns, bias: None, result, stride });
+        });
+        result
+    }
+
+    /// The sums of dy's columns.
+    fn bias_gradient(&self, dy: &[f32]) -> Vec<f32> {
+        let mut sums = vec![0.0_f64; self.outputs];
+        for row in dy.chunks(self.outputs.max(1)) {
+            sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
         }
-        (CpuStorage::F32(y), (self.rows, self.outputs).into())
+        sums.into_iter().map(|sum| sum as f32).collect()
     }
 
     fn backward(&self, x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Tensor, Tensor)> {
-        let (mut dx, mut dw, mut db) =
-            (vec![0.0; x.elem_count()], vec![0.0; weight.elem_count()], vec![0.0; self.outputs]);
-        operand::read("linear", x, |x| {
-            operand::read("linear", weight, |w| {
-                operand::read("linear", dy, |dy| {
-                    for n in 0..self.rows {
-                        for o in 0..self.outputs {
-                            let g = dy[n * self.outputs + o];
-                            db[o] += g;
-                            for i in 0..self.inputs {
-                                dx[n * self.inputs + i] += g * w[o * self.inputs + i];
-                                dw[o * self.inputs + i] += g * x[n * self.inputs + i];
-                            }
-                        }
-                    }
-                    Ok(())
-                })
-            })
-        })?;
-        let dx = if self.input_gradient { Some(operand::tensor_like(dx, x)?) } else { None };
-        let outputs = self.outputs;
-        Ok((dx, operand::tensor_like(dw, weight)?, Tensor::from_vec(db, outputs, weight.device())?))
+        operand::read("linear", dy, |dys| {
+            let dx = if self.input_gradient {
+                let dx = operand::read("linear", weight, |weight| Ok(self.input_gradient(dys, weight)))?;
+                Some(operand::tensor_like(dx, x)?)
+            } else {
+                None
+            };
+            let dweight = operand::read("linear", x, |x| Ok(self.weight_gradient(dys, x)))?;
+            let dbias = Tensor::from_vec(self.bias_gradient(dys), self.outputs, weight.device())?;
+            Ok((dx, operand::tensor_like(dweight, weight)?, dbias))
+        })
     }
 }
 
@@ -118,5 +156,64 @@ impl CustomOp3 for Linear {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (dx, dw, db) = self.backward(x, w, dy)?;
         Ok((dx, Some(dw), Some(db)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{bits, check, random, values, var};
+    use super::super::{kernels, reference};
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn agrees_with_the_reference() {
+        // (rows, inputs, outputs): less than a tile, odd, LeNet's, longer than a part of a sum
+        for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (16, 400, 120), (33, 84, 10), (2, 600, 30), (300, 17, 19)]
+        {
+            let inputs_ = [var(1, &[rows, inputs]), var(2, &[outputs, inputs]), var(3, &[outputs])];
+            check(
+                &inputs_,
+                |v| linear(&v[0], &v[1], Some(&v[2])),
+                |v, dy| {
+                    let y = reference::linear(inputs, &v[0], &v[1], &v[2]);
+                    (y, reference::linear_backward(inputs, &v[0], &v[1], dy))
+                },
+                1e-6,
+            );
+            check(
+                &inputs_[..2],
+                |v| linear(&v[0], &v[1], None),
+                |v, dy| {
+                    let y = reference::linear(inputs, &v[0], &v[1], &vec![0.0; outputs]);
+                    let mut gradients = reference::linear_backward(inputs, &v[0], &v[1], dy);
+                    gradients.truncate(2);
+                    (y, gradients)
+                },
+                1e-6,
+            );
+        }
+    }
+
+    #[test]
+    fn bits_of_an_example_do_not_depend_on_its_batch() {
+        let x = Tensor::from_vec(random(1, 29 * 77), (29, 77), &Device::Cpu).expect("29 × 77 values");
+        let (weight, bias) = (var(2, &[31, 77]), var(3, &[31]));
+        kernels::tests::with_each(|set| {
+            let all = values(&linear(&x, &weight, Some(&bias)).expect("shapes that fit"));
+            for n in [0, 5, 28] {
+                let row = x.narrow(0, n, 1).expect("a row");
+                let alone = values(&linear(&row, &weight, Some(&bias)).expect("shapes that fit"));
+                assert_eq!(bits(&alone), bits(&all[n * 31..][..31]), "{set}, example {n}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let (x, weight) = (var(1, &[2, 3]), var(2, &[4, 5]));
+        let error = linear(&x, &weight, None).expect_err("3 features for 5").to_string();
+        assert!(error.contains("3 features") && error.contains("takes 5"), "{error}");
+        assert!(linear(&x, &var(2, &[4, 3]), Some(&var(3, &[3]))).is_err());
     }
 }

@@ -73,14 +73,89 @@ fn forward(w: &Window, x: &[f32], y: &mut [f32], winners: &mut [u32]) {
             let (left, right) = w.span(ox, w.width);
             let (mut best, mut winner) = (f32::NEG_INFINITY, top * w.width + left);
             for row in top..bottom {
-                for at in row * w.width + left..row * w.width + right {
-                    if x[at] > best || x[at].is_nan() {
-                        (best, winner) = (x[at], at);
+                let from = row * w.width;
+                for (column, &x) in (left..right).zip(&x[from + left..from + right]) {
+                    if x > best || x.is_nan() {
+                        (best, winner) = (x, from + column);
                     }
                 }
             }
             y[oy * w.out_width + ox] = best;
             winners[oy * w.out_width + ox] = winner as u32;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference::{self, Sizes};
+    use super::super::testing::{check, forward_backward, values, var};
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for (height, width, kernel, stride, padding) in [
+            (4, 4, 2, 2, 0),
+            (28, 28, 2, 2, 0),
+            (9, 37, 2, 2, 0),
+            (7, 5, 3, 2, 1),
+            (5, 9, 3, 1, 0),
+            (6, 6, 2, 3, 1),
+            (4, 4, 4, 4, 0),
+        ] {
+            let s = Sizes { examples: 2, channels: 3, height, width, outputs: 3, kernel, stride, padding };
+            let f = |v: &[Vec<f64>]| reference::pool(&s, &v[0], reference::max);
+            check(
+                &[var(1, &[2, 3, height, width])],
+                |v| max_pool2d(&v[0], kernel, stride, padding),
+                |v, dy| (f(v), reference::differences(f, v, dy)),
+                1e-6,
+            );
+        }
+    }
+
+    fn pool_of(x: &[f32], size: usize, stride: usize) -> (Vec<f32>, Vec<f32>, Vec<f64>) {
+        let x = Var::from_slice(x, (1, 1, size, size), &Device::Cpu).expect("a square");
+        let (y, dx, dy) = forward_backward(&[x], |v| max_pool2d(&v[0], 2, stride, 0), 1);
+        (values(&y), values(dx[0].as_ref().expect("a gradient")), dy)
+    }
+
+    #[test]
+    fn one_maximum_gets_the_whole_gradient_and_of_equals_the_first() {
+        // the window for which candle's own gradient is a quarter
+        let (y, dx, dy) = pool_of(&[1.0, 2.0, 3.0, 4.0], 2, 2);
+        assert_eq!((y, dx), (vec![4.0], vec![0.0, 0.0, 0.0, dy[0] as f32]));
+        for stride in [1, 2] {
+            let (y, dx, dy) = pool_of(&[0.0, 7.0, 7.0, 7.0], 2, stride);
+            assert_eq!((y, dx), (vec![7.0], vec![0.0, dy[0] as f32, 0.0, 0.0]));
+            let (y, dx, dy) = pool_of(&[f32::NEG_INFINITY; 4], 2, stride);
+            assert_eq!((y, dx), (vec![f32::NEG_INFINITY], vec![dy[0] as f32, 0.0, 0.0, 0.0]));
+        }
+        // windows that share a maximum add up
+        let (y, dx, dy) = pool_of(&[0.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0], 3, 1);
+        assert_eq!(y, [9.0; 4]);
+        assert!((f64::from(dx[4]) - dy.iter().sum::<f64>()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn nan_wins() {
+        for at in 0..4 {
+            for stride in [1, 2] {
+                let mut x = [1.0, 2.0, 3.0, 4.0];
+                x[at] = f32::NAN;
+                let (y, dx, dy) = pool_of(&x, 2, stride);
+                assert!(y[0].is_nan());
+                assert_eq!(f64::from(dx[at]), dy[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let x = var(1, &[1, 1, 4, 4]);
+        assert!(max_pool2d(&x, 3, 1, 2).expect_err("too much padding").to_string().contains("half of kernel_size 3"));
+        assert!(max_pool2d(&x, 5, 1, 0).expect_err("too large").to_string().contains("does not fit into 4×4"));
+        assert!(max_pool2d(&var(1, &[4, 4]), 2, 2, 0).is_err());
     }
 }

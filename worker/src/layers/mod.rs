@@ -11,10 +11,20 @@ mod batch_norm;
 mod conv2d;
 mod cross_entropy;
 mod dropout;
+mod gemm;
 mod kernels;
 mod linear;
 mod max_pool;
 mod operand;
+#[cfg(test)]
+mod reference;
+mod scratch;
+mod simd;
+#[cfg(test)]
+mod speed;
+mod sums;
+#[cfg(test)]
+mod testing;
 mod threads;
 mod window;
 

@@ -1,0 +1,63 @@
+//! Plain Rust. Multiplication and addition are rounded apart, so that every architecture gives the same bits.
+#![expect(unsafe_code, reason = "reads and writes through pointers, as the other sets do")]
+
+use super::Lanes;
+
+/// Four f32: what every vector unit has.
+pub(super) struct Portable;
+
+impl Lanes for Portable {
+    type Vector = [f32; 4];
+    const COUNT: usize = 4;
+    const VECTORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> [f32; 4] {
+        [value; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [f32; 4] {
+        // SAFETY: the caller's pointer is good for four elements
+        unsafe { from.cast::<[f32; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> [f32; 4] {
+        let mut value = [0.0; 4];
+        for (i, value) in value.iter_mut().enumerate().take(count) {
+            // SAFETY: the caller's pointer is good for `count` elements
+            *value = unsafe { from.add(i).read() };
+        }
+        value
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: [f32; 4]) {
+        // SAFETY: the caller's pointer is good for four elements
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(to: *mut f32, value: [f32; 4], count: usize) {
+        for (i, &value) in value.iter().enumerate().take(count) {
+            // SAFETY: the caller's pointer is good for `count` elements
+            unsafe { to.add(i).write(value) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]]
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+        [a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]]
+    }
+
+    #[inline(always)]
+    unsafe fn sum(v: [f32; 4]) -> f32 {
+        (v[0] + v[2]) + (v[1] + v[3])
+    }
+}

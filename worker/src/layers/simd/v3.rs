@@ -1,0 +1,85 @@
+//! AVX2 and FMA (x86-64-v3).
+#![expect(unsafe_code, reason = "vector instructions")]
+
+use super::{Kernel, Lanes};
+use std::arch::x86_64::*;
+
+/// Eight f32.
+pub(super) struct V3;
+
+/// Compiles `kernel` for this set.
+///
+/// # Safety
+/// The processor must have AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<V3>()
+}
+
+/// Ones for the first `count` lanes: eight numbers from here, `8 − count` in.
+static MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[inline(always)]
+unsafe fn mask(count: usize) -> __m256i {
+    debug_assert!(count <= 8);
+    // SAFETY: 8 − count + 8 ≤ 16 elements
+    unsafe { _mm256_loadu_si256(MASK.as_ptr().add(8 - count).cast()) }
+}
+
+impl Lanes for V3 {
+    type Vector = __m256;
+    const COUNT: usize = 8;
+    const VECTORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> __m256 {
+        // SAFETY: called where AVX2 is there
+        unsafe { _mm256_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        // SAFETY: the caller's pointer is good for eight elements
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> __m256 {
+        // SAFETY: masked lanes are not read; the others are the caller's `count` elements
+        unsafe { _mm256_maskload_ps(from, mask(count)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: __m256) {
+        // SAFETY: the caller's pointer is good for eight elements
+        unsafe { _mm256_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(to: *mut f32, value: __m256, count: usize) {
+        // SAFETY: masked lanes are not written; the others are the caller's `count` elements
+        unsafe { _mm256_maskstore_ps(to, mask(count), value) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: called where AVX2 is there
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: called where FMA is there
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(value: __m256) -> f32 {
+        // SAFETY: called where AVX2 is there
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps::<1>(value));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! AVX-512 (x86-64-v4).
+#![expect(unsafe_code, reason = "vector instructions")]
+
+use super::{Kernel, Lanes};
+use std::arch::x86_64::*;
+
+/// Sixteen f32.
+pub(super) struct V4;
+
+/// Compiles `kernel` for this set.
+///
+/// # Safety
+/// The processor must have AVX-512 F, BW, CD, DQ and VL, AVX2 and FMA. (VL is not named below, but lets the compiler use the
+/// upper sixteen registers for halves too: without it, it spills.)
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
+pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<V4>()
+}
+
+/// Ones for the first `count` lanes.
+#[inline(always)]
+fn mask(count: usize) -> __mmask16 {
+    debug_assert!(count <= 16);
+    ((1_u32 << count) - 1) as __mmask16
+}
+
+impl Lanes for V4 {
+    type Vector = __m512;
+    const COUNT: usize = 16;
+    const VECTORS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> __m512 {
+        // SAFETY: called where AVX-512F is there
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        // SAFETY: the caller's pointer is good for sixteen elements
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> __m512 {
+        // SAFETY: masked lanes are not read; the others are the caller's `count` elements
+        unsafe { _mm512_maskz_loadu_ps(mask(count), from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: __m512) {
+        // SAFETY: the caller's pointer is good for sixteen elements
+        unsafe { _mm512_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(to: *mut f32, value: __m512, count: usize) {
+        // SAFETY: masked lanes are not written; the others are the caller's `count` elements
+        unsafe { _mm512_mask_storeu_ps(to, mask(count), value) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: called where AVX-512F is there
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: called where AVX-512F is there
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(value: __m512) -> f32 {
+        // SAFETY: called where AVX-512F is there. Written out, since the order of `_mm512_reduce_add_ps` is the compiler's
+        unsafe {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(value)));
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(value), high);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+}

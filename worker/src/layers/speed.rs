@@ -1,0 +1,86 @@
+//! How fast the layers are. Prints, asserts nothing: `cargo test --release -p lockstep-worker speed -- --ignored --nocapture`,
+//! with `LOCKSTEP_KERNELS` and `THREADS` set as wanted.
+
+use super::testing::{random, var};
+use super::*;
+use candle_core::{Device, Result, Tensor, Var};
+use lockstep_proto::keys::Key;
+use std::time::Instant;
+
+const BATCH: usize = 64;
+
+/// Seconds that this thread has computed, where the system tells and there is no other: a busy machine then matters less.
+fn busy() -> Option<f64> {
+    let line = std::fs::read_to_string("/proc/thread-self/schedstat").ok().filter(|_| threads() == 1)?;
+    line.split(' ').next()?.parse::<f64>().ok().map(|nanoseconds| nanoseconds / 1e9)
+}
+
+/// Images/s of forward and backward, the best of several rounds.
+fn time(name: &str, batch: usize, run: impl Fn() -> Result<()>) {
+    let mut best = f64::INFINITY;
+    for _ in 0..7 {
+        let (start, mut runs) = (Instant::now(), 0.0);
+        let before = busy();
+        while start.elapsed().as_secs_f64() < 0.1 {
+            run().expect("shapes that fit");
+            runs += 1.0;
+        }
+        let spent = before.zip(busy()).map_or(start.elapsed().as_secs_f64(), |(before, after)| after - before);
+        best = best.min(spent / runs);
+    }
+    println!("{name:32} {:>10.0} images/s {:>8.2} µs an image", batch as f64 / best, best / batch as f64 * 1e6);
+}
+
+/// One op with a gradient that is given, not computed: `backward()` of Σ y costs candle's own ops, so both are shown.
+fn op(name: &str, shape: &[usize], images: bool, f: impl Fn(&Tensor) -> Result<Tensor>) {
+    let input = var(1, shape);
+    let x = if images { input.detach() } else { input.as_tensor().clone() };
+    time(&format!("{name} forward"), shape[0], || f(&x).map(drop));
+    time(&format!("{name} forward, backward"), shape[0], || f(&x)?.backward().map(drop));
+}
+
+fn lenet(x: &Tensor, labels: &[u32], v: &[Var]) -> Result<Tensor> {
+    let x = max_pool2d(&relu(&conv2d(x, &v[0], Some(&v[1]), 1, 0)?)?, 2, 2, 0)?;
+    let x = max_pool2d(&relu(&conv2d(&x, &v[2], Some(&v[3]), 1, 0)?)?, 2, 2, 0)?;
+    let x = relu(&linear(&x.flatten_from(1)?, &v[4], Some(&v[5]))?)?;
+    let x = relu(&linear(&x, &v[6], Some(&v[7]))?)?;
+    Ok(cross_entropy(&linear(&x, &v[8], Some(&v[9]))?, labels, labels.len() as f32)?.loss)
+}
+
+#[test]
+#[ignore = "prints times"]
+fn speed() {
+    let threads = std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    set_threads(threads).expect("a few threads");
+    println!("{} kernels, {threads} threads, batch {BATCH}", kernel_set().expect("a set that runs here"));
+
+    let conv = |o: usize, c: usize, k: usize| (var(2, &[o, c, k, k]), var(3, &[o]));
+    for (name, shape, images, (weight, bias), padding) in [
+        ("conv 3→6@5 32×32", [BATCH, 3, 32, 32], true, conv(6, 3, 5), 0),
+        ("conv 6→16@5 14×14", [BATCH, 6, 14, 14], false, conv(16, 6, 5), 0),
+        ("conv 64→64@3 16×16", [16, 64, 16, 16], false, conv(64, 64, 3), 1),
+        ("conv 256→256@3 4×4", [16, 256, 4, 4], false, conv(256, 256, 3), 1),
+    ] {
+        op(name, &shape, images, |x| conv2d(x, &weight, Some(&bias), 1, padding));
+    }
+    for (inputs, outputs) in [(400, 120), (120, 84), (84, 10)] {
+        let (weight, bias) = (var(2, &[outputs, inputs]), var(3, &[outputs]));
+        op(&format!("linear {inputs}→{outputs}"), &[BATCH, inputs], false, |x| linear(x, &weight, Some(&bias)));
+    }
+    op("relu 6×28×28", &[BATCH, 6, 28, 28], false, relu);
+    op("max_pool 6×28×28", &[BATCH, 6, 28, 28], false, |x| max_pool2d(x, 2, 2, 0));
+    op("avg_pool 6×28×28", &[BATCH, 6, 28, 28], false, |x| avg_pool2d(x, 2, 2, 0));
+    let (weight, bias) = (var(2, &[16]), var(3, &[16]));
+    op("batch_norm 16×10×10", &[BATCH, 16, 10, 10], false, |x| Ok(batch_norm(x, &weight, &bias, 1e-5)?.0));
+    let examples: Vec<u32> = (0..BATCH as u32).collect();
+    op("dropout 120", &[BATCH, 120], false, |x| dropout(x, 0.5, Key::new(1, "dropout", "4"), 1, &examples));
+
+    for batch in [16, 32, 64] {
+        let shapes: [&[usize]; 10] =
+            [&[6, 3, 5, 5], &[6], &[16, 6, 5, 5], &[16], &[120, 400], &[120], &[84, 120], &[84], &[10, 84], &[10]];
+        let weights: Vec<Var> = shapes.iter().zip(10..).map(|(shape, seed)| var(seed, shape)).collect();
+        let images = Tensor::from_vec(random(1, batch * 3072), (batch, 3, 32, 32), &Device::Cpu).expect("images");
+        let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
+        time(&format!("LeNet, batch {batch}"), batch, || lenet(&images, &labels, &weights)?.backward().map(drop));
+    }
+}
