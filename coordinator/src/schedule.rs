@@ -11,7 +11,7 @@
 
 use std::f64::consts::PI;
 
-use lockstep_proto::recipe::{Recipe, ScheduleName, ScheduleSettings, ScheduleUnit};
+use lockstep_proto::recipe::{ScheduleName, ScheduleSettings, ScheduleUnit};
 
 /// A recipe's learning rate over time.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,21 +25,17 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of a run with so many steps in an epoch. The run ends after the recipe's epochs or `max_steps`, whichever
-    /// comes first; a cosine without `t_max` falls until then.
+    /// The schedule of a run of `total_steps`, which rises to `base_lr`. A cosine without `t_max` falls until the run's end.
     #[must_use]
-    pub fn new(recipe: &Recipe, steps_per_epoch: u64) -> Self {
-        let settings = recipe.schedule.clone();
+    pub fn new(settings: &ScheduleSettings, base_lr: f64, steps_per_epoch: u64, total_steps: u64) -> Self {
         // an empty data set is refused elsewhere; here it must not divide by zero
         let per_epoch = steps_per_epoch.max(1);
-        let all = u64::from(recipe.epochs).saturating_mul(per_epoch);
-        let steps = if recipe.max_steps == 0 { all } else { all.min(recipe.max_steps) };
         let (start, end) = match settings.unit {
-            ScheduleUnit::Step => (settings.warmup_steps, steps),
-            ScheduleUnit::Epoch => (settings.warmup_steps.div_ceil(per_epoch), steps.div_ceil(per_epoch)),
+            ScheduleUnit::Step => (settings.warmup_steps, total_steps),
+            ScheduleUnit::Epoch => (settings.warmup_steps.div_ceil(per_epoch), total_steps.div_ceil(per_epoch)),
         };
         let span = if settings.t_max == 0 { end.saturating_sub(start) } else { settings.t_max };
-        Self { base: recipe.optimizer.lr, settings, start, span: span.max(1) }
+        Self { base: base_lr, settings: settings.clone(), start, span: span.max(1) }
     }
 
     /// The rate of the optimizer step number `step` of the run, which lies in `epoch`; both count from 0.
@@ -80,14 +76,14 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::recipe::Setting;
+    use lockstep_proto::recipe::{Recipe, Setting};
     use serde_json::Value;
 
     use super::*;
 
-    fn recipe(settings: &[(&str, String)]) -> Recipe {
+    fn settings(settings: &[(&str, String)]) -> ScheduleSettings {
         let settings: Vec<_> = settings.iter().map(|(key, value)| Setting::flag("test", key, value)).collect();
-        Recipe::resolve(None, &settings, &|path| Err(format!("no file {path}"))).expect("valid settings")
+        Recipe::resolve(None, &settings, &|path| Err(format!("no file {path}"))).expect("valid settings").schedule
     }
 
     /// Oracle: PyTorch's scheduler objects, run by `tests/oracle/optimizer.py`.
@@ -103,13 +99,14 @@ mod tests {
             let keys: Vec<_> = given.iter().map(|(key, value)| (format!("schedule.{key}"), value)).collect();
             let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let mut settings: Vec<_> = keys.iter().map(|(key, value)| (key.as_str(), text(value))).collect();
-            settings.push(("epochs", number("epochs").to_string()));
-            settings.push(("optimizer.lr", oracle["base"].to_string()));
-            let schedule = Schedule::new(&recipe(&settings), number("per_epoch"));
+            settings.push(("optimizer.lr", oracle["base"].to_string())); // a bound of eta_min
+            let per_epoch = number("per_epoch");
+            let (base, steps) = (oracle["base"].as_f64().expect("a number"), number("epochs") * per_epoch);
+            let schedule = Schedule::new(&self::settings(&settings), base, per_epoch, steps);
             let rates = variant["lr"].as_array().expect("a list");
-            assert_eq!(rates.len() as u64, number("epochs") * number("per_epoch"));
+            assert_eq!(rates.len() as u64, steps);
             for (step, rate) in (0..).zip(rates) {
-                let (ours, theirs) = (schedule.lr(step, step / number("per_epoch")), rate.as_f64().expect("a number"));
+                let (ours, theirs) = (schedule.lr(step, step / per_epoch), rate.as_f64().expect("a number"));
                 // PyTorch multiplies its way from step to step; 30 roundings of 0.3 are below 1e-14
                 assert!((ours - theirs).abs() < 1e-14, "{name}, step {step}: {ours} and PyTorch {theirs}");
             }
@@ -118,20 +115,17 @@ mod tests {
 
     #[test]
     fn a_cosine_ends_with_the_run_wherever_that_is() {
-        let key = |k, v: &str| (k, v.to_owned());
-        let cosine = [key("schedule.name", "cosine"), key("schedule.unit", "step"), key("epochs", "4")];
-        let short = Schedule::new(&recipe(&[&cosine[..], &[key("max_steps", "10")]].concat()), 100);
+        let cosine = settings(&[("schedule.name", "cosine".to_owned()), ("schedule.unit", "step".to_owned())]);
+        let short = Schedule::new(&cosine, 0.01, 100, 10);
         assert!(short.lr(9, 0) < 0.01 * 0.03 && short.lr(10, 0) < 1e-18, "{}", short.lr(9, 0));
-        let long = Schedule::new(&recipe(&cosine), 100);
-        assert!((long.lr(200, 2) - 0.005).abs() < 1e-15);
+        assert!((Schedule::new(&cosine, 0.01, 100, 400).lr(200, 2) - 0.005).abs() < 1e-15);
     }
 
     #[test]
     fn a_warm_up_longer_than_the_run_and_an_empty_epoch_give_finite_rates() {
-        let key = |k, v: &str| (k, v.to_owned());
-        let settings = [key("schedule.name", "cosine"), key("schedule.warmup_steps", "1000"), key("epochs", "1")];
+        let long = settings(&[("schedule.name", "cosine".to_owned()), ("schedule.warmup_steps", "1000".to_owned())]);
         for per_epoch in [0, 1, 7] {
-            let schedule = Schedule::new(&recipe(&settings), per_epoch);
+            let schedule = Schedule::new(&long, 0.01, per_epoch, per_epoch);
             assert!((0..2000).all(|step| (0.0..=0.01).contains(&schedule.lr(step, step / 7))));
         }
     }

@@ -203,10 +203,8 @@ impl<R: Read> Checked<'_, R> {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RecordsError> {
         let found = self.length;
         let needed = bytes.len() as u64;
-        self.left = self
-            .left
-            .checked_sub(needed)
-            .ok_or(RecordsError::Length { found, wanted: found - self.left + needed })?;
+        self.left =
+            self.left.checked_sub(needed).ok_or(RecordsError::Length { found, wanted: found - self.left + needed })?;
         self.input.read_exact(bytes)?;
         self.hash.update(bytes);
         Ok(())

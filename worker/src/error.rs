@@ -41,6 +41,8 @@ pub enum WorkerError {
     Parameters(#[from] PartError),
     #[error("the computing thread is gone; its message stands above")]
     Compute,
+    #[error("{0}")]
+    Kernels(String),
     #[error("can't start: {0}")]
     Io(#[from] std::io::Error),
 }

@@ -40,7 +40,10 @@ fn read_entries(path: &Path, mut input: impl BufRead, progress: &dyn Progress) -
         let mut entry = entry.map_err(damaged)?;
         entries += 1;
         if entries > MOST_ENTRIES {
-            return Err(DataError::layout(path, format!("has more than {MOST_ENTRIES} entries; the official ones have 9")));
+            return Err(DataError::layout(
+                path,
+                format!("has more than {MOST_ENTRIES} entries; the official ones have 9"),
+            ));
         }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let place = format!("{}, entry {name:?}", path.display());

@@ -86,7 +86,9 @@ impl<'a> Batches<'a> {
         if self.format.is_some_and(|seen| seen != format) {
             return Err(DataError::layout(
                 self.root,
-                format!("holds binary batches and Python pickles ({name}); keep one of the two, they are the same images"),
+                format!(
+                    "holds binary batches and Python pickles ({name}); keep one of the two, they are the same images"
+                ),
             ));
         }
         self.format = Some(format);
@@ -170,7 +172,9 @@ pub(super) fn read_folder(root: &Path, format: Format, progress: &dyn Progress) 
     let mut names = Vec::new();
     for entry in std::fs::read_dir(root).map_err(DataError::io(root, "listing the folder"))? {
         let entry = entry.map_err(DataError::io(root, "listing the folder"))?;
-        names.extend(entry.file_name().to_str().filter(|name| slot(name).is_some_and(|(f, _)| f == format)).map(str::to_owned));
+        names.extend(
+            entry.file_name().to_str().filter(|name| slot(name).is_some_and(|(f, _)| f == format)).map(str::to_owned),
+        );
     }
     names.sort_unstable(); // in order, so that no batch has to wait in memory
     progress.start(&format!("reading {}", root.display()), Some(names.len() as u64));
@@ -210,7 +214,8 @@ mod tests {
         assert_eq!(slot("data_batch_12"), Some((Format::Python, Slot::Train(12))));
         assert_eq!(slot("test_batch"), Some((Format::Python, Slot::Test)));
         assert_eq!(slot("batches.meta.txt"), Some((Format::Binary, Slot::Meta)));
-        for other in ["readme.html", "data_batch_", "data_batch_1.bin.part", "data_batch_+1", "data_batch_99999999999"] {
+        for other in ["readme.html", "data_batch_", "data_batch_1.bin.part", "data_batch_+1", "data_batch_99999999999"]
+        {
             assert_eq!(slot(other), None, "{other}");
         }
     }

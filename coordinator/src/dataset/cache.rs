@@ -36,7 +36,8 @@ pub(super) fn read(path: &Path) -> Result<Records, DataError> {
 pub(super) fn write(path: &Path, dataset: &Dataset) -> Result<(), DataError> {
     // two runs may write at once: each has its own, and both are right
     let part = path.with_extension(format!("lsdata.{}", std::process::id()));
-    let written = write_part(&part, dataset).and_then(|()| fs::rename(&part, path).map_err(DataError::io(path, "renaming")));
+    let written =
+        write_part(&part, dataset).and_then(|()| fs::rename(&part, path).map_err(DataError::io(path, "renaming")));
     if written.is_err() {
         drop(fs::remove_file(&part)); // the first error says more than this one could
     }

@@ -72,14 +72,22 @@ pub(super) fn fetch(address: &Address, folder: &Path, progress: &dyn Progress) -
     let path = folder.join(address.file_name());
     let part = folder.join(format!("{}.part", address.file_name()));
     let mut options = OpenOptions::new();
-    let mut file =
-        options.read(true).write(true).create(true).truncate(false).open(&part).map_err(DataError::io(&part, "opening"))?;
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&part)
+        .map_err(DataError::io(&part, "opening"))?;
     // two processes writing one .part would destroy it; a file system without locks leaves that to the checksum
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
         return Err(address.failed("another process is downloading it; wait for that one to end"));
     }
-    let received = receive_all(address, &part, &mut file, progress);
-    progress.finish();
+    let mut announced = false;
+    let received = receive_all(address, &part, &mut file, progress, &mut announced);
+    if announced {
+        progress.finish();
+    }
     received?;
     verify(address, &part, &mut file)?;
     fs::rename(&part, &path).map_err(DataError::io(&part, "renaming"))?;
@@ -93,7 +101,14 @@ enum Outcome {
     Broken(String),
 }
 
-fn receive_all(address: &Address, part: &Path, file: &mut File, progress: &dyn Progress) -> Result<(), DataError> {
+/// Tries until it is all here. `announced`: whether `progress` was told of it, which waits for the first good answer.
+fn receive_all(
+    address: &Address,
+    part: &Path,
+    file: &mut File,
+    progress: &dyn Progress,
+    announced: &mut bool,
+) -> Result<(), DataError> {
     let agent: Agent = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_resolve(Some(REACH))
@@ -102,11 +117,10 @@ fn receive_all(address: &Address, part: &Path, file: &mut File, progress: &dyn P
         .timeout_per_read(Some(SILENCE))
         .build()
         .into();
-    let mut announced = false;
     let (mut barren, mut came) = (0, false);
     loop {
         let before = file.seek(SeekFrom::End(0)).map_err(DataError::io(part, "looking at its end"))?;
-        let reason = match receive(&agent, address, file, before, progress, &mut announced)? {
+        let reason = match receive(&agent, address, file, before, progress, announced)? {
             Outcome::Complete => return Ok(()),
             Outcome::Broken(reason) => reason,
         };
@@ -156,7 +170,9 @@ fn receive(
     };
     let total = response.body().content_length().map(|n| n.saturating_add(start));
     if total.is_some_and(|total| total > LARGEST) {
-        return Err(address.failed(format!("has {} bytes; archives of at most {LARGEST} are taken", total.unwrap_or(0))));
+        return Err(
+            address.failed(format!("has {} bytes; archives of at most {LARGEST} are taken", total.unwrap_or(0)))
+        );
     }
     file.set_len(start).and_then(|()| file.seek(SeekFrom::Start(start))).map_err(disk)?;
     if !std::mem::replace(announced, true) {

@@ -47,7 +47,10 @@ fn read_split(root: &Path, classes: &[String], progress: &dyn Progress) -> Resul
             let path = folder.join(&name);
             let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
             if !matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
-                return Err(DataError::layout(&path, "is no image: a class folder holds .png, .jpg and .jpeg files only"));
+                return Err(DataError::layout(
+                    &path,
+                    "is no image: a class folder holds .png, .jpg and .jpeg files only",
+                ));
             }
             files.push((*blake3::hash(format!("{class}/{name}").as_bytes()).as_bytes(), label as u8, path));
         }
@@ -81,10 +84,9 @@ fn names(folder: &Path, folders: bool) -> Result<Vec<String>, DataError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(listing)? {
         let entry = entry.map_err(DataError::io(folder, "listing the folder"))?;
-        let name = entry
-            .file_name()
-            .into_string()
-            .map_err(|name| DataError::layout(folder, format!("holds the name {name:?}, which is not UTF-8: rename it")))?;
+        let name = entry.file_name().into_string().map_err(|name| {
+            DataError::layout(folder, format!("holds the name {name:?}, which is not UTF-8: rename it"))
+        })?;
         if !name.starts_with('.') && (!folders || entry.path().is_dir()) {
             names.push(name);
         }

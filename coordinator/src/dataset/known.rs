@@ -13,8 +13,6 @@ pub const CIFAR10_CLASSES: [&str; 10] =
 pub(super) const OFFICIAL_URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 /// MD5 of that archive. Confirmed: the authors' page (as quoted by several repositories) and independent loaders agree.
 pub(super) const BINARY_ARCHIVE_MD5: &str = "c32a1d4ab5d03f1284b67883e8d87530";
-/// MD5 of the archive of Python pickles. Confirmed: torchvision's `CIFAR10.tgz_md5`.
-pub(super) const PYTHON_ARCHIVE_MD5: &str = "c58f30108f718f92721af3b95e74349a";
 
 /// MD5 of `data_batch_1.bin` to `data_batch_5.bin`. Confirmed by two independent loaders (one CMake, one Go), not by the
 /// authors, who publish only the archive's.
@@ -34,7 +32,7 @@ const BATCH: usize = 10_000;
 /// Other sets and the hash of their records.
 const OTHERS: [(&str, &str); 2] = [
     // all of CIFAR-10 in its official split, JPEG-compressed once: accuracies are a little lower
-    ("cifar10-jpeg", ""),
+    ("cifar10-jpeg", "cb544f73a9ad4970cb2e6ca05d7ee33e3ce2ff218e86f7aae8be0e7d17b42cb1"),
     ("builtin", super::builtin::DEFAULT_HASH),
 ];
 
@@ -103,10 +101,7 @@ mod tests {
 
     #[test]
     fn balanced_classes_alone_earn_no_name() {
-        let split = |n: usize| Split {
-            labels: (0..n).map(|i| (i % 10) as u8).collect(),
-            pixels: vec![0; n * PIXELS],
-        };
+        let split = |n: usize| Split { labels: (0..n).map(|i| (i % 10) as u8).collect(), pixels: vec![0; n * PIXELS] };
         let classes = CIFAR10_CLASSES.map(str::to_owned).to_vec();
         let mut records = Records { classes, train: split(50_000), test: split(10_000) };
         assert_eq!(recognise(&mut records), None);

@@ -2,12 +2,14 @@
 //! (a struct whose `bytes` are a PNG or JPEG file) and `label`.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use lockstep_proto::records::{PIXELS, Records, Split};
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 
 use super::known::CIFAR10_CLASSES;
@@ -45,7 +47,11 @@ pub(super) fn read(root: &Path, progress: &dyn Progress) -> Result<Records, Data
             return Err(DataError::layout(root, format!("has no {name}*.parquet; both train and test are needed")));
         }
         for path in files {
-            let names = read_file(&path, split, progress)?;
+            // the Parquet library panics on some damaged pages (fewer than one in a thousand changed bytes): to the user
+            // that is a damaged file like any other. What it half appended goes with the error
+            let names = catch_unwind(AssertUnwindSafe(|| read_file(&path, split, progress))).unwrap_or_else(|_| {
+                Err(DataError::content(path.display().to_string(), "cannot be read as Parquet: it is damaged"))
+            })?;
             if classes.is_some() && names.is_some() && classes != names {
                 return Err(DataError::layout(&path, "has other class names than the files before it"));
             }
@@ -62,9 +68,11 @@ fn read_file(path: &Path, split: &mut Split, progress: &dyn Progress) -> Result<
     let place = path.display().to_string();
     let damaged = |e: ParquetError| DataError::content(place.as_str(), format!("cannot be read as Parquet: {e}"));
     let file = File::open(path).map_err(DataError::io(path, "opening"))?;
+    let size = file.metadata().map_err(DataError::io(path, "looking at the file"))?.len();
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
     let metadata = reader.metadata();
-    let columns: Vec<String> = metadata.file_metadata().schema_descr().columns().iter().map(|c| c.path().string()).collect();
+    let columns: Vec<String> =
+        metadata.file_metadata().schema_descr().columns().iter().map(|c| c.path().string()).collect();
     let find = |what: &str, names: &[&str]| {
         names.iter().find_map(|name| columns.iter().position(|column| column == name)).ok_or_else(|| {
             let (wanted, found) = (names.join(", "), columns.join(", "));
@@ -72,6 +80,9 @@ fn read_file(path: &Path, split: &mut Split, progress: &dyn Progress) -> Result<
         })
     };
     let (images, labels) = (find("images", &IMAGES)?, find("labels", &LABELS)?);
+    for column in metadata.row_groups().iter().flat_map(|group| [group.column(images), group.column(labels)]) {
+        check_extent(column, size).map_err(|problem| DataError::content(place.as_str(), problem))?;
+    }
     let names = metadata.file_metadata().key_value_metadata().and_then(|pairs| {
         let json = pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()?;
         class_names(json, &columns[labels])
@@ -87,6 +98,20 @@ fn read_file(path: &Path, split: &mut Split, progress: &dyn Progress) -> Result<
     progress.finish();
     rows?;
     Ok(names)
+}
+
+/// Holds where a column says it lies against the file's size: the Parquet library panics on negative numbers.
+fn check_extent(column: &ColumnChunkMetaData, size: u64) -> Result<(), String> {
+    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+    let end = start.checked_add(column.compressed_size());
+    let fits = start >= 0 && column.compressed_size() >= 0 && column.num_values() >= 0;
+    match end.and_then(|end| u64::try_from(end).ok()) {
+        Some(end) if fits && end <= size => Ok(()),
+        _ => {
+            let (path, length) = (column.column_path().string(), column.compressed_size());
+            Err(format!("column {path} has {length} bytes from byte {start}; the file has {size} bytes: it is damaged"))
+        }
+    }
 }
 
 /// The names in Hugging Face's description of the features.
@@ -121,7 +146,8 @@ fn read_group(
         split.pixels.reserve(pictures.len() * PIXELS);
         for (picture, &label) in pictures.iter().zip(&numbers) {
             let at = split.len();
-            picture::decode(picture.data(), &mut split.pixels).map_err(|problem| (at, format!("the image {problem}")))?;
+            picture::decode(picture.data(), &mut split.pixels)
+                .map_err(|problem| (at, format!("the image {problem}")))?;
             match u8::try_from(label) {
                 Ok(label) if usize::from(label) < classes => split.labels.push(label),
                 _ => return Err((at, format!("label {label}; there are {classes} classes, numbered from 0"))),
@@ -136,8 +162,9 @@ fn read_pictures(column: &mut ColumnReader) -> Result<Vec<ByteArray>, String> {
         return Err("the image column holds no bytes".to_owned());
     };
     let (mut values, mut levels) = (Vec::new(), Vec::new());
-    let (rows, found, _) =
-        reader.read_records(ROWS, Some(&mut levels), None, &mut values).map_err(|e| format!("the image column: {e}"))?;
+    let (rows, found, _) = reader
+        .read_records(ROWS, Some(&mut levels), None, &mut values)
+        .map_err(|e| format!("the image column: {e}"))?;
     no_nulls("image", rows, found).map(|()| values)
 }
 

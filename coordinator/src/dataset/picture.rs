@@ -1,4 +1,5 @@
-//! One PNG or JPEG file as the planes of a record.
+//! One PNG or JPEG file as the planes of a record. PNG is exact; JPEG decoders differ by a level or two in how they round, so
+//! the same JPEG files read by another program may hash otherwise.
 
 use std::io::Cursor;
 

@@ -13,7 +13,9 @@ pub(super) fn parse(place: &str, bytes: &[u8]) -> Result<Split, DataError> {
     let count = match shape {
         [n, PIXELS] | [n, 3, 32, 32] if *n > 0 => *n,
         _ => {
-            return Err(content(format!("data has the shape {shape:?}; it is (n, 3072) or (n, 3, 32, 32), n at least 1")));
+            return Err(content(format!(
+                "data has the shape {shape:?}; it is (n, 3072) or (n, 3, 32, 32), n at least 1"
+            )));
         }
     };
     let labels = batch.integers("labels").map_err(content)?;

@@ -57,7 +57,8 @@ pub fn select(
     validation: f64,
     seed: u64,
 ) -> Result<Selection, DataError> {
-    let setting = |name, found: f64, rule: &str| DataError::Setting { name, found: found.to_string(), rule: rule.to_owned() };
+    let setting =
+        |name, found: f64, rule: &str| DataError::Setting { name, found: found.to_string(), rule: rule.to_owned() };
     if !(fraction > 0.0 && fraction <= 1.0) {
         return Err(setting("data.fraction", fraction, "a number above 0 and at most 1"));
     }
@@ -143,8 +144,16 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_named() {
-        let cases =
-            [(0.0, 0.0), (1.1, 0.0), (f64::NAN, 0.0), (1.0, 1.0), (1.0, -0.1), (1.0, f64::NAN), (1.0, 1e-9), (1e-9, 0.0)];
+        let cases = [
+            (0.0, 0.0),
+            (1.1, 0.0),
+            (f64::NAN, 0.0),
+            (1.0, 1.0),
+            (1.0, -0.1),
+            (1.0, f64::NAN),
+            (1.0, 1e-9),
+            (1e-9, 0.0),
+        ];
         for (fraction, validation) in cases {
             let error = select(1001, Subset::All, fraction, validation, 7).expect_err("out of range");
             assert!(matches!(error, DataError::Setting { .. }) && error.is_users_mistake(), "{fraction} {validation}");

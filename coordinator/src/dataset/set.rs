@@ -23,7 +23,10 @@ impl Dataset {
     pub(super) fn identify(mut records: Records, source: String, fallback: &str) -> Result<Self, DataError> {
         for (name, split) in [("training", &records.train), ("test", &records.test)] {
             if split.is_empty() {
-                return Err(DataError::content(source, format!("the {name} split has no images; both need at least one")));
+                return Err(DataError::content(
+                    source,
+                    format!("the {name} split has no images; both need at least one"),
+                ));
             }
         }
         records::check(&records.classes, &records.train, &records.test)

@@ -16,13 +16,16 @@ pub fn norm(values: &[f32]) -> f64 {
     values.chunks(BLOCK).map(sum_of_squares).sum::<f64>().sqrt()
 }
 
-/// Scales `gradient` down so that its norm is at most `max_norm` (above 0), and gives the norm it had. A NaN or infinity in
-/// it makes the scaled gradient NaN, as in PyTorch with `error_if_nonfinite=False`: check the norm that comes back.
+/// Scales `gradient` down so that its norm is at most `max_norm` (0: leaves it alone), and gives the norm it had. A NaN or
+/// infinity in it makes the scaled gradient NaN, as in PyTorch with `error_if_nonfinite=False`: check the norm that comes back.
 pub fn clip_by_norm(gradient: &mut [f32], max_norm: f64) -> f64 {
     let norm = norm(gradient);
+    if max_norm == 0.0 {
+        return norm;
+    }
     let scale = max_norm / (norm + SMALL);
-    // not `scale < 1`: a NaN must reach the gradient
-    if !(scale >= 1.0) {
+    // a NaN must reach the gradient
+    if scale < 1.0 || scale.is_nan() {
         let scale = scale as f32;
         for g in gradient {
             *g *= scale;
@@ -68,6 +71,8 @@ mod tests {
         let mut long = [30.0, 40.0];
         assert_eq!(clip_by_norm(&mut long, 5.0), 50.0);
         assert!(norm(&long) <= 5.0 && norm(&long) > 4.9999, "{long:?}");
+        let mut any = [30.0, 40.0];
+        assert_eq!((clip_by_norm(&mut any, 0.0), any), (50.0, [30.0, 40.0]));
         let mut zeros = [0.0; 3];
         assert_eq!((clip_by_norm(&mut zeros, 1.0), zeros), (0.0, [0.0; 3]));
     }

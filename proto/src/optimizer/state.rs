@@ -34,32 +34,38 @@ impl Optimizer {
     ///
     /// # Errors
     /// Other names, another length, a value that is not finite, a negative mean of squares. Nothing is changed then.
-    pub fn restore(&mut self, steps: u64, state: Vec<(String, Vec<f32>)>) -> Result<(), StateError> {
-        let mut state = state;
-        state.sort_by(|a, b| a.0.cmp(&b.0));
-        // both lists are in alphabetical order now: state() gives its names so
+    pub fn restore(&mut self, steps: u64, state: &[(String, Vec<f32>)]) -> Result<(), StateError> {
+        let mut given: Vec<(&str, &[f32])> = state.iter().map(|(name, values)| (name.as_str(), &values[..])).collect();
+        // so that both lists are in alphabetical order: state() gives its names so
+        given.sort_by_key(|(name, _)| *name);
         let expected: Vec<&'static str> = self.state().iter().map(|(name, _)| *name).collect();
-        if !state.iter().map(|(name, _)| name.as_str()).eq(expected.iter().copied()) {
-            return Err(StateError::Names { found: state.into_iter().map(|(name, _)| name).collect(), expected });
+        if !given.iter().map(|(name, _)| *name).eq(expected.iter().copied()) {
+            let found = given.iter().map(|(name, _)| (*name).to_owned()).collect();
+            return Err(StateError::Names { found, expected });
         }
-        for (name, values) in &state {
+        for &(name, values) in &given {
             if values.len() != self.parameters {
-                return Err(StateError::Length { name: name.clone(), found: values.len(), expected: self.parameters });
+                return Err(StateError::Length {
+                    name: name.to_owned(),
+                    found: values.len(),
+                    expected: self.parameters,
+                });
             }
             let square = name == "exp_avg_sq";
             let bad = values.iter().position(|value| !value.is_finite() || (square && *value < 0.0));
             if let Some(at) = bad {
                 let rule = if square { "finite and not negative" } else { "finite" };
-                return Err(StateError::Value { name: name.clone(), at, found: values[at], rule });
+                return Err(StateError::Value { name: name.to_owned(), at, found: values[at], rule });
             }
         }
-        let mut vectors = state.into_iter().map(|(_, values)| values);
-        match &mut self.rule {
-            Rule::Sgd(sgd) => sgd.momentum_buffer = vectors.next().unwrap_or_default(),
-            Rule::Adam(adam) => {
-                adam.exp_avg = vectors.next().unwrap_or_default();
-                adam.exp_avg_sq = vectors.next().unwrap_or_default();
+        match (&mut self.rule, &given[..]) {
+            (Rule::Sgd(sgd), [(_, buffer)]) => sgd.momentum_buffer.copy_from_slice(buffer),
+            (Rule::Adam(adam), [(_, average), (_, square)]) => {
+                adam.exp_avg.copy_from_slice(average);
+                adam.exp_avg_sq.copy_from_slice(square);
             }
+            // SGD without momentum: the names have been compared
+            _ => {}
         }
         self.steps = steps;
         Ok(())
@@ -97,7 +103,7 @@ mod tests {
                 let (mut stopped, mut before) = ([0.5, -1.0, 2.0], Optimizer::new(&settings, 3));
                 train(&mut before, &mut stopped, 0..cut);
                 let mut after = Optimizer::new(&settings, 3);
-                after.restore(before.steps(), exported(&before)).expect("its own state");
+                after.restore(before.steps(), &exported(&before)).expect("its own state");
                 train(&mut after, &mut stopped, cut..9);
                 assert_eq!(stopped.map(f32::to_bits), through.map(f32::to_bits), "{settings:?} cut at {cut}");
                 assert_eq!(after, whole);
@@ -110,8 +116,8 @@ mod tests {
         let mut adam = Optimizer::new(&settings(OptimizerName::Adam), 2);
         let untouched = adam.clone();
         let mut refuse = |state: &[(&str, &[f32])]| {
-            let state = state.iter().map(|(name, values)| ((*name).to_owned(), values.to_vec())).collect();
-            let message = adam.restore(3, state).expect_err("it should be refused").to_string();
+            let state: Vec<_> = state.iter().map(|(name, values)| ((*name).to_owned(), values.to_vec())).collect();
+            let message = adam.restore(3, &state).expect_err("it should be refused").to_string();
             assert_eq!(adam, untouched);
             message
         };

@@ -29,7 +29,7 @@ pub(super) async fn open(mut client: CoordinatorClient<Channel>, settings: &Sett
     let hello = Hello {
         protocol: PROTOCOL,
         build: BUILD.to_owned(),
-        device_class: device::device_class(),
+        device_class: device::device_class().map_err(|error| WorkerError::Kernels(error.to_string()))?,
         name: settings.name.clone(),
         threads: settings.threads as u32,
         foreign: false,

@@ -137,7 +137,10 @@ fn a_server_that_dies_midway_is_an_error_that_keeps_what_came() {
     let dead = [Answer::Status(503); BARREN_TRIES as usize];
     let (url, served) = serve(content(), [vec![Answer::CutAfter(1000)], dead.to_vec()].concat());
     let error = fetch(&Address::parse(Some(&url)).expect("well formed"), folder.path(), &Silent).expect_err("dead");
-    assert!(matches!(&error, DataError::Download { problem, .. } if problem.contains("1000 bytes are kept")), "{error}");
+    assert!(
+        matches!(&error, DataError::Download { problem, .. } if problem.contains("1000 bytes are kept")),
+        "{error}"
+    );
     served.join().expect("no panic");
 }
 

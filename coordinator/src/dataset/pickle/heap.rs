@@ -88,7 +88,10 @@ impl Pickle<'_> {
 
     fn field(&self, key: &str) -> Result<Ref, String> {
         let Value::Dict(pairs) = &self.values[self.root] else {
-            return Err(format!("is {}; a batch is a dict with the keys data and labels", self.values[self.root].kind()));
+            return Err(format!(
+                "is {}; a batch is a dict with the keys data and labels",
+                self.values[self.root].kind()
+            ));
         };
         // the last one counts, as in Python
         let found = pairs.iter().rev().find(|(name, _)| self.bytes(*name) == Some(key.as_bytes()));

@@ -247,7 +247,9 @@ impl<'a> Machine<'a> {
     fn set_items(&mut self, items: &[Ref]) -> Result<(), String> {
         let dict = self.top()?;
         match &mut self.pickle.values[dict] {
-            Value::Dict(pairs) if items.len() % 2 == 0 => pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            Value::Dict(pairs) if items.len().is_multiple_of(2) => {
+                pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
+            }
             other => return Err(format!("sets {} items of {}", items.len(), other.kind())),
         }
         Ok(())

@@ -6,5 +6,4 @@ mod heap;
 mod machine;
 mod numpy;
 
-pub(super) use heap::{Pickle, PickleError};
 pub(super) use machine::load;

@@ -1,0 +1,119 @@
+//! A coordinator in this process, with or without worker processes of its own: what `train`, `verify` and `bench` share.
+
+use std::future::Future;
+use std::time::Duration;
+
+use lockstep_coordinator::engine::Outcome;
+use lockstep_coordinator::telemetry::{self, Telemetry};
+use lockstep_coordinator::{Report, Run};
+use tokio::net::TcpListener;
+
+use crate::exit::{Failure, Result};
+use crate::local_workers::{Fleet, LocalWorkers};
+
+/// Async work of this process: sockets and timers. Products are computed in the workers.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// Trains `run` with `fleet` on this machine.
+pub async fn train(
+    run: Run,
+    fleet: &Fleet,
+    telemetry: Telemetry,
+    stop: impl Future<Output = String> + Send + 'static,
+) -> Result<Report> {
+    fleet.check()?;
+    // any free port: several runs may share the machine
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    let mut workers = LocalWorkers::start(fleet, &address, &telemetry.emitter())?;
+    let (stop, stopped_by_workers) = or_no_workers(stop, workers.take_given_up(), fleet.workers);
+    let report = lockstep_coordinator::serve(run, listener, telemetry, stop).await;
+    // blocking waits for the processes belong on a blocking thread
+    let _ = tokio::task::spawn_blocking(move || workers.finish()).await;
+    let report = report?;
+    match stopped_by_workers.try_recv() {
+        Ok(reason) => Err(Failure::Lost(format!("no worker is left: {reason}{}", how_to_resume(&report)))),
+        Err(_) => Ok(report),
+    }
+}
+
+/// `stop`, or the end of the last local worker: then nobody will come any more, and waiting would be a hang.
+fn or_no_workers(
+    stop: impl Future<Output = String> + Send + 'static,
+    given_up: Option<std::sync::mpsc::Receiver<String>>,
+    count: usize,
+) -> (impl Future<Output = String> + Send + 'static, std::sync::mpsc::Receiver<String>) {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (all_gone, gone) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let Some(given_up) = given_up else { return };
+        let last: Vec<String> = given_up.iter().take(count).collect();
+        if last.len() == count
+            && let Some(reason) = last.into_iter().last()
+        {
+            let _ = tell.send(reason.clone());
+            let _ = all_gone.send(reason);
+        }
+    });
+    let either = async move {
+        tokio::select! {
+            reason = stop => reason,
+            Ok(reason) = gone => reason,
+        }
+    };
+    (either, told)
+}
+
+/// Serves `run` on `listener` to workers that come by themselves.
+pub async fn serve(
+    run: Run,
+    listener: TcpListener,
+    telemetry: Telemetry,
+    stop: impl Future<Output = String> + Send + 'static,
+) -> Result<Report> {
+    Ok(lockstep_coordinator::serve(run, listener, telemetry, stop).await?)
+}
+
+/// A stop that never comes.
+pub fn never() -> impl Future<Output = String> + Send + 'static {
+    std::future::pending()
+}
+
+/// Opens the run's telemetry, cut back to the checkpoint where it goes on from one.
+pub fn telemetry(run: &Run, display: telemetry::Display) -> Result<Telemetry> {
+    let resume = run.resume.as_ref().map(|snapshot| telemetry::Resume {
+        step: snapshot.state.version,
+        seconds: snapshot.state.seconds,
+    });
+    let settings =
+        telemetry::Settings { folder: run.folder.clone(), display, resume, sinks: Vec::new() };
+    Ok(Telemetry::start(settings)?)
+}
+
+/// The end of a run as the end of a command.
+pub fn conclude(report: &Report) -> Result {
+    for warning in &report.warnings {
+        eprintln!("warning: {warning}");
+    }
+    match &report.outcome {
+        Outcome::Complete => Ok(()),
+        Outcome::Stopped { reason } => {
+            eprintln!("stopped by {reason}{}", how_to_resume(report));
+            Ok(())
+        }
+        Outcome::NoWorkers { reason } => Err(Failure::Lost(format!("{reason}{}", how_to_resume(report)))),
+        Outcome::Failed { reason } => Err(Failure::ours(reason)),
+    }
+}
+
+fn how_to_resume(report: &Report) -> String {
+    match (report.summary.folder.as_str(), report.summary.steps) {
+        ("", _) | (_, 0) => String::new(),
+        (folder, steps) => format!("; {steps} steps are kept: go on with --resume --out {folder}"),
+    }
+}
+
+/// How long `verify` and `bench` wait for their own workers: longer means that something is wrong with them.
+pub const OWN_WORKERS: Duration = Duration::from_secs(120);

@@ -1,0 +1,53 @@
+//! `lockstep bench`: images a second of the same path that `train` takes.
+
+use std::sync::Arc;
+
+use lockstep_coordinator::Limits;
+use lockstep_coordinator::telemetry::Display;
+use serde_json::json;
+
+use crate::cli::{BenchArgs, DataSource};
+use crate::exit::Result;
+use crate::local_workers::Fleet;
+use crate::{cluster, logging, prepare};
+
+pub fn run(args: BenchArgs) -> Result {
+    logging::start();
+    let mut recipe = prepare::recipe(&args.recipe)?;
+    recipe.max_steps = args.steps as u64;
+    let source = DataSource { data: args.data.data.clone(), data_url: None, offline: true };
+    let dataset = Arc::new(prepare::dataset(&source)?);
+    let examples = dataset.train.len().max(1);
+    let per_epoch = examples.div_ceil(recipe.batch_size);
+    recipe.epochs = args.steps.div_ceil(per_epoch).max(1) as u32;
+    // the last step's evaluation is not timed, but it is waited for: leave it out
+    recipe.evaluation.every_epochs = 0;
+    let fleet = Fleet {
+        workers: args.workers,
+        threads: Fleet::threads(args.workers, args.threads),
+        max_restarts: 0,
+        kernels: args.kernels.kernels.map(|kernels| kernels.word()),
+        kill: Vec::new(),
+    };
+    let limits = Limits { min_workers: args.workers, wait_for_workers: cluster::OWN_WORKERS, ..Limits::default() };
+    let run = prepare::run("bench", recipe, dataset, limits)?;
+    let (model, batch, shards) = (run.recipe.model.name.clone(), run.recipe.batch_size, run.recipe.shards);
+    let telemetry = cluster::telemetry(&run, Display::Silent)?;
+    let report = cluster::runtime()?.block_on(cluster::train(run, &fleet, telemetry, cluster::never()))?;
+    cluster::conclude(&report)?;
+    let (summary, rate) = (&report.summary, report.steady_images_per_s);
+    if args.json {
+        let line = json!({
+            "peer": "lockstep", "lockstep": env!("CARGO_PKG_VERSION"), "model": model, "workers": args.workers,
+            "batch": batch, "layout": "nchw", "steps": summary.steps, "images_per_s": (rate * 10.0).round() / 10.0,
+            "seconds": (summary.seconds * 100.0).round() / 100.0, "loss": summary.train_loss, "shards": shards,
+            "threads": fleet.threads, "device_class": summary.device_class, "weights_hash": summary.weights_hash,
+        });
+        println!("{line}");
+    } else {
+        println!("{model}, batch {batch}, {shards} shards, {} workers of {} threads, {}", args.workers, fleet.threads, summary.device_class);
+        println!("{rate:.0} images/s over {} steps", summary.steps);
+        println!("weights {}", summary.weights_hash);
+    }
+    Ok(())
+}

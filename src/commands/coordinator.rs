@@ -1,0 +1,35 @@
+//! `lockstep coordinator`: serves a run to workers that join by hand.
+
+use lockstep_coordinator::Limits;
+use tokio::net::TcpListener;
+
+use crate::cli::CoordinatorArgs;
+use crate::exit::{Failure, Result};
+use crate::{cluster, logging, prepare, signals};
+
+pub fn run(args: CoordinatorArgs) -> Result {
+    logging::start();
+    let runtime = cluster::runtime()?;
+    // first of all: a port in use should not cost the loading of the images
+    let listener = runtime.block_on(TcpListener::bind(&args.listen)).map_err(|error| {
+        Failure::mistake(format!("can't listen on {}: {error}; choose another with --listen HOST:PORT", args.listen))
+    })?;
+    let limits = Limits {
+        min_workers: args.min_workers,
+        worker_timeout: args.run.worker_timeout,
+        wait_for_workers: args.run.wait_for_workers,
+        allow_foreign_workers: args.allow_foreign_workers,
+    };
+    let run = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        eprintln!("warning: peers are not authenticated: whoever reaches {address} can read the data and take part");
+    }
+    eprintln!("join with: lockstep worker --join {address}");
+    let telemetry = cluster::telemetry(&run, args.display.choose())?;
+    let report = runtime.block_on(async {
+        let stop = signals::stop()?;
+        cluster::serve(run, listener, telemetry, stop).await
+    })?;
+    cluster::conclude(&report)
+}

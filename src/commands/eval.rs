@@ -1,0 +1,86 @@
+//! `lockstep eval`: a checkpoint or weights on the test images, in this process.
+
+use std::path::Path;
+
+use lockstep_coordinator::checkpoint::{self, read_weights};
+use lockstep_coordinator::telemetry::summary::accuracy_by_class;
+use lockstep_proto::recipe::Recipe;
+use lockstep_worker::dataset::{Batches, IMAGE, Purpose};
+use lockstep_worker::evaluate::evaluate;
+use lockstep_worker::layers;
+use lockstep_worker::model::{Model, Weights};
+use serde_json::json;
+
+use crate::cli::EvalArgs;
+use crate::exit::{Failure, Result};
+use crate::{commands, logging, prepare};
+
+pub fn run(args: &EvalArgs) -> Result {
+    logging::start();
+    commands::choose_kernels(args.kernels)?;
+    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    layers::set_threads(threads).map_err(Failure::ours)?;
+    let recipe = recipe(args)?;
+    let dataset = prepare::dataset(&args.data)?;
+    let model = Model::new(&recipe.model, IMAGE, dataset.classes.len())?;
+    let values = read_weights(model.schema(), &args.checkpoint)?;
+    let weights = Weights::new(&model, &values)?;
+    let batches = Batches::new(&recipe.data, recipe.seed);
+
+    let classes = dataset.classes.len();
+    let (mut loss, mut correct) = (0.0, 0_u64);
+    let mut confusion = vec![vec![0_u32; classes]; classes];
+    let all: Vec<u32> = (0..dataset.test.len() as u32).collect();
+    for slice in all.chunks(recipe.evaluation.slice) {
+        let batch = batches.batch(&dataset.test, slice, Purpose::Evaluate)?;
+        let found = evaluate(&model, &weights, &batch)?;
+        loss += found.loss_sum;
+        correct += u64::from(found.correct);
+        for (cell, n) in confusion.iter_mut().flatten().zip(found.confusion) {
+            *cell += n;
+        }
+    }
+    let images = all.len();
+    let (loss, accuracy) = (loss / images as f64, correct as f64 / images as f64);
+    let per_class = accuracy_by_class(&confusion);
+    let hash = lockstep_proto::hash::weights_hash(model.schema(), &values);
+    if args.json {
+        let line = json!({
+            "model": recipe.model.name, "data": dataset.name, "test_loss": loss, "test_accuracy": accuracy,
+            "test_images": images, "per_class": per_class, "confusion": confusion, "weights_hash": hash,
+        });
+        println!("{line}");
+        return Ok(());
+    }
+    println!("model     {}", recipe.model.name);
+    println!("data      {}", dataset.name);
+    println!("test      loss {loss:.4}  accuracy {:.2}%  of {images} images", accuracy * 100.0);
+    println!("weights   {hash}");
+    for (class, accuracy) in dataset.classes.iter().zip(per_class) {
+        let text = accuracy.map_or_else(|| "no images".to_owned(), |value| format!("{:6.2}%", value * 100.0));
+        println!("  {class:<12} {text}");
+    }
+    Ok(())
+}
+
+/// The recipe that the weights were trained with: in the checkpoint, or beside the weights, or a bare model.
+fn recipe(args: &EvalArgs) -> Result<Recipe> {
+    if let Some(name) = &args.model {
+        return Ok(Recipe { model: prepare::model_spec(name)?, ..Recipe::default() });
+    }
+    let path = &args.checkpoint;
+    let beside = path.parent().unwrap_or(Path::new("")).join("recipe.toml");
+    match checkpoint::read(path) {
+        Ok(snapshot) => Ok(Recipe::parse(&snapshot.state.recipe, &path.display().to_string())?),
+        // weights alone: no checkpoint, but no damage either
+        Err(checkpoint::CheckpointError::Format { .. }) if path.is_file() && beside.is_file() => {
+            let text = std::fs::read_to_string(&beside)?;
+            Ok(Recipe::parse(&text, &beside.display().to_string())?)
+        }
+        Err(checkpoint::CheckpointError::Format { .. }) if path.is_file() => Err(Failure::mistake(format!(
+            "{} does not say which model it is of, and no recipe.toml lies beside it; name the model with --model",
+            path.display()
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}

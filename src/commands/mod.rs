@@ -1,0 +1,26 @@
+//! One file a command.
+
+pub mod bench;
+pub mod coordinator;
+pub mod data;
+pub mod eval;
+pub mod model;
+pub mod recipes;
+pub mod remote;
+pub mod train;
+pub mod verify;
+pub mod worker;
+
+use lockstep_worker::layers::{self, KernelSet};
+
+use crate::cli::KernelArgs;
+use crate::exit::{Failure, Result};
+
+/// Has this process compute with the kernels that were asked for, or the best that it can.
+pub fn choose_kernels(args: KernelArgs) -> Result {
+    if let Some(name) = args.kernels {
+        let kernels: KernelSet = name.word().parse().map_err(Failure::mistake)?;
+        layers::set_kernels(kernels).map_err(Failure::mistake)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! `lockstep recipes`: what there is to train.
+
+use lockstep_proto::recipe::catalogue;
+
+use crate::cli::{RecipeArgs, RecipesArgs};
+use crate::exit::Result;
+use crate::prepare;
+
+pub fn run(args: &RecipesArgs) -> Result {
+    if let Some(name) = &args.show {
+        let recipe = RecipeArgs { recipe: Some(name.clone()), set: args.set.clone(), ..RecipeArgs::default() };
+        print!("{}", prepare::recipe(&recipe)?.to_toml());
+        return Ok(());
+    }
+    for recipe in catalogue::RECIPES {
+        println!("{:<20} {}", recipe.name, recipe.description());
+    }
+    println!("\nShow one with every default: lockstep recipes NAME");
+    Ok(())
+}

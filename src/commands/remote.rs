@@ -1,0 +1,87 @@
+//! `lockstep status` and `lockstep stop`: a word with a running coordinator.
+
+use std::time::Duration;
+
+use lockstep_proto::wire::coordinator_client::CoordinatorClient;
+use lockstep_proto::wire::{StatusRequest, StopRequest};
+use serde_json::json;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::cli::RemoteArgs;
+use crate::cluster;
+use crate::exit::{Failure, Result};
+
+/// A coordinator answers at once; one that is stuck must not hang the one who asks.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A checkpoint is written before the answer to `stop` comes.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+async fn connect(address: &str, timeout: Duration) -> Result<CoordinatorClient<Channel>> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| Failure::mistake(format!("{address:?} is no address: {error}; give HOST:PORT")))?;
+    let channel = endpoint.connect_timeout(TIMEOUT).timeout(timeout).connect().await.map_err(|error| {
+        use std::error::Error as _;
+        let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        Failure::Lost(format!("no coordinator at {address}: {cause}; its line \"join with\" names its address"))
+    })?;
+    Ok(CoordinatorClient::new(channel))
+}
+
+pub fn status(args: &RemoteArgs) -> Result {
+    let reply = cluster::runtime()?.block_on(async {
+        let mut client = connect(&args.address, TIMEOUT).await?;
+        let reply = client.status(StatusRequest {}).await;
+        reply.map_err(|status| Failure::Lost(format!("{}: {}", args.address, status.message())))
+    })?;
+    let status = reply.into_inner();
+    let test_accuracy = (status.test_accuracy >= 0.0).then_some(status.test_accuracy);
+    if args.json {
+        let workers: Vec<_> = status
+            .workers
+            .iter()
+            .map(|w| json!({"name": w.name, "device_class": w.device_class, "shards": w.shards, "leases": w.leases}))
+            .collect();
+        let line = json!({
+            "run": status.run, "phase": status.phase, "step": status.step, "steps": status.steps,
+            "epoch": status.epoch, "epochs": status.epochs, "images_per_s": status.images_per_s,
+            "train_loss": status.train_loss, "train_accuracy": status.train_accuracy, "test_accuracy": test_accuracy,
+            "workers": workers, "folder": status.folder,
+        });
+        println!("{line}");
+        return Ok(());
+    }
+    println!("{}: {}", status.run, status.phase);
+    println!("step      {} of {}, epoch {} of {}", status.step, status.steps, status.epoch + 1, status.epochs);
+    if status.train_loss.is_finite() {
+        let (loss, accuracy) = (status.train_loss, status.train_accuracy * 100.0);
+        println!("train     loss {loss:.4}  accuracy {accuracy:.2}%  {:.0} images/s", status.images_per_s);
+    }
+    if let Some(accuracy) = test_accuracy {
+        println!("test      accuracy {:.2}%", accuracy * 100.0);
+    }
+    for worker in &status.workers {
+        println!("  {:<20} {}  {} shards", worker.name, worker.device_class, worker.shards);
+    }
+    if !status.folder.is_empty() {
+        println!("folder    {}", status.folder);
+    }
+    Ok(())
+}
+
+pub fn stop(args: &RemoteArgs) -> Result {
+    let reply = cluster::runtime()?.block_on(async {
+        let mut client = connect(&args.address, STOP_TIMEOUT).await?;
+        let reply = client.stop(StopRequest { reason: "lockstep stop".to_owned() }).await;
+        reply.map_err(|status| Failure::Lost(format!("{}: {}", args.address, status.message())))
+    })?;
+    let reply = reply.into_inner();
+    if args.json {
+        println!("{}", json!({"step": reply.step, "checkpoint": reply.checkpoint}));
+    } else if reply.checkpoint.is_empty() || reply.step == 0 {
+        println!("stopped at step {}", reply.step);
+    } else {
+        println!("stopped at step {}; checkpoint in {}", reply.step, reply.checkpoint);
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! `lockstep train`: the main job.
+
+use lockstep_coordinator::Limits;
+
+use crate::cli::TrainArgs;
+use crate::exit::Result;
+use crate::local_workers::Fleet;
+use crate::{cluster, logging, prepare, signals};
+
+pub fn run(args: TrainArgs) -> Result {
+    logging::start();
+    let local = &args.local;
+    let fleet = Fleet {
+        workers: local.workers,
+        threads: Fleet::threads(local.workers, local.threads),
+        max_restarts: local.max_restarts,
+        kernels: local.kernels.kernels.map(|kernels| kernels.word()),
+        kill: local.kill.clone(),
+    };
+    fleet.check()?;
+    let limits = Limits {
+        min_workers: local.workers,
+        worker_timeout: args.run.worker_timeout,
+        wait_for_workers: args.run.wait_for_workers,
+        allow_foreign_workers: false,
+    };
+    let run = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;
+    let telemetry = cluster::telemetry(&run, args.display.choose())?;
+    let report = cluster::runtime()?.block_on(async {
+        let stop = signals::stop()?;
+        cluster::train(run, &fleet, telemetry, stop).await
+    })?;
+    cluster::conclude(&report)
+}

@@ -1,0 +1,188 @@
+//! `lockstep verify`: the promise, tried: one hash for every worker count and with workers lost on the way.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lockstep_coordinator::dataset::Dataset;
+use lockstep_coordinator::telemetry::Display;
+use lockstep_coordinator::{Limits, Reducer, Report};
+use lockstep_proto::recipe::Recipe;
+use lockstep_proto::schema::Schema;
+use serde_json::json;
+
+use crate::cli::{self, Kill, VerifyArgs};
+use crate::exit::{Failure, Result};
+use crate::local_workers::Fleet;
+use crate::{cluster, logging, prepare};
+
+/// One training to compare.
+struct Trial {
+    workers: usize,
+    kill: Option<Kill>,
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} worker{}", self.workers, if self.workers == 1 { "" } else { "s" })?;
+        match self.kill {
+            Some(kill) => write!(f, ", worker {} killed at step {}", kill.worker, kill.step),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What every trial is given.
+struct Bench {
+    recipe: Recipe,
+    dataset: Arc<Dataset>,
+    reducer: Reducer,
+    kernels: Option<&'static str>,
+}
+
+pub fn run(args: VerifyArgs) -> Result {
+    logging::start();
+    let mut recipe = prepare::recipe(&args.recipe)?;
+    if recipe.max_steps == 0 {
+        recipe.max_steps = args.steps;
+    }
+    let bench = Bench {
+        dataset: Arc::new(prepare::dataset(&args.data)?),
+        reducer: cli::reducer(args.test_reducer.as_deref())?,
+        kernels: args.kernels.kernels.map(|kernels| kernels.word()),
+        recipe,
+    };
+    let trials = trials(&args, &bench.recipe)?;
+    let runtime = cluster::runtime()?;
+    let say = |text: String| {
+        if !args.json {
+            println!("{text}");
+        }
+    };
+    say(format!(
+        "verify {}: {} steps of {} images, {} shards, on {}",
+        bench.recipe.name, bench.recipe.max_steps, bench.recipe.batch_size, bench.recipe.shards, bench.dataset.name
+    ));
+
+    let mut first: Option<(String, Report)> = None;
+    for trial in &trials {
+        let start = Instant::now();
+        let report = runtime.block_on(bench.train(trial, bench.recipe.seed, bench.recipe.max_steps))?;
+        say(format!("  {:<36} {}  {:5.1} s", trial.to_string(), report.summary.weights_hash, start.elapsed().as_secs_f64()));
+        bench.check_work(trial, &report)?;
+        match &first {
+            None => first = Some((trial.to_string(), report)),
+            Some((name, expected)) => bench.compare((name, expected), (&trial.to_string(), &report))?,
+        }
+    }
+    let Some((_, report)) = first else { return Ok(()) };
+    let hash = report.summary.weights_hash;
+    bench.check_meaning(&runtime, &hash)?;
+    if args.json {
+        let names: Vec<String> = trials.iter().map(ToString::to_string).collect();
+        let line = json!({
+            "recipe": bench.recipe.name, "steps": bench.recipe.max_steps, "shards": bench.recipe.shards,
+            "device_class": report.summary.device_class, "trials": names, "weights_hash": hash, "equal": true,
+        });
+        println!("{line}");
+    }
+    say(format!("one result: {} runs, one hash, on {}", trials.len(), report.summary.device_class));
+    Ok(())
+}
+
+/// Every worker count, then every loss with the smallest count that leaves somebody to take over.
+fn trials(args: &VerifyArgs, recipe: &Recipe) -> Result<Vec<Trial>> {
+    let counts: BTreeSet<usize> = args.workers.iter().copied().collect();
+    let most = counts.last().copied().unwrap_or(1);
+    if let Some(too_many) = counts.iter().find(|count| **count > recipe.shards) {
+        return Err(Failure::mistake(format!(
+            "--workers {too_many}: with {} shards one of them would have nothing to compute, and prove nothing; raise \
+             --shards or leave it out",
+            recipe.shards
+        )));
+    }
+    let mut trials: Vec<Trial> = counts.into_iter().map(|workers| Trial { workers, kill: None }).collect();
+    for kill in &args.kill {
+        if kill.worker >= most {
+            let text = format!("--kill {}@{}: the largest run has workers 0 to {}", kill.worker, kill.step, most - 1);
+            return Err(Failure::mistake(text));
+        }
+        if kill.step >= recipe.max_steps {
+            let steps = recipe.max_steps;
+            let text = format!("--kill {}@{}: the run has steps 0 to {}", kill.worker, kill.step, steps - 1);
+            return Err(Failure::mistake(text));
+        }
+        trials.push(Trial { workers: most, kill: Some(*kill) });
+    }
+    Ok(trials)
+}
+
+impl Bench {
+    async fn train(&self, trial: &Trial, seed: u64, steps: u64) -> Result<Report> {
+        let recipe = Recipe { seed, max_steps: steps, ..self.recipe.clone() };
+        let limits =
+            Limits { min_workers: trial.workers, wait_for_workers: cluster::OWN_WORKERS, ..Limits::default() };
+        let mut run = prepare::run("verify", recipe, Arc::clone(&self.dataset), limits)?;
+        run.trace = true;
+        run.reducer = self.reducer;
+        let telemetry = cluster::telemetry(&run, Display::Silent)?;
+        let fleet = Fleet {
+            workers: trial.workers,
+            threads: Fleet::threads(trial.workers, None),
+            // a killed worker comes back, as under `train`
+            max_restarts: 1,
+            kernels: self.kernels,
+            kill: trial.kill.into_iter().collect(),
+        };
+        let report = cluster::train(run, &fleet, telemetry, cluster::never()).await?;
+        cluster::conclude(&report)?;
+        Ok(report)
+    }
+
+    /// A worker that did nothing, or a loss that cost nothing, would prove nothing.
+    fn check_work(&self, trial: &Trial, report: &Report) -> Result {
+        if let Some((name, _)) = report.shards.iter().find(|(_, shards)| **shards == 0) {
+            return Err(Failure::ours(format!("{trial}: {name} contributed no accepted shard, so this proves nothing")));
+        }
+        if report.shards.len() != trial.workers {
+            let found = report.shards.len();
+            return Err(Failure::ours(format!("{trial}: {found} workers took part, so this proves nothing")));
+        }
+        if trial.kill.is_some() && report.summary.ledger.reissued == 0 {
+            return Err(Failure::ours(format!("{trial}: no shard was re-issued, so this proves nothing")));
+        }
+        Ok(())
+    }
+
+    fn compare(&self, (name, expected): (&str, &Report), (other, found): (&str, &Report)) -> Result {
+        if expected.summary.weights_hash == found.summary.weights_hash {
+            return Ok(());
+        }
+        let schema = prepare::run("verify", self.recipe.clone(), Arc::clone(&self.dataset), Limits::default())?.schema;
+        let place = first_difference(&schema, &expected.trace, &found.trace)
+            .map_or_else(|| "in no step that was traced".to_owned(), |(step, tensor)| format!("first in tensor {tensor} after step {step}"));
+        Err(Failure::ours(format!("NOT one result: {other} and {name} differ, {place}")))
+    }
+
+    /// The hash must say something: it is not the one of no training, nor the one of another seed.
+    fn check_meaning(&self, runtime: &tokio::runtime::Runtime, hash: &str) -> Result {
+        let run = prepare::run("verify", self.recipe.clone(), Arc::clone(&self.dataset), Limits::default())?;
+        if lockstep_proto::hash::weights_hash(&run.schema, &run.initial) == *hash {
+            return Err(Failure::ours("the hash is that of the untrained weights: nothing was learned"));
+        }
+        let one = Trial { workers: 1, kill: None };
+        let other = runtime.block_on(self.train(&one, self.recipe.seed + 1, self.recipe.max_steps))?;
+        if other.summary.weights_hash == *hash {
+            return Err(Failure::ours("another seed gives the same hash: the seed is not used"));
+        }
+        Ok(())
+    }
+}
+
+/// The first step (counted from 1) whose digests differ, and the first tensor there.
+fn first_difference(schema: &Schema, one: &[Vec<u64>], other: &[Vec<u64>]) -> Option<(usize, String)> {
+    let (step, (a, b)) = one.iter().zip(other).enumerate().find(|(_, (a, b))| a != b)?;
+    let tensor = a.iter().zip(b).position(|(a, b)| a != b)?;
+    Some((step + 1, schema.tensors().get(tensor)?.name.clone()))
+}

@@ -1,0 +1,67 @@
+//! `lockstep worker`: computes for a coordinator.
+
+use std::path::PathBuf;
+
+use lockstep_coordinator::dataset::{self, DataRequest, Silent, Source};
+use lockstep_proto::records::Records;
+use lockstep_worker::{Settings, layers};
+
+use crate::cli::WorkerArgs;
+use crate::exit::{Failure, Result};
+use crate::{commands, logging, signals};
+
+pub fn run(args: WorkerArgs) -> Result {
+    logging::start_worker();
+    if !matches!(args.device.as_str(), "auto" | "cpu") {
+        let text = format!("--device {}: this build computes on the CPU; use auto or cpu", args.device);
+        return Err(Failure::mistake(text));
+    }
+    commands::choose_kernels(args.kernels)?;
+    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    layers::set_threads(threads).map_err(Failure::ours)?;
+    if args.end_with_stdin {
+        end_with_stdin();
+    }
+    let settings = Settings {
+        address: args.join,
+        name: args.name.unwrap_or_else(default_name),
+        threads,
+        local_data: args.data.map(|path| Box::new(move || local(&path)) as _),
+        cache: !args.no_cache,
+        reconnect: args.reconnect,
+        die_at_step: args.die_at_step,
+    };
+    // one thread for the network: the cores are for the products
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let farewell = runtime.block_on(async {
+        let stop = signals::stop()?;
+        let stop = async move { drop(stop.await) };
+        Ok::<_, Failure>(lockstep_worker::work(settings, stop).await?)
+    })?;
+    if !args.end_with_stdin {
+        eprintln!("done: {}", farewell.reason);
+    }
+    // a run that ended early is no fault of this worker
+    Ok(())
+}
+
+/// The loader that the coordinator uses, handed to a worker that has the images at hand.
+fn local(path: &PathBuf) -> std::result::Result<Records, String> {
+    let request = DataRequest { source: Source::Path(path.clone()), offline: true, ..DataRequest::default() };
+    let set = dataset::load(&request, &Silent).map_err(|error| error.to_string())?;
+    Ok(Records { classes: set.classes, train: set.train, test: set.test })
+}
+
+fn default_name() -> String {
+    let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let host = host.map_or_else(|| "worker".to_owned(), |host| host.trim().to_owned());
+    format!("{host}-{}", std::process::id())
+}
+
+/// Ends the process when the pipe from the parent closes: the parent is gone, even if it was killed.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(2);
+    });
+}

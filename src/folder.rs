@@ -1,0 +1,57 @@
+//! The run's folder: a new one for every run, an old one only to resume.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Failure, Result};
+
+const RUNS: &str = "runs";
+
+/// Makes the folder of a new run: `out`, or `runs/<date>-<recipe>-<n>` with the first free n.
+pub fn create(out: Option<&Path>, recipe: &str) -> Result<PathBuf> {
+    if let Some(out) = out {
+        let full = out.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        if full || out.is_file() {
+            let text = format!("{} is there already; choose another --out, or --resume it", out.display());
+            return Err(Failure::mistake(text));
+        }
+        fs::create_dir_all(out).map_err(|error| cannot(out, &error))?;
+        return Ok(out.to_owned());
+    }
+    let runs = Path::new(RUNS);
+    fs::create_dir_all(runs).map_err(|error| cannot(runs, &error))?;
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
+    for n in 1_u32.. {
+        let folder = runs.join(format!("{date}-{recipe}-{n}"));
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(cannot(&folder, &error)),
+        }
+    }
+    Err(Failure::ours("no free name for the run's folder"))
+}
+
+/// The folder to resume: `out`, or the newest run.
+pub fn find(out: Option<&Path>) -> Result<PathBuf> {
+    let folder = match out {
+        Some(out) => out.to_owned(),
+        None => newest(Path::new(RUNS))
+            .ok_or_else(|| Failure::mistake("there is no run in runs/ to resume; name its folder with --out"))?,
+    };
+    if !folder.join("checkpoints").is_dir() {
+        let text = format!("{} has no checkpoints/, so there is nothing to resume; start it without --resume", folder.display());
+        return Err(Failure::mistake(text));
+    }
+    Ok(folder)
+}
+
+fn newest(runs: &Path) -> Option<PathBuf> {
+    let entries = runs.read_dir().ok()?.flatten().filter(|entry| entry.path().join("checkpoints").is_dir());
+    entries.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok()).map(|entry| entry.path())
+}
+
+fn cannot(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::mistake(format!("can't make the run's folder {}: {error}; choose another with --out", path.display()))
+}

@@ -1,0 +1,211 @@
+//! Worker processes on this machine: started, shown by name, started again when they die, and never left behind.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use lockstep_coordinator::telemetry::{self, Emitter, Event};
+
+use crate::cli::Kill;
+use crate::exit::{Failure, Result};
+
+/// How long a worker may take to end by itself once the run is over.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a worker is looked after.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What the processes are to be.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    pub workers: usize,
+    pub threads: usize,
+    pub max_restarts: u32,
+    pub kernels: Option<&'static str>,
+    pub kill: Vec<Kill>,
+}
+
+impl Fleet {
+    /// Threads for each of `workers` workers: the cores shared out. More threads than cores is slower, never faster.
+    pub fn threads(workers: usize, asked: Option<usize>) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        asked.unwrap_or_else(|| (cores / workers).max(1))
+    }
+
+    /// Checks that each `--kill` names a worker that there is.
+    pub fn check(&self) -> Result {
+        match self.kill.iter().find(|kill| kill.worker >= self.workers) {
+            None => Ok(()),
+            Some(kill) => Err(Failure::mistake(format!(
+                "--kill {}@{}: there is no worker {}, they are 0 to {}",
+                kill.worker,
+                kill.step,
+                kill.worker,
+                self.workers - 1
+            ))),
+        }
+    }
+}
+
+/// The running processes, each under a thread that looks after it.
+pub struct LocalWorkers {
+    over: Arc<AtomicBool>,
+    keepers: Vec<JoinHandle<()>>,
+    given_up: Option<mpsc::Receiver<String>>,
+}
+
+impl LocalWorkers {
+    /// Starts the fleet for the coordinator at `address`.
+    pub fn start(fleet: &Fleet, address: &str, emitter: &Emitter) -> Result<Self> {
+        // read by the keepers without a lock: the only thing that they must learn is that the run is over
+        let over = Arc::new(AtomicBool::new(false));
+        let (gone, given_up) = mpsc::channel();
+        let mut keepers = Vec::with_capacity(fleet.workers);
+        for number in 0..fleet.workers {
+            let die_at_step = fleet.kill.iter().find(|kill| kill.worker == number).map(|kill| kill.step);
+            let keeper = Keeper {
+                number,
+                fleet: fleet.clone(),
+                address: address.to_owned(),
+                emitter: emitter.clone(),
+                over: Arc::clone(&over),
+                gone: gone.clone(),
+            };
+            // the first start happens here, so that a missing executable is an error and not a run that waits
+            let child = keeper.spawn(die_at_step)?;
+            let thread = std::thread::Builder::new().name(format!("keeper-{number}"));
+            keepers.push(thread.spawn(move || keeper.keep(child))?);
+        }
+        Ok(Self { over, keepers, given_up: Some(given_up) })
+    }
+
+    /// Why workers are not started again, one message each; for one listener.
+    pub fn take_given_up(&mut self) -> Option<mpsc::Receiver<String>> {
+        self.given_up.take()
+    }
+
+    /// The run is over: waits for the workers to end, and ends those that do not.
+    pub fn finish(self) {
+        self.over.store(true, Ordering::Release);
+        for keeper in self.keepers {
+            let _ = keeper.join();
+        }
+    }
+}
+
+struct Keeper {
+    number: usize,
+    fleet: Fleet,
+    address: String,
+    emitter: Emitter,
+    over: Arc<AtomicBool>,
+    gone: mpsc::Sender<String>,
+}
+
+impl Keeper {
+    fn name(&self) -> String {
+        format!("worker-{}", self.number)
+    }
+
+    fn spawn(&self, die_at_step: Option<u64>) -> Result<Child> {
+        let program = std::env::current_exe()?;
+        let mut command = Command::new(&program);
+        command.args(["worker", "--end-with-stdin", "--join", &self.address, "--name", &self.name()]);
+        command.args(["--threads", &self.fleet.threads.to_string()]);
+        if let Some(kernels) = self.fleet.kernels {
+            command.args(["--kernels", kernels]);
+        }
+        if let Some(step) = die_at_step {
+            command.args(["--die-at-step", &step.to_string()]);
+        }
+        // The pipe's other end is ours: the kernel closes it however we end, and the worker ends with it.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        #[cfg(unix)]
+        {
+            // Ctrl-C on the terminal is for us: we write the checkpoint and let the workers go after that
+            use std::os::unix::process::CommandExt as _;
+            command.process_group(0);
+        }
+        let start = command.spawn();
+        let mut child = start.map_err(|error| Failure::ours(format!("can't start {}: {error}", program.display())))?;
+        if let Some(stderr) = child.stderr.take() {
+            let name = self.name();
+            // ends with the pipe, that is with the worker
+            std::thread::spawn(move || {
+                use std::io::Write as _;
+                for line in BufReader::new(stderr).lines().map_while(std::result::Result::ok) {
+                    let _ = writeln!(telemetry::writer(), "[{name}] {line}");
+                }
+            });
+        }
+        Ok(child)
+    }
+
+    /// Looks after the worker until the run is over or it died too often.
+    fn keep(self, mut child: Child) {
+        let mut restarts = 0;
+        while let Some(status) = self.wait(&mut child) {
+            if status.success() || self.over.load(Ordering::Acquire) {
+                return;
+            }
+            let what = format!("{} ended: {}", self.name(), describe(status));
+            if status.code() == Some(64) {
+                // it was refused or misconfigured: the next one would be, too
+                let _ = self.gone.send(what);
+                return;
+            }
+            if restarts == self.fleet.max_restarts {
+                let text = format!("{what}; it is not started again after {restarts} restarts (--max-restarts)");
+                self.emitter.emit(Event::Warning { text: text.clone() });
+                let _ = self.gone.send(text);
+                return;
+            }
+            restarts += 1;
+            let most = self.fleet.max_restarts;
+            self.emitter.emit(Event::Notice { text: format!("{what}; starting it again ({restarts} of {most})") });
+            // a fault that was asked for happens once
+            match self.spawn(None) {
+                Ok(again) => child = again,
+                Err(error) => {
+                    let _ = self.gone.send(format!("{what}; {error:?}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits until the worker ends; none if it had to be ended.
+    fn wait(&self, child: &mut Child) -> Option<ExitStatus> {
+        let mut over_since = None;
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) => {}
+                Err(_) => return None,
+            }
+            if self.over.load(Ordering::Acquire) {
+                let since = *over_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > PATIENCE {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return None;
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::ExitStatusExt as _;
+        if let Some(signal) = status.signal() {
+            return format!("killed by signal {signal}");
+        }
+    }
+    status.code().map_or_else(|| "without a reason".to_owned(), |code| format!("exit code {code}"))
+}

@@ -1,0 +1,134 @@
+//! From what was typed to a run that can be served: recipe, images, model, folder.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use lockstep_coordinator::checkpoint::{Snapshot, Store, read_weights};
+use lockstep_coordinator::dataset::{self, DataRequest, Dataset, Selection, Source};
+use lockstep_coordinator::{Limits, Reducer, Run};
+use lockstep_proto::recipe::Recipe;
+use lockstep_proto::recipe::model::ModelSpec;
+use lockstep_worker::dataset::IMAGE;
+use lockstep_worker::model::Model;
+
+use crate::cli::{self, DataSource, RecipeArgs, RunArgs};
+use crate::display::LoadingBar;
+use crate::exit::{Failure, Result};
+use crate::folder;
+
+/// The recipe with everything that was typed laid over it.
+pub fn recipe(args: &RecipeArgs) -> Result<Recipe> {
+    Ok(Recipe::resolve(args.recipe.as_deref(), &args.settings()?, &read_file)?)
+}
+
+/// Reads a recipe or a model file.
+pub fn read_file(path: &str) -> std::result::Result<String, String> {
+    fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+/// The images, with a bar while they load.
+pub fn dataset(source: &DataSource) -> Result<Dataset> {
+    let request = DataRequest {
+        source: Source::from(source.data.as_str()),
+        url: source.data_url.clone(),
+        offline: source.offline,
+        ..DataRequest::default()
+    };
+    Ok(dataset::load(&request, &LoadingBar::default())?)
+}
+
+/// A built-in model by name, or one from a file.
+pub fn model_spec(name: &str) -> Result<ModelSpec> {
+    let setting = lockstep_proto::recipe::Setting::flag("--model", "model", name);
+    Ok(Recipe::resolve(None, &[setting], &read_file)?.model)
+}
+
+/// The training and held-out examples that the recipe asks for.
+fn selection(recipe: &Recipe, dataset: &Dataset) -> Result<Selection> {
+    let data = &recipe.data;
+    let subset = data.subset.word().parse()?;
+    Ok(dataset::select(dataset.train.len(), subset, data.fraction, data.validation, recipe.seed)?)
+}
+
+/// A run without a folder, from its first step: what `bench` and `verify` serve, and `train` begins with.
+pub fn run(name: &str, recipe: Recipe, dataset: Arc<Dataset>, limits: Limits) -> Result<Run> {
+    let model = Model::new(&recipe.model, IMAGE, dataset.classes.len())?;
+    let selection = selection(&recipe, &dataset)?;
+    Ok(Run {
+        name: name.to_owned(),
+        folder: None,
+        schema: model.schema().clone(),
+        initial: model.initial(recipe.seed),
+        selection,
+        resume: None,
+        limits,
+        reducer: Reducer::Tree,
+        trace: false,
+        recipe,
+        dataset,
+    })
+}
+
+/// A run that is kept: a new folder, or an old one to go on in.
+pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Run> {
+    let reducer = cli::reducer(args.test_reducer.as_deref())?;
+    let mut run = if args.resume {
+        resumed(recipe_args, data, args, limits)?
+    } else {
+        let recipe = recipe(recipe_args)?;
+        let dataset = Arc::new(dataset(data)?);
+        let mut run = run(&recipe.name.clone(), recipe, dataset, limits)?;
+        if let Some(path) = &args.init_from {
+            run.initial = read_weights(&run.schema, path)?;
+        }
+        // last, so that no mistake leaves an empty folder behind
+        let folder = folder::create(args.out.as_deref(), &run.recipe.name)?;
+        fs::write(folder.join("recipe.toml"), run.recipe.to_toml())?;
+        run.name = name_of(&folder);
+        run.folder = Some(folder);
+        run
+    };
+    run.reducer = reducer;
+    Ok(run)
+}
+
+fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Run> {
+    if args.init_from.is_some() {
+        return Err(Failure::mistake("--init-from begins a run and --resume goes on with one; give only one of them"));
+    }
+    let folder = folder::find(args.out.as_deref())?;
+    let (path, snapshot, damaged) = Store::open(&folder, 1)?.latest()?;
+    for error in damaged {
+        eprintln!("warning: {error}");
+    }
+    let recipe = resumed_recipe(recipe_args, &snapshot, &path)?;
+    let dataset = Arc::new(dataset(data)?);
+    let mut run = run(&name_of(&folder), recipe, dataset, limits)?;
+    run.folder = Some(folder);
+    run.resume = Some(snapshot);
+    Ok(run)
+}
+
+/// The checkpoint's recipe. What was typed must not differ from it: one run, one recipe.
+fn resumed_recipe(args: &RecipeArgs, snapshot: &Snapshot, path: &Path) -> Result<Recipe> {
+    let kept = Recipe::parse(&snapshot.state.recipe, &path.display().to_string())?;
+    let typed = match &args.recipe {
+        Some(_) => recipe(args)?,
+        None => Recipe::resolve_over(&snapshot.state.recipe, &path.display().to_string(), &args.settings()?, &read_file)?,
+    };
+    let differences: Vec<String> = kept.differences(&typed).iter().map(ToString::to_string).collect();
+    if differences.is_empty() {
+        return Ok(kept);
+    }
+    Err(Failure::mistake(format!(
+        "the run was begun with another recipe: {}; resume without these, or begin a new run (with --init-from {} to keep \
+         its weights)",
+        differences.join(", "),
+        path.display()
+    )))
+}
+
+fn name_of(folder: &Path) -> String {
+    folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
