@@ -89,8 +89,9 @@ fn train(case: &Case, model: &Model, data: &Data) -> (Vec<f32>, Vec<f64>) {
         optimizer.step(settings.lr, &result.flat[..trained.len()], trained);
         for (tensor, range) in model.schema().iter() {
             if let Kind::Buffer { momentum } = tensor.kind {
+                // as the coordinator does it: in double precision, rounded once
                 for (value, seen) in flat[range.clone()].iter_mut().zip(&result.flat[range]) {
-                    *value = (1.0 - momentum) * *value + momentum * seen;
+                    *value = ((1.0 - momentum) * f64::from(*value) + momentum * f64::from(*seen)) as f32;
                 }
             }
         }
