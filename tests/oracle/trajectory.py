@@ -1,82 +1,105 @@
-"""The LeNet's parameters after 200 steps of SGD with momentum and of Adam in PyTorch's float64, and the distance of its
-float32 from them.
+"""Parameters after 200 steps of each optimizer in PyTorch's float64, and the distance of its float32 from them.
 
-Weights: PyTorch's default initialisation from seed 7 (`common.initial`). Data: 512 examples in 16 batches of 32; step s takes
-batch s mod 16. Example i has label `labels("trajectory/labels")[i]` and the image (pattern of its label + noise of its own) / 2 in
-float32, where both are unit draws under the keys (0, "oracle", "trajectory/patterns") and (0, "oracle", "trajectory/noise"):
-3072 numbers a pattern, then the next; 3072 an image, then the next. The loss is the mean cross-entropy. No dropout.
+Models: `lenet`, and `smooth` (smooth.toml beside this file), which has no ReLU and no maximum. In the LeNet one rounding that
+switches one unit on or off grows from step to step: PyTorch's float32 is then 1e-6 or 1e-3 away, by chance, depending on the
+order of its sums. So it is run in six ways that differ in rounding only: as it is, without oneDNN, with each batch backwards, and
+with each batch in three fixed shuffles. `torch_f32_distance` is the first, `torch_f32_distances` are all. For `smooth` they agree and
+"twice PyTorch's float32" is sharp; for `lenet` the greatest of the six is the yardstick.
 
-Stored a case: the optimizer's arguments; the loss before steps 1, 2, 5, 10, 20, 50, 100 and 200; for each parameter after step 200 a
-`common.record` and how far it moved from its start. Two neighbouring float32 trajectories drift apart step by step, so PyTorch's
-float32 is run four times, in ways that differ in rounding only: as it is, with channels_last, without oneDNN, with each batch
-backwards. `torch_f32_distance` is the first, `torch_f32_distances` all of them: the distance is a draw, and their spread says how
-sharp "twice PyTorch's float32" is.
+Weights: PyTorch's default initialisation from seed 7 (`common.initial`). Data: 512 examples in 16 batches of 32; step s (from 0)
+takes batch s mod 16. Example i has label `labels("trajectory/labels")[i]` and the image (pattern of its label + its own noise) × 0.5
+in float32, both `values`: "trajectory/patterns" of shape 10×3×32×32, "trajectory/noise" of shape 512×3×32×32. The loss is the mean
+cross-entropy. No dropout. Running statistics have momentum 0.1, one update a step.
+
+Stored a case: the optimizer and its arguments as PyTorch names them; the loss before steps 1, 2, 5, 10, 20, 50, 100 and 200; for each
+parameter and buffer after step 200 a `common.record`, the six distances and how far it moved from its start.
 """
 import copy
 
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
 
 import common
 
-SEED, STEPS, BATCH, BATCHES = 7, 200, 32, 16
-OPTIMIZERS = {
-    "sgd": dict(lr=0.01, momentum=0.9),
-    "sgd-nesterov": dict(lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4),
-    "adam": dict(lr=1e-3),
-    "adamw": dict(lr=1e-3, weight_decay=0.01),
-}
-MAKE = {"sgd": torch.optim.SGD, "sgd-nesterov": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+SEED, STEPS, BATCH, BATCHES, CLASSES = 7, 200, 32, 16, 10
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+CASES = [
+    ("lenet", "sgd", dict(lr=0.001, momentum=0.9)),
+    ("lenet", "adam", dict(lr=1e-4)),
+    ("smooth", "sgd", dict(lr=0.01, momentum=0.9)),
+    ("smooth", "sgd", dict(lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-3)),
+    ("smooth", "sgd", dict(lr=0.01, momentum=0.9, dampening=0.5)),
+    ("smooth", "adam", dict(lr=1e-3)),
+    ("smooth", "adam", dict(lr=1e-3, weight_decay=1e-2)),
+    ("smooth", "adamw", dict(lr=1e-3, weight_decay=0.1)),
+]
+VARIANTS = ["as it is", "no oneDNN", "backwards", "shuffle 1", "shuffle 2", "shuffle 3"]
+
+
+class Smooth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 5, stride=2, bias=False), nn.BatchNorm2d(8), nn.AvgPool2d(2),
+            nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(400, 32), nn.Linear(32, 10))
+
+    def forward(self, x):
+        return self.net(x)
 
 
 def data():
-    count = BATCH * BATCHES
-    labels = common.labels("trajectory/labels", count)
-    draw = lambda name, n: torch.from_numpy(common.unit(common.draws(common.key(0, "oracle", name), n * 3072)))
-    patterns = draw("trajectory/patterns", 10).reshape(10, 3, 32, 32)
-    noise = draw("trajectory/noise", count).reshape(count, 3, 32, 32)
+    labels = common.labels("trajectory/labels", BATCH * BATCHES)
+    patterns = common.values("trajectory/patterns", [CLASSES, 3, 32, 32])
+    noise = common.values("trajectory/noise", [BATCH * BATCHES, 3, 32, 32])
     return (patterns[labels] + noise) * 0.5, labels
 
 
-def train(start, optimizer, dtype, variant=""):
+def order(variant):
+    if variant == "backwards":
+        return torch.arange(BATCH).flip(0)
+    if variant.startswith("shuffle"):
+        return torch.from_numpy(common.draws(common.key(0, "oracle", variant), BATCH).astype("int64")).argsort()
+    return torch.arange(BATCH)
+
+
+def tensors(model):
+    buffers = {name: b for name, b in model.named_buffers() if "num_batches" not in name}
+    return {**dict(model.named_parameters()), **buffers}
+
+
+def train(start, optimizer, arguments, dtype, variant="as it is"):
     model = copy.deepcopy(start).to(dtype)
     images, labels = data()
-    images = images.to(dtype)
-    if variant == "channels_last":
-        model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
-    optimizer = MAKE[optimizer](model.parameters(), **OPTIMIZERS[optimizer])
+    images, within = images.to(dtype), order(variant)
+    optimizer = OPTIMIZERS[optimizer](model.parameters(), **arguments)
     losses = []
     with torch.backends.mkldnn.flags(enabled=variant != "no oneDNN"):
         for step in range(STEPS):
-            at = slice(step % BATCHES * BATCH, (step % BATCHES + 1) * BATCH)
-            x, y = images[at], labels[at]
-            if variant == "backwards":
-                x, y = x.flip(0), y.flip(0)
-            loss = F.cross_entropy(model(x), y)
+            at = step % BATCHES * BATCH + within
+            loss = F.cross_entropy(model(images[at]), labels[at])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-    return {name: p.detach() for name, p in model.named_parameters()}, losses
+    return {name: t.detach() for name, t in tensors(model).items()}, losses
 
 
 def main():
     cases = []
-    start = common.initial(common.Net(), SEED)
-    begun = dict(start.named_parameters())
-    for optimizer, arguments in OPTIMIZERS.items():
-        exact, losses = train(start, optimizer, torch.float64)
-        variants = ["", "channels_last", "no oneDNN", "backwards"]
-        singles = [train(start, optimizer, torch.float32, variant)[0] for variant in variants]
-        tensors = {}
+    for model, optimizer, arguments in CASES:
+        start = common.initial(common.Net() if model == "lenet" else Smooth(), SEED)
+        begun = {name: t.detach().double() for name, t in tensors(start).items()}
+        exact, losses = train(start, optimizer, arguments, torch.float64)
+        singles = [train(start, optimizer, arguments, torch.float32, variant)[0] for variant in VARIANTS]
+        stored = {}
         for name, reference in exact.items():
             records = [common.record(reference, single[name]) for single in singles]
-            moved = torch.linalg.vector_norm(reference - begun[name].detach().double()).item()
-            distances = [record["torch_f32_distance"] for record in records]
-            tensors[name] = {**records[0], "moved": moved, "torch_f32_distances": distances}
+            stored[name] = {**records[0], "torch_f32_distances": [r["torch_f32_distance"] for r in records],
+                            "moved": common.record(reference, begun[name])["torch_f32_distance"]}
         shown = {s: losses[s - 1] for s in (1, 2, 5, 10, 20, 50, 100, 200)}
-        cases.append({"optimizer": optimizer, "arguments": arguments, "model": "lenet", "seed": SEED, "steps": STEPS,
-                      "batch": BATCH, "batches": BATCHES, "losses": shown, "tensors": tensors})
+        cases.append({"model": model, "optimizer": optimizer, "arguments": arguments, "seed": SEED, "steps": STEPS,
+                      "batch": BATCH, "batches": BATCHES, "losses": shown, "tensors": stored})
     common.write(__file__, {"cases": cases})
 
 

@@ -33,7 +33,9 @@ pub enum WorkerError {
     Records(#[from] RecordsError),
     #[error("the local data: {0}")]
     LocalData(String),
-    #[error("the local data have the hash {found:.16}…, but the run's are {expected:.16}…; give the same images, or leave --data out")]
+    #[error(
+        "the local data have the hash {found:.16}…, but the run's are {expected:.16}…; give the same images, or leave --data out"
+    )]
     OtherData { found: String, expected: String },
     #[error("parameters from the coordinator: {0}")]
     Parameters(#[from] PartError),

@@ -1,6 +1,6 @@
 //! A model: a checked list of layers, its tensors, its initial weights and its forward pass.
 //!
-//! - [`plan`]: from the file's layer list to layers with known sizes; every error about shapes is made there
+//! - [`plan`]: the checked model; [`planner`]: the walk over the file's layer list that makes it
 //! - [`rules`]: what each type of layer demands and makes
 //! - [`layer`], [`shape`]: one planned layer, the shape of one example between layers
 //! - [`init`]: PyTorch's default initialisation, from keys
@@ -13,6 +13,7 @@ mod forward;
 mod init;
 mod layer;
 mod plan;
+mod planner;
 mod rules;
 mod shape;
 mod table;

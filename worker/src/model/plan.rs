@@ -1,19 +1,14 @@
 //! From a model file's layer list to layers of known sizes. Every mistake in a model is found here, before anything runs.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
-use lockstep_proto::recipe::model::{LayerSpec, ModelSpec};
+use lockstep_proto::recipe::model::ModelSpec;
 use lockstep_proto::schema::{Kind, Schema, TensorSpec};
 
 use super::init::Init;
-use super::layer::{Layer, Op, Slot};
-use super::rules::{self, Planned};
-use super::shape::product;
+use super::layer::Layer;
+use super::planner::Planner;
 use super::{ModelError, Shape};
-
-/// Values of all tensors together: 4 GiB of f32. Beyond it the flat vector is a slip of the pen, not a CIFAR model.
-const MOST_WEIGHTS: usize = 1 << 30;
 
 /// A checked network: its layers, its tensors and where they lie in the flat vector.
 #[derive(Clone, Debug)]
@@ -48,7 +43,7 @@ impl Model {
         let whole = |problem: String| error(("as a whole".to_owned(), problem));
         let [channels, height, width] = input;
         let image = Shape::Image { channels, height, width };
-        if !image.bounded_len().is_some_and(|len| len > 0) {
+        if image.bounded_len().unwrap_or(0) == 0 {
             return Err(whole(format!("the input {image} is empty or beyond all bounds")));
         }
         let mut planner = Planner::default();
@@ -126,143 +121,6 @@ fn check_end(spec: &ModelSpec, last: Option<&Layer>, output: Shape, classes: usi
     let problem =
         format!("the last layer gives {output} an example; {classes} classes need {classes} logits: end with {ending}");
     Err((last.place.clone(), problem))
-}
-
-/// What is declared while the layers are walked.
-#[derive(Default)]
-pub(super) struct Planner {
-    tensors: Vec<Tensor>,
-    weights: usize,
-    /// Each layer's tensor name and its place: no two layers may share tensors or dropout masks.
-    names: HashMap<String, String>,
-}
-
-/// A place and a problem.
-type Mistake = (String, String);
-
-impl Planner {
-    /// Plans a list of layers; `base` is what tensor names begin with, `outer` the residual that the list is in.
-    fn chain(
-        &mut self,
-        specs: &[LayerSpec],
-        input: Shape,
-        base: &str,
-        outer: Option<(&str, &str)>,
-    ) -> Result<(Vec<Layer>, Shape), Mistake> {
-        let mut layers = Vec::with_capacity(specs.len());
-        let mut shape = input;
-        // the prefix of the nn.Sequential that the layer is in, and its index there
-        let (mut prefix, mut index) = (base.to_owned(), 0);
-        for (at, spec) in specs.iter().enumerate() {
-            if let Some(own) = &spec.prefix {
-                // within a residual a prefix is an attribute of that module
-                (prefix, index) = (if outer.is_some() { join(base, own) } else { own.clone() }, 0);
-            }
-            let name = join(&prefix, &index.to_string());
-            let layer = self.layer(spec, at, name, shape, outer)?;
-            shape = layer.output;
-            layers.push(layer);
-            index += 1;
-        }
-        Ok((layers, shape))
-    }
-
-    fn layer(
-        &mut self,
-        spec: &LayerSpec,
-        at: usize,
-        name: String,
-        input: Shape,
-        outer: Option<(&str, &str)>,
-    ) -> Result<Layer, Mistake> {
-        let kind = &spec.kind;
-        let (place, number) = match outer {
-            None => (format!("layer {at} ({}, {name})", kind.name()), at.to_string()),
-            Some((place, number)) => {
-                (format!("{place}, inner layer {at} ({}, {name})", kind.name()), format!("{number}.{at}"))
-            }
-        };
-        let named = |problem: String| (place.clone(), problem);
-        check_name(&name).map_err(named)?;
-        if let Some(taken) = self.names.insert(name.clone(), place.clone()) {
-            return Err(named(format!(
-                "the name {name:?} is already that of {taken}: give one of them another prefix"
-            )));
-        }
-        let first = self.tensors.len();
-        let planned = match rules::inner(kind) {
-            None => rules::plan(kind, input, &mut Declare { planner: self, layer: &name }).map_err(named)?,
-            Some(inner) => {
-                let (layers, output) = self.chain(inner, input, &name, Some((&place, &number)))?;
-                if layers.is_empty() {
-                    return Err(named("`layers` is empty: x + x is not a layer".to_owned()));
-                }
-                if output != input {
-                    let problem = format!("x + inner(x) needs one shape, but x is {input} and inner(x) is {output}");
-                    return Err(named(problem + ": change the last inner layers"));
-                }
-                let multiply_adds = layers.iter().map(|layer| layer.multiply_adds).sum();
-                Planned { op: Op::Residual { layers }, output, multiply_adds, summary: "residual".to_owned() }
-            }
-        };
-        let Planned { op, output, multiply_adds, summary } = planned;
-        let values = output.bounded_len().ok_or_else(|| named(format!("the output {output} is beyond all bounds")))?;
-        if values == 0 {
-            return Err(named(format!("nothing is left of {input}: the output is {output}")));
-        }
-        let own = self.tensors[first..].iter().filter(|tensor| tensor.kind == Kind::Parameter);
-        let parameters = own.map(|tensor| tensor.shape.iter().product::<usize>()).sum();
-        Ok(Layer { place, number, name, summary, op, output, parameters, multiply_adds })
-    }
-}
-
-/// Lets the rules of one layer declare its tensors.
-pub(super) struct Declare<'a> {
-    planner: &'a mut Planner,
-    layer: &'a str,
-}
-
-impl Declare<'_> {
-    /// A trained tensor.
-    pub(super) fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Slot, String> {
-        self.tensor(name, shape, Kind::Parameter, init)
-    }
-
-    /// A running statistic, which starts at `value`.
-    pub(super) fn buffer(&mut self, name: &str, shape: &[usize], momentum: f64, value: f32) -> Result<Slot, String> {
-        self.tensor(name, shape, Kind::Buffer { momentum }, Init::Constant(value))
-    }
-
-    fn tensor(&mut self, name: &str, shape: &[usize], kind: Kind, init: Init) -> Result<Slot, String> {
-        let weights = product(shape).map_or(usize::MAX, |len| len.saturating_add(self.planner.weights));
-        if weights > MOST_WEIGHTS {
-            return Err(format!("its {name} of shape {shape:?} is beyond all bounds: make the layer smaller"));
-        }
-        self.planner.weights = weights;
-        let name = format!("{}.{name}", self.layer);
-        // the range is known when all tensors are
-        self.planner.tensors.push(Tensor { name, shape: shape.to_vec(), range: 0..0, kind, init });
-        Ok(self.planner.tensors.len() - 1)
-    }
-}
-
-/// `a.b`, where either may be empty.
-fn join(a: &str, b: &str) -> String {
-    match (a, b) {
-        ("", name) | (name, "") => name.to_owned(),
-        (a, b) => format!("{a}.{b}"),
-    }
-}
-
-/// Names become attributes of PyTorch modules and keys of files: dotted words of letters, digits and underscores.
-fn check_name(name: &str) -> Result<(), String> {
-    let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if name.split('.').all(word) {
-        return Ok(());
-    }
-    Err(format!(
-        "the name {name:?} can't be a PyTorch module's: write a prefix of letters, digits, `_` and single dots"
-    ))
 }
 
 #[cfg(test)]

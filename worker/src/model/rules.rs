@@ -5,7 +5,7 @@ use lockstep_proto::recipe::model::{LayerKind, LayerSpec};
 use super::Shape;
 use super::init::Init;
 use super::layer::Op;
-use super::plan::Declare;
+use super::planner::Declare;
 use super::shape::product;
 
 /// A layer's operation and sizes.

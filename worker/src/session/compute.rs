@@ -101,11 +101,8 @@ impl Computer {
         let weights = self.weights(version)?;
         let node = work.node.ok_or("a lease without a node")?;
         let top = Node { level: node.level, index: node.index };
-        let context = StepContext {
-            seed: self.prepared.recipe.seed,
-            epoch: work.epoch,
-            batch_size: work.batch_size as usize,
-        };
+        let context =
+            StepContext { seed: self.prepared.recipe.seed, epoch: work.epoch, batch_size: work.batch_size as usize };
         // the node's shards end where the step's do, so this is what `covers` needs to know of the rest
         let leaves = work.shards.last().map_or(0, |shard| shard.shard + 1);
         let mut tree = Reduction::new(leaves);

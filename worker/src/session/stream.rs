@@ -54,7 +54,9 @@ impl Stream {
     async fn next(&mut self) -> Result<to_worker::Message, WorkerError> {
         let message = self.inbound.message().await?;
         let message = message.ok_or_else(|| WorkerError::Lost("it closed the stream".to_owned()))?;
-        message.message.ok_or_else(|| WorkerError::Protocol("it sent a message that this build does not know".to_owned()))
+        message
+            .message
+            .ok_or_else(|| WorkerError::Protocol("it sent a message that this build does not know".to_owned()))
     }
 
     pub(super) async fn welcome(&mut self) -> Result<Welcome, WorkerError> {
@@ -75,10 +77,8 @@ impl Stream {
         settings: &Settings,
     ) -> Result<Farewell, WorkerError> {
         let total = prepared.model.schema().len();
-        let ready = Ready {
-            schema_fingerprint: prepared.model.schema().fingerprint(),
-            data_hash: welcome.data_hash.clone(),
-        };
+        let ready =
+            Ready { schema_fingerprint: prepared.model.schema().fingerprint(), data_hash: welcome.data_hash.clone() };
         let jobs = compute::start(prepared, self.outbound.clone(), settings.die_at_step)?;
         send(&self.outbound, from_worker::Message::Ready(ready));
         let mut incoming: Option<(u64, Assembly)> = None;

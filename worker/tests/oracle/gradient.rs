@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_proto::recipe::model::ModelSpec;
 use lockstep_worker::dataset::Batch;
 use lockstep_worker::evaluate::evaluate;
 use lockstep_worker::gradient::{StepContext, gradient};
 use lockstep_worker::model::{Model, Weights};
 use serde::Deserialize;
 
-use crate::numbers::{Record, cases, folder, labels, norm, stream, tensor, with_each_kernel_set};
+use crate::numbers::{Record, cases, folder, labels, model, norm, stream, tensor, with_each_kernel_set};
 
 #[derive(Deserialize)]
 struct Case {
@@ -25,10 +24,8 @@ struct Case {
     initial: BTreeMap<String, Record>,
 }
 
-fn model(name: &str) -> Model {
-    let path = folder().join(format!("../../recipes/models/{name}.toml"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    Model::new(&ModelSpec::parse(&text, name).expect("a readable file"), [3, 32, 32], 10).expect("a model that fits")
+fn recipe(name: &str) -> Model {
+    model(&folder().join(format!("../../recipes/models/{name}.toml")))
 }
 
 fn batch(examples: (u32, u32)) -> Batch {
@@ -47,7 +44,7 @@ fn one_step_is_as_near_to_float64_as_pytorchs_float32() {
     let cases: Vec<Case> = cases("gradient.json");
     with_each_kernel_set(|set| {
         for case in &cases {
-            let model = model(&case.model);
+            let model = recipe(&case.model);
             let start = model.initial(case.seed);
             let weights = Weights::new(&model, &start).expect("the model's own");
             let batch = batch(case.examples);
@@ -91,7 +88,7 @@ fn one_step_is_as_near_to_float64_as_pytorchs_float32() {
 #[test]
 fn initial_weights_are_what_the_formula_says() {
     for case in cases::<Case>("gradient.json") {
-        let model = model(&case.model);
+        let model = recipe(&case.model);
         let start = model.initial(case.seed);
         for (tensor, range) in model.schema().iter().filter(|(tensor, _)| !tensor.name.contains("running")) {
             case.initial[&tensor.name].check(&format!("{}, {}", case.model, tensor.name), &start[range]);

@@ -7,3 +7,4 @@ mod gradient;
 mod layers;
 mod numbers;
 mod rerun;
+mod trajectory;

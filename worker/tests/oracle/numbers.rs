@@ -1,11 +1,13 @@
 //! The numbers that both sides start from, and the comparison of a tensor with its record. Mirrors `common.py`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use candle_core::{Device, Tensor, Var};
 use lockstep_proto::keys::{Key, Stream};
+use lockstep_proto::recipe::model::ModelSpec;
 use lockstep_worker::layers::{KernelSet, set_kernels};
+use lockstep_worker::model::Model;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -90,6 +92,13 @@ pub(crate) fn flat(tensor: &Tensor) -> Vec<f32> {
 
 pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle")
+}
+
+/// The model of a file, on CIFAR-10's images.
+pub(crate) fn model(path: &Path) -> Model {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let spec = ModelSpec::parse(&text, &path.display().to_string()).unwrap_or_else(|error| panic!("{error}"));
+    Model::new(&spec, [3, 32, 32], 10).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The cases of one of the oracle's files.
