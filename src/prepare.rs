@@ -112,10 +112,14 @@ fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: 
 
 /// The checkpoint's recipe. What was typed must not differ from it: one run, one recipe.
 fn resumed_recipe(args: &RecipeArgs, snapshot: &Snapshot, path: &Path) -> Result<Recipe> {
-    let kept = Recipe::parse(&snapshot.state.recipe, &path.display().to_string())?;
+    const KEPT: &str = "the run's recipe.toml";
+    let kept = Recipe::parse(&snapshot.state.recipe, KEPT)?;
     let typed = match &args.recipe {
         Some(_) => recipe(args)?,
-        None => Recipe::resolve_over(&snapshot.state.recipe, &path.display().to_string(), &args.settings()?, &read_file)?,
+        None => {
+            let load = |path: &str| if path == KEPT { Ok(snapshot.state.recipe.clone()) } else { read_file(path) };
+            Recipe::resolve(Some(KEPT), &args.settings()?, &load)?
+        }
     };
     let differences: Vec<String> = kept.differences(&typed).iter().map(ToString::to_string).collect();
     if differences.is_empty() {

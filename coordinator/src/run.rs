@@ -171,7 +171,7 @@ impl Run {
         let mut optimizer = Optimizer::new(&self.recipe.optimizer, self.schema.parameters());
         if let Some(snapshot) = &self.resume {
             optimizer
-                .restore(snapshot.state.optimizer_steps, snapshot.optimizer.clone())
+                .restore(snapshot.state.optimizer_steps, &snapshot.optimizer)
                 .map_err(|error| RunError::Resume(error.to_string()))?;
         }
         Ok(optimizer)

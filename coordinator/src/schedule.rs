@@ -15,7 +15,7 @@ use lockstep_proto::recipe::{ScheduleName, ScheduleSettings, ScheduleUnit};
 
 /// A recipe's learning rate over time.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     settings: ScheduleSettings,
     base: f64,
     /// The unit at which the cosine begins to fall.
@@ -27,7 +27,7 @@ pub struct Schedule {
 impl Schedule {
     /// The schedule of a run of `total_steps`, which rises to `base_lr`. A cosine without `t_max` falls until the run's end.
     #[must_use]
-    pub fn new(settings: &ScheduleSettings, base_lr: f64, steps_per_epoch: u64, total_steps: u64) -> Self {
+    pub(crate) fn new(settings: &ScheduleSettings, base_lr: f64, steps_per_epoch: u64, total_steps: u64) -> Self {
         // an empty data set is refused elsewhere; here it must not divide by zero
         let per_epoch = steps_per_epoch.max(1);
         let (start, end) = match settings.unit {
@@ -40,7 +40,7 @@ impl Schedule {
 
     /// The rate of the optimizer step number `step` of the run, which lies in `epoch`; both count from 0.
     #[must_use]
-    pub fn lr(&self, step: u64, epoch: u64) -> f64 {
+    pub(crate) fn lr(&self, step: u64, epoch: u64) -> f64 {
         let at = match self.settings.unit {
             ScheduleUnit::Step => step,
             ScheduleUnit::Epoch => epoch,

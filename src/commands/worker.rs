@@ -16,6 +16,7 @@ pub fn run(args: WorkerArgs) -> Result {
         let text = format!("--device {}: this build computes on the CPU; use auto or cpu", args.device);
         return Err(Failure::mistake(text));
     }
+    one_candle_thread()?;
     commands::choose_kernels(args.kernels)?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     layers::set_threads(threads).map_err(Failure::ours)?;
@@ -43,6 +44,22 @@ pub fn run(args: WorkerArgs) -> Result {
     }
     // a run that ended early is no fault of this worker
     Ok(())
+}
+
+/// Starts this program again in its own place with `CANDLE_NUM_THREADS=1`, unless somebody set it.
+///
+/// candle has a pool of its own, as wide as the machine, whose threads spin while they wait: several workers would fight
+/// for the cores. Our kernels have their own threads, and the variable must be there before the first one starts.
+#[cfg(unix)]
+fn one_candle_thread() -> Result {
+    use std::os::unix::process::CommandExt as _;
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(THREADS).is_some() {
+        return Ok(());
+    }
+    let mut again = std::process::Command::new(std::env::current_exe()?);
+    // returns only if it failed
+    Err(again.args(std::env::args_os().skip(1)).env(THREADS, "1").exec().into())
 }
 
 /// The loader that the coordinator uses, handed to a worker that has the images at hand.

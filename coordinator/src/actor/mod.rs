@@ -101,7 +101,7 @@ impl Actor {
             average: Average::new(run.reducer, plan.leaves(position.version)),
             parameters: Parameters::new(run.schema.clone(), values, position.version),
             optimizer,
-            schedule: Schedule::new(&run.recipe, steps_per_epoch),
+            schedule: Schedule::new(&run.recipe.schedule, run.recipe.optimizer.lr, steps_per_epoch, plan.total_steps()),
             tally: position.evaluation_owed.then(|| Tally::new(run.dataset.classes.len(), run.slices())),
             ledger,
             epoch: state.as_ref().map_or_else(Epoch::default, |state| state.epoch),

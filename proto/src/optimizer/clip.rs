@@ -71,6 +71,10 @@ mod tests {
         let mut long = [30.0, 40.0];
         assert_eq!(clip_by_norm(&mut long, 5.0), 50.0);
         assert!(norm(&long) <= 5.0 && norm(&long) > 4.9999, "{long:?}");
+        // PyTorch's 1e-6 halves a norm of 1e-6
+        let mut tiny = [1e-6];
+        clip_by_norm(&mut tiny, 1e-6);
+        assert!((tiny[0] - 0.5e-6).abs() < 1e-12, "{tiny:?}");
         let mut any = [30.0, 40.0];
         assert_eq!((clip_by_norm(&mut any, 0.0), any), (50.0, [30.0, 40.0]));
         let mut zeros = [0.0; 3];

@@ -21,7 +21,8 @@ macro_rules! files {
 pub const RECIPES: &[BuiltIn] = files!("recipes": "lenet", "lenet-dropout", "lenet-dropout-bn");
 
 /// In the order in which `lockstep model` lists them.
-pub const MODELS: &[BuiltIn] = files!("recipes/models": "lenet", "lenet-dropout", "lenet-dropout-bn");
+pub const MODELS: &[BuiltIn] =
+    files!("recipes/models": "lenet", "lenet-dropout", "lenet-dropout-bn", "base", "convnet", "net6");
 
 /// What `lockstep train` trains when no recipe is named: small enough to finish on any machine.
 pub const DEFAULT_RECIPE: &str = "lenet";
@@ -30,7 +31,7 @@ pub const DEFAULT_RECIPE: &str = "lenet";
 pub const DEFAULT_MODEL: BuiltIn = MODELS[0];
 
 impl BuiltIn {
-    /// The first line of comment in the file, without its `#`: one line about it.
+    /// The first line of comment in the file, without its `#`: one line about it. Empty for models: their `source` says it.
     #[must_use]
     pub fn description(&self) -> &'static str {
         let line = self.text.lines().find_map(|line| line.strip_prefix('#'));

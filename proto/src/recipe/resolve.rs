@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(
             refused("model = \"lenett\"", &[]),
             "dir/mine.toml:1: no built-in model is called \"lenett\"; the nearest is \"lenet\" (there are lenet, \
-             lenet-dropout, lenet-dropout-bn). To use a file, give its path with a `/` or its `.toml`"
+             lenet-dropout, lenet-dropout-bn, base, convnet, net6). To use a file, give its path with a `/` or its `.toml`"
         );
         assert_eq!(
             refused("\nmodel = \"gone.toml\"", &[]),

@@ -73,8 +73,8 @@ impl Kernel for Dot<'_> {
         }
         // what every unchecked access below rests on
         assert_eq!(self.segments.lanes, L::COUNT);
-        assert!(self.segments.left == 0 || (self.rows - 1) * self.left_stride + self.segments.left <= self.left.len());
-        assert!(self.segments.right == 0 || self.starts.greatest() + self.segments.right <= self.right.len());
+        assert!((self.rows - 1) * self.left_stride + self.segments.left <= self.left.len());
+        assert!(self.starts.greatest() + self.segments.right <= self.right.len());
         assert_eq!(self.result.len(), self.rows * columns);
 
         // sums, a row of each operand and addresses must all find registers: 6 × 3 in AVX-512, 6 × 2 elsewhere

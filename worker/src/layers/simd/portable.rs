@@ -24,12 +24,16 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> [f32; 4] {
-        let mut value = [0.0; 4];
-        for (i, value) in value.iter_mut().enumerate().take(count) {
-            // SAFETY: the caller's pointer is good for `count` elements
-            *value = unsafe { from.add(i).read() };
+        // SAFETY: the caller's pointer is good for `count` elements
+        let at = |i| unsafe { from.add(i).read() };
+        // spelled out: a loop of unknown length is several times slower
+        match count {
+            0 => [0.0; 4],
+            1 => [at(0), 0.0, 0.0, 0.0],
+            2 => [at(0), at(1), 0.0, 0.0],
+            3 => [at(0), at(1), at(2), 0.0],
+            _ => [at(0), at(1), at(2), at(3)],
         }
-        value
     }
 
     #[inline(always)]

@@ -1,7 +1,9 @@
-//! max_pool2d with its argmax kept. (candle's own gradient is wrong: it shares it out over the window.)
+//! The op, with its argmax kept. (candle's own gradient is wrong: it shares it out over the window.)
 
-use super::window::Window;
-use super::{operand, threads};
+use super::super::kernels::{self, KernelSet};
+use super::super::window::Window;
+use super::super::{operand, threads};
+use super::halving;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use std::sync::OnceLock;
 
@@ -15,10 +17,11 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> R
     if padding > kernel / 2 {
         bail!("max_pool2d: padding is {padding}: it may be at most half of kernel_size {kernel}")
     }
-    x.contiguous()?.apply_op1(MaxPool { window, winners: OnceLock::new() })
+    x.contiguous()?.apply_op1(MaxPool { set: kernels::of_op()?, window, winners: OnceLock::new() })
 }
 
 struct MaxPool {
+    set: KernelSet,
     window: Window,
     /// For each output, where its maximum is in the input plane. Set by the forward pass, which has no other way to hand
     /// it to the backward pass.
@@ -36,6 +39,11 @@ impl CustomOp1 for MaxPool {
         let (mut y, mut winners) = (vec![0.0; planes * w.out_plane()], vec![0; planes * w.out_plane()]);
         let chunk = w.out_plane() * w.channels;
         threads::for_each_chunk_pair((&mut y, chunk), (&mut winners, chunk), |i, y, winners| {
+            if halving::fits(&w) {
+                let example = w.channels * w.plane();
+                halving::forward(self.set, &w, &x[i * example..][..example], y, winners);
+                return;
+            }
             for c in 0..w.channels {
                 let out = c * w.out_plane()..(c + 1) * w.out_plane();
                 let plane = &x[(i * w.channels + c) * w.plane()..][..w.plane()];
@@ -52,6 +60,11 @@ impl CustomOp1 for MaxPool {
         let dx = operand::read(self.name(), dy, |dy| {
             let mut dx = vec![0.0; w.examples * w.channels * w.plane()];
             threads::for_each_chunk(&mut dx, w.channels * w.plane(), |i, dx| {
+                if halving::fits(&w) {
+                    let outs = i * w.channels * w.out_plane()..(i + 1) * w.channels * w.out_plane();
+                    halving::backward(self.set, &w, &dy[outs.clone()], &winners[outs], dx);
+                    return;
+                }
                 for c in 0..w.channels {
                     let out = (i * w.channels + c) * w.out_plane()..(i * w.channels + c + 1) * w.out_plane();
                     let plane = &mut dx[c * w.plane()..][..w.plane()];
@@ -88,8 +101,8 @@ fn forward(w: &Window, x: &[f32], y: &mut [f32], winners: &mut [u32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reference::{self, Sizes};
-    use super::super::testing::{check, forward_backward, values, var};
+    use super::super::super::reference::{self, Sizes};
+    use super::super::super::testing::{check, forward_backward, values, var};
     use super::*;
     use candle_core::{Device, Var};
 
