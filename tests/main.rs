@@ -4,7 +4,6 @@ mod bad_input;
 mod exactness;
 mod faults;
 mod map;
-mod oracle;
 mod real_images;
 mod resume;
 mod roles;

@@ -24,8 +24,8 @@ fn the_jpeg_copy_is_called_by_its_name_and_has_the_right_numbers() {
     let line = desk.run(&["data", "--data", &images.display().to_string(), "--json"]).ok().json();
     let name = line["data"].as_str().expect("name");
     assert!(matches!(name, "cifar10" | "cifar10-jpeg"), "{name}");
-    assert_eq!(line["train_counts"], serde_json::json!([5000; 10]));
-    assert_eq!(line["test_counts"], serde_json::json!([1000; 10]));
+    assert_eq!(line["train_counts"], serde_json::json!(vec![5000; 10]));
+    assert_eq!(line["test_counts"], serde_json::json!(vec![1000; 10]));
     // the published means and deviations of the training set
     for (found, published) in [("mean", [0.4914, 0.4822, 0.4465]), ("std", [0.2470, 0.2435, 0.2616])] {
         for (channel, published) in published.iter().enumerate() {
