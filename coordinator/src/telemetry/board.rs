@@ -16,8 +16,12 @@ const SILENT_AFTER: f64 = 10.0;
 /// Lost workers leave the screen after this.
 const FORGET_AFTER: f64 = 60.0;
 
-/// Bars wider than this are no easier to read.
-const BAR_MAX: usize = 48;
+/// The rates shown are those of about the last seconds: steady enough to read, quick enough to show a lost worker.
+const RATE_SECONDS: f64 = 10.0;
+const WORKER_RATE_SECONDS: f64 = 2.0;
+
+/// The time left is judged by the last minutes, evaluations included, so that it doesn't jump about.
+const LEFT_SECONDS: f64 = 300.0;
 
 /// Which characters draw the bar.
 #[derive(Clone, Copy, PartialEq)]
@@ -26,11 +30,28 @@ pub(super) enum Glyphs {
     Ascii,
 }
 
+/// What there is to see at a moment, before anything is cut to the terminal's width.
+#[derive(Debug, PartialEq)]
+pub(super) struct View {
+    pub epoch: String,
+    pub step: u64,
+    /// At least 1, so that an unknown run is no finished one.
+    pub steps: u64,
+    /// Percentage and time left.
+    pub left: String,
+    /// What the run is doing, and its workers.
+    pub lines: Vec<String>,
+}
+
 pub(super) struct Board {
     pub run: RunStarted,
-    pub pace: Pace,
+    /// Images, in the time of steps; steps, in all the time.
+    images_pace: Pace,
+    steps_pace: Pace,
     epoch: u32,
     step: u64,
+    /// When that step was done; none before this session's first.
+    stepped: Option<f64>,
     /// Sums over the current epoch, weighted by images.
     loss: f64,
     accuracy: f64,
@@ -49,9 +70,9 @@ struct Worker {
     seen: f64,
     /// Shards since it joined: none means that it has never had work.
     shards: u64,
-    /// Smoothed images a second, and share of time spent computing.
-    images_per_s: f64,
-    busy: f64,
+    images: Pace,
+    /// Seconds spent computing.
+    busy: Pace,
     lost: Option<(f64, String)>,
 }
 
@@ -59,9 +80,11 @@ impl Board {
     pub(super) fn new() -> Board {
         Board {
             run: RunStarted::default(),
-            pace: Pace::default(),
+            images_pace: Pace::over(RATE_SECONDS),
+            steps_pace: Pace::over(LEFT_SECONDS),
             epoch: 0,
             step: 0,
+            stepped: None,
             loss: 0.0,
             accuracy: 0.0,
             images: 0.0,
@@ -86,7 +109,10 @@ impl Board {
                 self.loss += loss * images as f64;
                 self.accuracy += accuracy * images as f64;
                 self.images += images as f64;
-                self.pace.step(now, step, images, images_per_s);
+                let took = images as f64 / images_per_s;
+                self.images_pace.add(images as f64, took);
+                self.steps_pace.add(1.0, self.stepped.map_or(took, |before| now - before));
+                self.stepped = Some(now);
                 self.activity = None;
             }
             &Event::EvaluationProgress { split, done, images, .. } => {
@@ -98,9 +124,8 @@ impl Board {
             }
             Event::WorkerJoined { worker, device_class, .. } => {
                 let device_class = clean(device_class);
-                let joined =
-                    Worker { device_class, seen: now, shards: 0, images_per_s: f64::NAN, busy: 0.0, lost: None };
-                self.workers.insert(*worker, joined);
+                let (images, busy) = (Pace::over(WORKER_RATE_SECONDS), Pace::over(WORKER_RATE_SECONDS));
+                self.workers.insert(*worker, Worker { device_class, seen: now, shards: 0, images, busy, lost: None });
             }
             Event::WorkerLeft { worker, reason, .. } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
@@ -120,7 +145,9 @@ impl Board {
 
     /// The time left, as seen at `now`.
     pub(super) fn left(&self, now: f64) -> Option<String> {
-        self.pace.seconds_left(self.run.steps, now).map(clock)
+        let at_last = self.run.steps.saturating_sub(self.step) as f64 / self.steps_pace.rate();
+        // Counts down between slow steps, too.
+        self.stepped.filter(|_| at_last.is_finite()).map(|stepped| clock(at_last - (now - stepped).max(0.0)))
     }
 
     /// `epoch  3/20`, of constant width within a run.
@@ -129,16 +156,9 @@ impl Board {
         format!("epoch {epoch:>width$}/{epochs}", width = epochs.len())
     }
 
-    /// The lines as seen at `now`, none wider than `width` columns, at most `height` of them.
-    pub(super) fn render(
-        &self,
-        now: f64,
-        width: usize,
-        height: usize,
-        glyphs: Glyphs,
-        colours: &Colours,
-    ) -> Vec<String> {
-        let mut lines = vec![self.bar(now, width, glyphs, colours), self.state(now, colours)];
+    /// What is seen at `now`, in at most `height` lines below the bar's.
+    pub(super) fn view(&self, now: f64, height: usize, colours: &Colours) -> View {
+        let mut lines = vec![self.state(now, colours)];
         let room = height.saturating_sub(lines.len());
         let shown = if self.workers.len() > room { room.saturating_sub(1) } else { self.workers.len() };
         lines.extend(self.workers.iter().take(shown).map(|(id, worker)| worker.line(*id, now, self.digits(), colours)));
@@ -148,8 +168,11 @@ impl Board {
             let lost = if lost > 0 { format!(", {lost} of them lost") } else { String::new() };
             lines.push(colours.dim.apply_to(format!("  and {hidden} more workers{lost}")).to_string());
         }
-        lines.truncate(height);
-        lines.into_iter().map(|line| console::truncate_str(&line, width, "").into_owned()).collect()
+        let (step, steps) = (self.step, self.run.steps.max(1));
+        // Never 100% before the last step.
+        let percent = (step as f64 * 100.0 / steps as f64).floor();
+        let left = self.left(now).map_or_else(|| "-".into(), |left| format!("{left} left"));
+        View { epoch: self.epoch_text(self.epoch.max(1)), step, steps, left: format!("{percent:>3}%  {left}"), lines }
     }
 
     /// What the run is doing, for a line of its own.
@@ -173,27 +196,10 @@ impl Board {
                     if mean_loss.is_finite() { &colours.strong } else { &colours.bad }.apply_to(mean_loss_text);
                 let accuracy = percent(self.accuracy / self.images);
                 let accuracy = colours.strong.apply_to(format!("{accuracy:>6}"));
-                let speed = rate(self.pace.images_per_s());
+                let speed = rate(self.images_pace.rate());
                 format!("{step}  loss {mean_loss_text}  accuracy {accuracy}  {speed:>6} images/s")
             }
         }
-    }
-
-    fn bar(&self, now: f64, width: usize, glyphs: Glyphs, colours: &Colours) -> String {
-        let fraction = self.step as f64 / self.run.steps.max(1) as f64;
-        let head = self.epoch_text(self.epoch.max(1));
-        // Never 100% before the last step.
-        let percent = (fraction * 100.0).floor();
-        let left = self.left(now).map_or_else(|| "-".into(), |left| format!("{left} left"));
-        let tail = format!("{percent:>3}%  {left}");
-        let room = width.saturating_sub(measure_text_width(&head) + measure_text_width(&tail) + 4).min(BAR_MAX);
-        let full = ((fraction * room as f64).floor() as usize).min(room);
-        let (done, todo) = match glyphs {
-            Glyphs::Unicode => ("━", "─"),
-            Glyphs::Ascii => ("=", "-"),
-        };
-        let (done, todo) = (done.repeat(full), todo.repeat(room - full));
-        format!("{head}  {}{}  {tail}", colours.good.apply_to(done), colours.dim.apply_to(todo))
     }
 
     fn digits(&self) -> usize {
@@ -204,13 +210,8 @@ impl Board {
 impl Worker {
     fn work(&mut self, now: f64, shards: u32, images: u64, compute_seconds: f64, wait_seconds: f64) {
         let span = compute_seconds + wait_seconds;
-        if span > 0.0 {
-            // About the last two seconds, however often it reports.
-            let weight = if self.images_per_s.is_nan() { 1.0 } else { 1.0 - (-span / 2.0).exp() };
-            let old = if self.images_per_s.is_nan() { 0.0 } else { self.images_per_s };
-            self.images_per_s = old + weight * (images as f64 / span - old);
-            self.busy += weight * (compute_seconds / span - self.busy);
-        }
+        self.images.add(images as f64, span);
+        self.busy.add(compute_seconds, span);
         self.shards += u64::from(shards);
         self.seen = now;
     }
@@ -232,7 +233,7 @@ impl Worker {
         let work = if self.shards == 0 {
             String::new()
         } else {
-            let (speed, busy) = (rate(self.images_per_s), (self.busy * 100.0).round());
+            let (speed, busy) = (rate(self.images.rate()), (self.busy.rate() * 100.0).round());
             format!("{:>10} shards  {speed:>6} images/s  {busy:>3}% busy  ", thousands(self.shards))
         };
         format!("{head}  {state}{pad}{work}{}", colours.dim.apply_to(&self.device_class))

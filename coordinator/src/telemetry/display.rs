@@ -3,6 +3,8 @@
 use std::env;
 use std::io::{self, IsTerminal};
 
+use console::{colors_enabled, colors_enabled_stderr};
+
 use super::board::Glyphs;
 use super::colours::Colours;
 use super::screen::{Bars, Json, Plain, Quiet, Silent};
@@ -33,7 +35,7 @@ impl Display {
 
     pub(super) fn sink(self) -> Box<dyn Sink> {
         match self {
-            Display::Bars => Box::new(Bars::new(glyphs(), stderr_colours(), stdout_colours())),
+            Display::Bars => Box::new(Bars::new(glyphs(), Colours::new(colors_enabled_stderr()), stdout_colours())),
             Display::Plain => Box::new(Plain::new(stdout_colours())),
             Display::Json => Box::new(Json::default()),
             Display::Quiet => Box::new(Quiet),
@@ -48,18 +50,9 @@ impl Default for Display {
     }
 }
 
-fn stderr_colours() -> Colours {
-    Colours::new(io::stderr().is_terminal() && colours_wanted())
-}
-
+/// As `indicatif` decides for its own: on a terminal, unless `NO_COLOR` or `CLICOLOR=0` is set.
 fn stdout_colours() -> Colours {
-    Colours::new(io::stdout().is_terminal() && colours_wanted())
-}
-
-/// <https://no-color.org>: set and not empty means none.
-fn colours_wanted() -> bool {
-    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !no_color && env::var_os("TERM").is_none_or(|term| term != "dumb")
+    Colours::new(colors_enabled())
 }
 
 /// Box-drawing characters only where the locale says that they can be shown.

@@ -7,6 +7,7 @@
 //! of its own behind a bounded queue, and a full disk is one warning.
 
 mod append;
+mod block;
 mod board;
 mod colours;
 pub mod display;
@@ -17,7 +18,6 @@ pub mod jsonl;
 mod lane;
 mod lines;
 mod pace;
-mod painter;
 mod replace;
 mod screen;
 pub mod sink;
@@ -26,11 +26,12 @@ pub mod summary;
 pub mod table;
 pub mod tensorboard;
 mod tfrecord;
+mod writer;
 
 pub use display::Display;
 pub use error::TelemetryError;
 pub use event::{Event, Record, Split};
-pub use painter::{Writer, writer};
 pub use sink::Sink;
 pub use stream::{Emitter, Resume, Settings, Telemetry};
 pub use summary::{ClassAccuracy, Ledger, Summary};
+pub use writer::{Writer, writer};

@@ -3,27 +3,23 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use console::Term;
+
+use super::block;
 use super::board::{Board, Glyphs};
 use super::colours::Colours;
 use super::error::TelemetryError;
 use super::event::{Event, Record};
 use super::format::clean;
 use super::lines::line;
-use super::painter;
 use super::sink::Sink;
 use super::table;
-
-/// Ten pictures a second look smooth; more only cost.
-const REDRAW: Duration = Duration::from_millis(100);
 
 /// A log that is silent for so long makes people wonder whether the run hangs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
-/// Wider lines are hard to read, and the first to break when a window is made smaller.
+/// Wider tables are hard to read, and the first to break when a window is made smaller.
 const WIDTH_MAX: usize = 100;
-
-/// Rows that the block takes at least, however low the window is: the bar and what the run is doing.
-const ROWS_MIN: usize = 2;
 
 /// The run's time between two records.
 struct Now {
@@ -61,7 +57,7 @@ impl Out {
 }
 
 fn table_width() -> usize {
-    if io::stdout().is_terminal() { painter::size().0.saturating_sub(1).min(WIDTH_MAX) } else { WIDTH_MAX }
+    if io::stdout().is_terminal() { usize::from(Term::stdout().size().1).min(WIDTH_MAX) } else { WIDTH_MAX }
 }
 
 pub(super) struct Bars {
@@ -71,14 +67,13 @@ pub(super) struct Bars {
     colours: Colours,
     out: Out,
     out_colours: Colours,
-    drawn: Option<Instant>,
     ended: bool,
 }
 
 impl Bars {
     pub(super) fn new(glyphs: Glyphs, colours: Colours, out_colours: Colours) -> Bars {
         let (board, now, out) = (Board::new(), Now::new(), Out::default());
-        Bars { board, now, glyphs, colours, out, out_colours, drawn: None, ended: false }
+        Bars { board, now, glyphs, colours, out, out_colours, ended: false }
     }
 }
 
@@ -87,35 +82,28 @@ impl Sink for Bars {
         self.now.set(record);
         self.board.take(record);
         if let Some(line) = line(record, &self.board, false, &self.colours) {
-            painter::print(&(line + "\n"));
+            block::print(&(line + "\n"));
         }
         if let Event::RunEnded { summary } = &record.event {
             self.ended = true;
-            painter::draw(Vec::new());
+            block::remove();
             self.out.line(&format!("\n{}", table::render(summary, table_width(), &self.out_colours)));
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), TelemetryError> {
-        if self.ended || self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
-            return Ok(());
+        if !self.ended {
+            // Half the window: the rest is for what scrolls by.
+            let height = usize::from(Term::stderr().size().0 / 2).saturating_sub(1).max(1);
+            block::show(self.board.view(self.now.get(), height, &self.colours), self.glyphs);
         }
-        self.drawn = Some(Instant::now());
-        let (columns, rows) = painter::size();
-        // The last column stays free: a terminal that wraps early would break the block.
-        let width = columns.saturating_sub(1).min(WIDTH_MAX);
-        // Half the window: the rest is for what scrolls by, and what wraps when the window is made narrower still fits.
-        let height = (rows / 2).max(ROWS_MIN);
-        let mut lines = vec![String::new()];
-        lines.extend(self.board.render(self.now.get(), width, height, self.glyphs, &self.colours));
-        painter::draw(lines);
         Ok(())
     }
 
     /// Without a result, the run ended in an error, which the caller prints: the block makes room.
     fn finish(&mut self) -> Result<(), TelemetryError> {
-        painter::draw(Vec::new());
+        block::remove();
         Ok(())
     }
 }
@@ -147,7 +135,7 @@ impl Sink for Plain {
         self.board.take(record);
         if let Some(line) = line(record, &self.board, true, &self.colours) {
             match record.event {
-                Event::Warning { .. } => painter::print(&(line + "\n")),
+                Event::Warning { .. } => block::print(&(line + "\n")),
                 _ => self.say(&line),
             }
         }
@@ -191,7 +179,7 @@ pub(super) struct Quiet;
 impl Sink for Quiet {
     fn record(&mut self, record: &Record) -> Result<(), TelemetryError> {
         if let Event::Warning { text } = &record.event {
-            painter::print(&format!("warning: {}\n", clean(text)));
+            block::print(&format!("warning: {}\n", clean(text)));
         }
         Ok(())
     }
