@@ -90,7 +90,8 @@ pub struct RecipeArgs {
 impl RecipeArgs {
     /// The settings that were typed, to be laid over the recipe.
     pub fn settings(&self) -> Result<Vec<Setting>> {
-        let mut settings: Vec<_> = self.set.iter().map(|text| Setting::parse(text)).collect::<std::result::Result<_, _>>()?;
+        let mut settings: Vec<_> =
+            self.set.iter().map(|text| Setting::parse(text)).collect::<std::result::Result<_, _>>()?;
         let flags = [
             ("--model", "model", &self.model),
             ("--epochs", "epochs", &self.epochs),
@@ -418,9 +419,9 @@ fn count(text: &str) -> std::result::Result<usize, String> {
 }
 
 fn kill(text: &str) -> std::result::Result<Kill, String> {
-    let parsed = text.split_once('@').and_then(|(worker, step)| {
-        Some(Kill { worker: worker.parse().ok()?, step: step.parse().ok()? })
-    });
+    let parsed = text
+        .split_once('@')
+        .and_then(|(worker, step)| Some(Kill { worker: worker.parse().ok()?, step: step.parse().ok()? }));
     parsed.ok_or_else(|| "write it as worker@step, for instance 1@20; workers count from 0".to_owned())
 }
 

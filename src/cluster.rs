@@ -83,12 +83,11 @@ pub fn never() -> impl Future<Output = String> + Send + 'static {
 
 /// Opens the run's telemetry, cut back to the checkpoint where it goes on from one.
 pub fn telemetry(run: &Run, display: telemetry::Display) -> Result<Telemetry> {
-    let resume = run.resume.as_ref().map(|snapshot| telemetry::Resume {
-        step: snapshot.state.version,
-        seconds: snapshot.state.seconds,
-    });
-    let settings =
-        telemetry::Settings { folder: run.folder.clone(), display, resume, sinks: Vec::new() };
+    let resume = run
+        .resume
+        .as_ref()
+        .map(|snapshot| telemetry::Resume { step: snapshot.state.version, seconds: snapshot.state.seconds });
+    let settings = telemetry::Settings { folder: run.folder.clone(), display, resume, sinks: Vec::new() };
     Ok(Telemetry::start(settings)?)
 }
 

@@ -41,7 +41,10 @@ pub fn find(out: Option<&Path>) -> Result<PathBuf> {
             .ok_or_else(|| Failure::mistake("there is no run in runs/ to resume; name its folder with --out"))?,
     };
     if !folder.join("checkpoints").is_dir() {
-        let text = format!("{} has no checkpoints/, so there is nothing to resume; start it without --resume", folder.display());
+        let text = format!(
+            "{} has no checkpoints/, so there is nothing to resume; start it without --resume",
+            folder.display()
+        );
         return Err(Failure::mistake(text));
     }
     Ok(folder)

@@ -1,1 +1,12 @@
+//! The real executable, in private folders: what a user types, and what comes of it.
 
+mod bad_input;
+mod exactness;
+mod faults;
+mod map;
+mod oracle;
+mod real_images;
+mod resume;
+mod roles;
+mod support;
+mod train;

@@ -24,11 +24,6 @@ impl Parameters {
     }
 
     #[must_use]
-    pub fn schema(&self) -> &Schema {
-        &self.schema
-    }
-
-    #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
     }

@@ -146,7 +146,11 @@ impl Run {
             ));
         }
         if state.build != wire::BUILD {
-            return mismatch(format!("build {} wrote it, this is {}; resume with that build", state.build, wire::BUILD));
+            return mismatch(format!(
+                "build {} wrote it, this is {}; resume with that build",
+                state.build,
+                wire::BUILD
+            ));
         }
         if used.len() != self.dataset.train.len() {
             return mismatch(format!("its ledger is for {} examples", used.len()));

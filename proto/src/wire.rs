@@ -3,7 +3,6 @@
 #[allow(
     clippy::all,
     clippy::unwrap_used,
-    unreachable_pub,
     missing_docs,
     reason = "generated from lockstep/v1/lockstep.proto, where every field is commented"
 )]

@@ -45,7 +45,10 @@ pub fn run(args: BenchArgs) -> Result {
         });
         println!("{line}");
     } else {
-        println!("{model}, batch {batch}, {shards} shards, {} workers of {} threads, {}", args.workers, fleet.threads, summary.device_class);
+        println!(
+            "{model}, batch {batch}, {shards} shards, {} workers of {} threads, {}",
+            args.workers, fleet.threads, summary.device_class
+        );
         println!("{rate:.0} images/s over {} steps", summary.steps);
         println!("weights {}", summary.weights_hash);
     }

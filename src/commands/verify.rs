@@ -69,7 +69,12 @@ pub fn run(args: VerifyArgs) -> Result {
     for trial in &trials {
         let start = Instant::now();
         let report = runtime.block_on(bench.train(trial, bench.recipe.seed, bench.recipe.max_steps))?;
-        say(format!("  {:<36} {}  {:5.1} s", trial.to_string(), report.summary.weights_hash, start.elapsed().as_secs_f64()));
+        say(format!(
+            "  {:<36} {}  {:5.1} s",
+            trial.to_string(),
+            report.summary.weights_hash,
+            start.elapsed().as_secs_f64()
+        ));
         bench.check_work(trial, &report)?;
         match &first {
             None => first = Some((trial.to_string(), report)),
@@ -121,8 +126,7 @@ fn trials(args: &VerifyArgs, recipe: &Recipe) -> Result<Vec<Trial>> {
 impl Bench {
     async fn train(&self, trial: &Trial, seed: u64, steps: u64) -> Result<Report> {
         let recipe = Recipe { seed, max_steps: steps, ..self.recipe.clone() };
-        let limits =
-            Limits { min_workers: trial.workers, wait_for_workers: cluster::OWN_WORKERS, ..Limits::default() };
+        let limits = Limits { min_workers: trial.workers, wait_for_workers: cluster::OWN_WORKERS, ..Limits::default() };
         let mut run = prepare::run("verify", recipe, Arc::clone(&self.dataset), limits)?;
         run.trace = true;
         run.reducer = self.reducer;
@@ -143,7 +147,9 @@ impl Bench {
     /// A worker that did nothing, or a loss that cost nothing, would prove nothing.
     fn check_work(&self, trial: &Trial, report: &Report) -> Result {
         if let Some((name, _)) = report.shards.iter().find(|(_, shards)| **shards == 0) {
-            return Err(Failure::ours(format!("{trial}: {name} contributed no accepted shard, so this proves nothing")));
+            return Err(Failure::ours(format!(
+                "{trial}: {name} contributed no accepted shard, so this proves nothing"
+            )));
         }
         if report.shards.len() != trial.workers {
             let found = report.shards.len();
@@ -160,8 +166,10 @@ impl Bench {
             return Ok(());
         }
         let schema = prepare::run("verify", self.recipe.clone(), Arc::clone(&self.dataset), Limits::default())?.schema;
-        let place = first_difference(&schema, &expected.trace, &found.trace)
-            .map_or_else(|| "in no step that was traced".to_owned(), |(step, tensor)| format!("first in tensor {tensor} after step {step}"));
+        let place = first_difference(&schema, &expected.trace, &found.trace).map_or_else(
+            || "in no step that was traced".to_owned(),
+            |(step, tensor)| format!("first in tensor {tensor} after step {step}"),
+        );
         Err(Failure::ours(format!("NOT one result: {other} and {name} differ, {place}")))
     }
 

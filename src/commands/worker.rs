@@ -1,6 +1,6 @@
 //! `lockstep worker`: computes for a coordinator.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use lockstep_coordinator::dataset::{self, DataRequest, Silent, Source};
 use lockstep_proto::records::Records;
@@ -63,8 +63,8 @@ fn one_candle_thread() -> Result {
 }
 
 /// The loader that the coordinator uses, handed to a worker that has the images at hand.
-fn local(path: &PathBuf) -> std::result::Result<Records, String> {
-    let request = DataRequest { source: Source::Path(path.clone()), offline: true, ..DataRequest::default() };
+fn local(path: &Path) -> std::result::Result<Records, String> {
+    let request = DataRequest { source: Source::Path(path.to_owned()), offline: true, ..DataRequest::default() };
     let set = dataset::load(&request, &Silent).map_err(|error| error.to_string())?;
     Ok(Records { classes: set.classes, train: set.train, test: set.test })
 }

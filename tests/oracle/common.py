@@ -24,6 +24,8 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+torch.set_num_threads(1)  # float32 sums in one order on every machine, and no fight over busy cores
+
 SKETCH = 64
 MASK = np.uint64(0xFFFFFFFF)
 

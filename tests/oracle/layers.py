@@ -10,13 +10,19 @@ import common
 
 CASES = [
     # name, layer, arguments, {tensor: (shape, scale, steps)}
-    ("lenet's first", "conv2d", {}, {"x": ([4, 3, 32, 32], 1, 0), "weight": ([6, 3, 5, 5], 0.2, 0), "bias": ([6], 0.2, 0)}),
-    ("lenet's second", "conv2d", {}, {"x": ([5, 6, 14, 14], 1, 0), "weight": ([16, 6, 5, 5], 0.1, 0), "bias": ([16], 0.1, 0)}),
-    ("padded", "conv2d", {"padding": 1}, {"x": ([2, 32, 15, 15], 1, 0), "weight": ([64, 32, 3, 3], 0.1, 0), "bias": ([64], 0.1, 0)}),
-    ("strided", "conv2d", {"stride": 2, "padding": 1}, {"x": ([3, 8, 9, 10], 1, 0), "weight": ([12, 8, 3, 3], 0.1, 0), "bias": ([12], 0.1, 0)}),
+    ("lenet's first", "conv2d", {}, {
+        "x": ([4, 3, 32, 32], 1, 0), "weight": ([6, 3, 5, 5], 0.2, 0), "bias": ([6], 0.2, 0)}),
+    ("lenet's second", "conv2d", {}, {
+        "x": ([5, 6, 14, 14], 1, 0), "weight": ([16, 6, 5, 5], 0.1, 0), "bias": ([16], 0.1, 0)}),
+    ("padded", "conv2d", {"padding": 1}, {
+        "x": ([2, 32, 15, 15], 1, 0), "weight": ([64, 32, 3, 3], 0.1, 0), "bias": ([64], 0.1, 0)}),
+    ("strided", "conv2d", {"stride": 2, "padding": 1}, {
+        "x": ([3, 8, 9, 10], 1, 0), "weight": ([12, 8, 3, 3], 0.1, 0), "bias": ([12], 0.1, 0)}),
     ("pointwise", "conv2d", {}, {"x": ([3, 7, 5, 5], 1, 0), "weight": ([9, 7, 1, 1], 0.4, 0)}),
-    ("patches", "conv2d", {"stride": 4}, {"x": ([2, 3, 16, 16], 1, 0), "weight": ([20, 3, 4, 4], 0.1, 0), "bias": ([20], 0.1, 0)}),
-    ("lenet's widest", "linear", {}, {"x": ([7, 400], 1, 0), "weight": ([120, 400], 0.05, 0), "bias": ([120], 0.05, 0)}),
+    ("patches", "conv2d", {"stride": 4}, {
+        "x": ([2, 3, 16, 16], 1, 0), "weight": ([20, 3, 4, 4], 0.1, 0), "bias": ([20], 0.1, 0)}),
+    ("lenet's widest", "linear", {}, {
+        "x": ([7, 400], 1, 0), "weight": ([120, 400], 0.05, 0), "bias": ([120], 0.05, 0)}),
     ("no bias", "linear", {}, {"x": ([3, 33], 1, 0), "weight": ([10, 33], 0.2, 0)}),
     ("one row", "linear", {}, {"x": ([1, 84], 1, 0), "weight": ([10, 84], 0.1, 0), "bias": ([10], 0.1, 0)}),
     ("zeros too", "relu", {}, {"x": ([3, 4, 5, 5], 1, 4)}),
@@ -26,11 +32,13 @@ CASES = [
     ("overlapping, padded, ties", "max_pool2d", {"kernel": 3, "stride": 2, "padding": 1}, {"x": ([2, 3, 8, 8], 1, 4)}),
     ("plain", "avg_pool2d", {"kernel": 2}, {"x": ([3, 4, 8, 8], 1, 0)}),
     ("overlapping, padded", "avg_pool2d", {"kernel": 3, "stride": 2, "padding": 1}, {"x": ([2, 3, 8, 8], 1, 0)}),
-    ("images", "batch_norm", {"eps": 1e-5}, {"x": ([5, 16, 10, 10], 1, 0), "weight": ([16], 1, 0), "bias": ([16], 1, 0)}),
-    ("vectors", "batch_norm", {"eps": 1e-5}, {"x": ([9, 20], 3, 0), "weight": ([20], 1, 0), "bias": ([20], 1, 0)}),
+    ("images", "batch_norm", {"eps": 1e-05}, {
+        "x": ([5, 16, 10, 10], 1, 0), "weight": ([16], 1, 0), "bias": ([16], 1, 0)}),
+    ("vectors", "batch_norm", {"eps": 1e-05}, {"x": ([9, 20], 3, 0), "weight": ([20], 1, 0), "bias": ([20], 1, 0)}),
     ("wide eps", "batch_norm", {"eps": 0.1}, {"x": ([4, 3, 6, 6], 0.1, 0), "weight": ([3], 1, 0), "bias": ([3], 1, 0)}),
-    ("images", "batch_norm_eval", {"eps": 1e-5}, {"x": ([5, 16, 10, 10], 1, 0), "weight": ([16], 1, 0), "bias": ([16], 1, 0),
-                                                  "mean": ([16], 0.3, 0), "deviation": ([16], 1, 0)}),
+    ("images", "batch_norm_eval", {"eps": 1e-05}, {
+        "x": ([5, 16, 10, 10], 1, 0), "weight": ([16], 1, 0), "bias": ([16], 1, 0), "mean": ([16], 0.3, 0),
+        "deviation": ([16], 1, 0)}),
     ("vectors", "dropout", {"p": 0.3, "epoch": 4, "examples": [7, 1, 90000]}, {"x": ([3, 50], 1, 0)}),
     ("images", "dropout", {"p": 0.5, "epoch": 0, "examples": [3, 2]}, {"x": ([2, 3, 5, 5], 1, 0)}),
     ("channels", "dropout2d", {"p": 0.4, "epoch": 1, "examples": [0, 49999]}, {"x": ([2, 24, 3, 3], 1, 0)}),
@@ -67,7 +75,8 @@ def forward(name, layer, a, t):
         rows = common.mask(0, name, a["epoch"], a["examples"], per_example, a["p"])
         return {"y": t["x"] * rows.reshape(shape).to(t["x"].dtype)}
     if layer == "cross_entropy":
-        return {"y": F.cross_entropy(t["x"], common.labels(f"{name}/labels", len(t["x"])), reduction="sum") / a["divisor"]}
+        labels = common.labels(f"{name}/labels", len(t["x"]))
+        return {"y": F.cross_entropy(t["x"], labels, reduction="sum") / a["divisor"]}
     raise ValueError(layer)
 
 

@@ -42,7 +42,7 @@ class Smooth(nn.Module):
         super().__init__()
         self.net = nn.Sequential(
             nn.Conv2d(3, 8, 5, stride=2, bias=False), nn.BatchNorm2d(8), nn.AvgPool2d(2),
-            nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(400, 32), nn.Linear(32, 10))
+            nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(784, 32), nn.Linear(32, 10))
 
     def forward(self, x):
         return self.net(x)

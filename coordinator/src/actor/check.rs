@@ -21,8 +21,7 @@ impl Actor {
                 }
                 let expected = asked.covers(self.plan.leaves(step));
                 let counts: Vec<_> = outcomes.iter().map(|outcome| (outcome.shard, outcome.count)).collect();
-                let asked: Vec<_> =
-                    expected.map(|shard| (shard, self.plan.shard(step, shard).len() as u32)).collect();
+                let asked: Vec<_> = expected.map(|shard| (shard, self.plan.shard(step, shard).len() as u32)).collect();
                 if counts != asked {
                     return Err(format!("its (shard, examples) are {counts:?}, and {asked:?} were asked for"));
                 }

@@ -32,7 +32,8 @@ impl Actor {
         // what is held out decides which checkpoint is best; without it, the test set does, as most scripts do
         let decides = results.first().map(|result| result.split);
         for result in results {
-            let best = Some(result.split) == decides && self.best.is_none_or(|(accuracy, _)| result.accuracy > accuracy);
+            let best =
+                Some(result.split) == decides && self.best.is_none_or(|(accuracy, _)| result.accuracy > accuracy);
             if best {
                 self.best = Some((result.accuracy, version));
                 self.best_unsaved = true;

@@ -198,7 +198,11 @@ impl Actor {
         self.perform(commands, Some(answer));
     }
 
-    fn knock(&mut self, hello: lockstep_proto::wire::Hello, outbound: Outbound) -> Result<(WorkerId, Welcome), Refused> {
+    fn knock(
+        &mut self,
+        hello: lockstep_proto::wire::Hello,
+        outbound: Outbound,
+    ) -> Result<(WorkerId, Welcome), Refused> {
         door::check(&hello, self.device_class.as_deref(), self.run.limits.allow_foreign_workers)
             .inspect_err(|refused| self.warn(format!("refused worker {}: {}", hello.name, refused.reason)))?;
         if hello.foreign {

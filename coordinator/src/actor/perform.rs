@@ -83,10 +83,15 @@ impl Actor {
 
     fn step(&mut self, step: u64) {
         let version = step + 1;
-        let next = Average::new(self.run.reducer, if version < self.plan.total_steps() { self.plan.leaves(version) } else { 0 });
+        let next = Average::new(
+            self.run.reducer,
+            if version < self.plan.total_steps() { self.plan.leaves(version) } else { 0 },
+        );
         // the engine counts shards, so a step is complete when it says so
         let Some(mut sum) = std::mem::replace(&mut self.average, next).finish() else {
-            self.warn(format!("step {step} was declared complete without all its shards; this is a fault of the program"));
+            self.warn(format!(
+                "step {step} was declared complete without all its shards; this is a fault of the program"
+            ));
             return;
         };
         let epoch = self.plan.epoch(step);

@@ -263,7 +263,8 @@ impl Actor {
         if let Some(folder) = &self.run.folder {
             let weights = folder.join("model.safetensors");
             let version = self.parameters.version();
-            if let Err(error) = checkpoint::write_weights(&self.run.schema, self.parameters.values(), version, &weights) {
+            if let Err(error) = checkpoint::write_weights(&self.run.schema, self.parameters.values(), version, &weights)
+            {
                 self.warnings.push(error.to_string());
             }
             if let Err(error) = self.summary.write(folder) {

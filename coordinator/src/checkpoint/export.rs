@@ -44,8 +44,9 @@ pub fn read_weights(schema: &Schema, path: &Path) -> Result<Vec<f32>, Checkpoint
     let other = |problem: String| CheckpointError::Model { path: path.to_owned(), problem };
     let mut values = Vec::with_capacity(schema.len());
     for (spec, _) in schema.iter() {
-        let tensor =
-            file.tensor(&spec.name).map_err(|_| other(format!("it has no tensor {}, which the model needs", spec.name)))?;
+        let tensor = file
+            .tensor(&spec.name)
+            .map_err(|_| other(format!("it has no tensor {}, which the model needs", spec.name)))?;
         if tensor.shape() != spec.shape || tensor.dtype() != Dtype::F32 {
             let (found, dtype) = (tensor.shape(), tensor.dtype());
             let name = &spec.name;
@@ -54,7 +55,10 @@ pub fn read_weights(schema: &Schema, path: &Path) -> Result<Vec<f32>, Checkpoint
         values.extend(floats(tensor.data()));
     }
     let known = |name: &str| {
-        schema.range(name).is_some() || name.ends_with(COUNTER) || name.starts_with("optimizer/") || name == "ledger/used"
+        schema.range(name).is_some()
+            || name.ends_with(COUNTER)
+            || name.starts_with("optimizer/")
+            || name == "ledger/used"
     };
     if let Some(name) = file.names().into_iter().find(|name| !known(name)) {
         return Err(other(format!("it has a tensor {name}, which the model does not")));
@@ -89,7 +93,11 @@ mod tests {
         let path = folder.path().join("model.safetensors");
         let snapshot = sample(3);
         write_weights(&snapshot.schema, &snapshot.values, 3, &path).expect("written");
-        let tensor = |name: &str, shape: &[usize]| TensorSpec { name: name.to_owned(), shape: shape.to_vec(), kind: Kind::Parameter };
+        let tensor = |name: &str, shape: &[usize]| TensorSpec {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            kind: Kind::Parameter,
+        };
         for (schema, word) in [
             (vec![tensor("net.0.weight", &[3, 2])], "[2, 3]"),
             (vec![tensor("fc.weight", &[2])], "fc.weight"),

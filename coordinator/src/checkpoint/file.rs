@@ -75,7 +75,8 @@ pub fn write(snapshot: &Snapshot, path: &Path) -> Result<(), CheckpointError> {
     }
     views.push((USED.to_owned(), view(Dtype::U8, vec![snapshot.used.len()], &snapshot.used)?));
 
-    let checksum = checksum(&state, &kinds, views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
+    let checksum =
+        checksum(&state, &kinds, views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
     let metadata =
         HashMap::from([(STATE.to_owned(), state), (KINDS.to_owned(), kinds), (CHECKSUM.to_owned(), checksum)]);
     let bytes = safetensors::serialize(views, Some(metadata))
@@ -164,7 +165,8 @@ pub(super) mod tests {
     use crate::telemetry::{Ledger, Summary};
 
     pub(in super::super) fn sample(version: u64) -> Snapshot {
-        let tensor = |name: &str, shape: &[usize], kind| TensorSpec { name: name.to_owned(), shape: shape.to_vec(), kind };
+        let tensor =
+            |name: &str, shape: &[usize], kind| TensorSpec { name: name.to_owned(), shape: shape.to_vec(), kind };
         let schema = Schema::new(vec![
             tensor("net.0.weight", &[2, 3], Kind::Parameter),
             tensor("net.1.running_mean", &[2], Kind::Buffer { momentum: 0.1 }),

@@ -104,8 +104,10 @@ mod tests {
         }
         let (path, snapshot, damaged) = store.latest().expect("latest");
         assert_eq!((snapshot.state.version, damaged.len()), (10, 0));
-        let mut names: Vec<_> =
-            fs::read_dir(path.parent().expect("parent")).expect("list").map(|e| e.expect("entry").file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(path.parent().expect("parent"))
+            .expect("list")
+            .map(|e| e.expect("entry").file_name())
+            .collect();
         names.sort();
         assert_eq!(names, ["best.safetensors", "step-00000002.safetensors", "step-00000010.safetensors"]);
     }

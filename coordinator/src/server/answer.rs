@@ -46,8 +46,7 @@ impl Inbox {
 
     fn complete(&self, part: &Gradient, assembly: Assembly, summary: GradientSummary) -> Result<Answer, String> {
         let node = part.node.ok_or("its gradient names no node")?;
-        let values =
-            assembly.finish(summary.digest).map_err(|error| format!("its gradient was refused: {error}"))?;
+        let values = assembly.finish(summary.digest).map_err(|error| format!("its gradient was refused: {error}"))?;
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             let tensor = self.schema.at(at).map_or("?", |tensor| &tensor.name);
             return Err(format!("its gradient has {} in tensor {tensor}", values[at]));

@@ -1,0 +1,109 @@
+//! One run, one result.
+
+use crate::support::Desk;
+
+fn verify(desk: &Desk, args: &[&str]) -> crate::support::Done {
+    let mut all = vec!["verify", "--data", "images", "--batch-size", "45", "--steps", "16", "--json"];
+    all.extend(args);
+    desk.run(&all)
+}
+
+/// 45 images: neither 4 nor 6 shards divide them, and the epoch's last batch has 10.
+#[test]
+fn every_worker_count_and_a_lost_worker_give_one_hash_for_each_lenet() {
+    let desk = Desk::new();
+    let mut hashes = std::collections::BTreeSet::new();
+    for recipe in ["lenet", "lenet-dropout", "lenet-dropout-bn"] {
+        for shards in ["4", "6"] {
+            let line = verify(&desk, &[recipe, "--shards", shards, "--workers", "1,2,3,4", "--kill", "1@7"]).ok().json();
+            assert_eq!(line["trials"].as_array().map(Vec::len), Some(5), "{line}");
+            hashes.insert(line["weights_hash"].as_str().expect("hash").to_owned());
+        }
+    }
+    assert_eq!(hashes.len(), 6, "six trainings, six results");
+}
+
+#[test]
+fn each_kernel_set_keeps_a_hash_of_its_own() {
+    let desk = Desk::new();
+    let mut seen = Vec::new();
+    for kernels in ["portable", "v3", "v4"] {
+        let done = verify(&desk, &["lenet-dropout-bn", "--workers", "1,3", "--kernels", kernels]);
+        if done.code == Some(64) && kernels != "portable" {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {}", done.stderr.trim());
+            continue;
+        }
+        let line = done.ok().json();
+        assert!(line["device_class"].as_str().expect("class").contains(kernels), "{line}");
+        seen.push(line["weights_hash"].clone());
+    }
+    seen.dedup();
+    assert!(!seen.is_empty());
+}
+
+/// A reducer that sums in order of arrival breaks the promise: `verify` must find it, and say where.
+#[test]
+fn verify_finds_sums_in_order_of_arrival() {
+    let desk = Desk::new();
+    let mut command = desk.command(&["verify", "--data", "images", "--steps", "16", "--workers", "1,3,4"]);
+    let output = command.env("LOCKSTEP_TEST_REDUCER", "arrival").output().expect("runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("NOT one result") && stderr.contains("tensor net.") && stderr.contains("after step"), "{stderr}");
+}
+
+/// Without BatchNorm the number of shards changes only the order of sums. Over 50 steps of SGD with momentum at 0.01 the
+/// weights then stay within 1e-5 (relative to the largest of their tensor) and each step's loss within 1e-5.
+#[test]
+fn one_shard_and_six_agree_within_float_error_dropout_included() {
+    let desk = Desk::new();
+    for recipe in ["lenet", "lenet-dropout"] {
+        let mut runs = Vec::new();
+        for shards in ["1", "6"] {
+            let out = format!("{recipe}-{shards}");
+            desk.train(&out, &[recipe, "--shards", shards, "--workers", "1", "--max-steps", "50", "--batch-size", "45"]).ok();
+            let losses: Vec<f64> =
+                desk.events(&out, "step").iter().map(|step| step["loss"].as_f64().expect("loss")).collect();
+            let bytes = std::fs::read(desk.path(&out).join("model.safetensors")).expect("weights");
+            runs.push((losses, bytes, desk.hash(&out)));
+        }
+        let [(one, a, first), (six, b, second)] = &runs[..] else { panic!("two runs") };
+        assert_eq!(one.len(), 50);
+        for (step, (x, y)) in one.iter().zip(six).enumerate() {
+            assert!((x - y).abs() < 1e-5, "{recipe}, step {step}: loss {x} and {y}");
+        }
+        assert_ne!(first, second, "another order of sums should show in some bit");
+        let (a, b) = (tensors(a), tensors(b));
+        for ((name, x), (_, y)) in a.iter().zip(&b) {
+            let largest = x.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+            let furthest = x.iter().zip(y).fold(0.0_f32, |most, (x, y)| most.max((x - y).abs()));
+            assert!(furthest <= 1e-5 * largest, "{recipe}, {name}: {furthest} apart, largest {largest}");
+        }
+    }
+}
+
+fn tensors(file: &[u8]) -> Vec<(String, Vec<f32>)> {
+    let file = safetensors::SafeTensors::deserialize(file).expect("safetensors");
+    let mut tensors: Vec<_> = file
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let four = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("four bytes"));
+            (name, view.data().chunks_exact(4).map(four).collect())
+        })
+        .collect();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    tensors
+}
+
+/// The hash is compared between runs of one command too: nothing in it may come from the clock or the process.
+#[test]
+fn the_same_command_twice_gives_the_same_hash_and_another_seed_another() {
+    let desk = Desk::new();
+    for (out, seed) in [("a", "5"), ("b", "5"), ("c", "6")] {
+        desk.train(out, &["--max-steps", "10", "--seed", seed]).ok();
+    }
+    assert_eq!(desk.hash("a"), desk.hash("b"));
+    assert_ne!(desk.hash("a"), desk.hash("c"));
+}

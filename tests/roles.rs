@@ -1,0 +1,90 @@
+//! Coordinator and workers by hand.
+
+use crate::support::{Desk, Running};
+
+const RUN: &[&str] = &["--max-steps", "20", "--batch-size", "48"];
+
+fn coordinator(desk: &Desk, out: &str, args: &[&str]) -> (Running, String) {
+    let fixed = ["coordinator", "--data", "images", "--plain", "--listen", "127.0.0.1:0", "--out", out];
+    let mut running = desk.start(&[&fixed[..], args].concat());
+    let line = running.wait_for_error("join with");
+    let address = line.trim().rsplit(' ').next().expect("an address").to_owned();
+    (running, address)
+}
+
+fn worker(desk: &Desk, address: &str, args: &[&str]) -> Running {
+    desk.start(&[&["worker", "--join", address, "--threads", "1"], args].concat())
+}
+
+#[test]
+fn three_terminals_give_the_hash_of_train() {
+    let desk = Desk::new();
+    desk.train("train", RUN).ok();
+    let (coordinator, address) = coordinator(&desk, "roles", &[RUN, &["--min-workers", "2"]].concat());
+    let workers =
+        [worker(&desk, &address, &["--name", "one"]), worker(&desk, &address, &["--data", "images", "--no-cache"])];
+    coordinator.finish().ok();
+    for worker in workers {
+        let done = worker.finish().ok();
+        assert!(done.stderr.contains("done: every step is made"), "{}", done.stderr);
+    }
+    assert_eq!(desk.hash("roles"), desk.hash("train"));
+}
+
+#[test]
+fn status_tells_and_stop_keeps_a_checkpoint_to_go_on_from() {
+    let desk = Desk::new();
+    let long = ["--epochs", "4000", "--batch-size", "48", "--set", "evaluation.every_epochs=0"];
+    let (mut running, address) = coordinator(&desk, "run", &long);
+    let waiting = desk.run(&["status", &address, "--json"]).ok().json();
+    assert_eq!((waiting["phase"].as_str(), waiting["step"].as_u64()), (Some("waiting"), Some(0)));
+    let worker = worker(&desk, &address, &["--name", "anna"]);
+    running.wait_for(|line| line.contains("epoch 2/").then_some(()));
+    let status = desk.run(&["status", &address, "--json"]).ok().json();
+    assert_eq!(status["phase"], "training");
+    assert_eq!(status["workers"][0]["name"], "anna");
+    let stopped = desk.run(&["stop", &address, "--json"]).ok().json();
+    let step = stopped["step"].as_u64().expect("step");
+    assert!(step > 14, "{stopped}");
+    running.finish().ok();
+    worker.finish().ok();
+    assert!(desk.path(&format!("run/checkpoints/step-{step:08}.safetensors")).is_file());
+    assert_eq!(desk.summary("run")["stopped_early"], true);
+}
+
+#[test]
+fn a_worker_without_a_coordinator_gives_up_with_2_and_other_images_are_refused() {
+    let desk = Desk::new();
+    let done = desk.run(&["worker", "--join", "127.0.0.1:9", "--reconnect", "0.3"]);
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    assert!(done.stderr.contains("127.0.0.1:9") && done.stderr.contains("lockstep coordinator"), "{}", done.stderr);
+
+    let (running, address) = coordinator(&desk, "run", RUN);
+    let other = desk.path("other");
+    std::fs::create_dir(&other).expect("folder");
+    for name in ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"] {
+        std::fs::copy(desk.path("images/data_batch_1.bin"), other.join(name)).expect("copied");
+    }
+    std::fs::copy(desk.path("images/test_batch.bin"), other.join("test_batch.bin")).expect("copied");
+    desk.run(&["worker", "--join", &address, "--data", "other"]).refused(&["hash", "same images"]);
+    // the refused one did no harm: an honest worker still finishes the run
+    worker(&desk, &address, &[]).finish().ok();
+    running.finish().ok();
+}
+
+#[test]
+fn another_device_class_is_refused_with_the_way_out() {
+    let desk = Desk::new();
+    let (running, address) = coordinator(&desk, "run", &[RUN, &["--min-workers", "2"]].concat());
+    let first = worker(&desk, &address, &["--kernels", "portable"]);
+    while desk.run(&["status", &address, "--json"]).ok().json()["workers"].as_array().is_none_or(Vec::is_empty) {}
+    let refused = desk.run(&["worker", "--join", &address, "--threads", "1"]);
+    if refused.code == Some(0) {
+        return; // this processor has only the portable kernels
+    }
+    refused.refused(&["device class", "--kernels portable"]);
+    let second = worker(&desk, &address, &["--kernels", "portable"]);
+    running.finish().ok();
+    first.finish().ok();
+    second.finish().ok();
+}

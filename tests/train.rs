@@ -1,0 +1,126 @@
+//! `lockstep train` and what it leaves behind.
+
+use std::fs;
+
+use crate::support::{Desk, python, root};
+
+/// Small enough to be quick, long enough for two epochs with a smaller last batch.
+const SHORT: &[&str] = &["--epochs", "2", "--batch-size", "48", "--lr", "0.05"];
+
+#[test]
+fn a_run_leaves_everything_that_the_readme_promises() {
+    let desk = Desk::new();
+    let done = desk.train("run", SHORT).ok();
+    let summary = desk.summary("run");
+    assert!(done.stdout.contains(summary["weights_hash"].as_str().expect("hash")), "{}", done.stdout);
+    for (key, expected) in [("workers", 2), ("shards", 4), ("batch_size", 48), ("epochs", 2), ("steps", 28)] {
+        assert_eq!(summary[key], expected, "{key}");
+    }
+    assert_eq!(summary["test_images"], 100);
+    assert_eq!(summary["data"], "cifar10-like (640 train / 100 test)");
+    assert_eq!(summary["ledger"]["used"], 1280);
+    for key in ["repeated", "lost", "reissued", "recomputed"] {
+        assert_eq!(summary["ledger"][key], 0, "{key}");
+    }
+    let confusion = summary["confusion"].as_array().expect("rows");
+    let cells = confusion.iter().flat_map(|row| row.as_array().expect("cells"));
+    assert_eq!(cells.map(|cell| cell.as_u64().expect("count")).sum::<u64>(), 100);
+
+    let folder = desk.path("run");
+    for file in ["recipe.toml", "metrics.jsonl", "model.safetensors", "checkpoints/best.safetensors"] {
+        assert!(folder.join(file).is_file(), "no {file}");
+    }
+    let names: Vec<_> = fs::read_dir(&folder).expect("list").map(|e| e.expect("entry").file_name()).collect();
+    assert!(names.iter().any(|name| name.to_string_lossy().starts_with("events.out.tfevents.")), "{names:?}");
+    assert_eq!(desk.events("run", "step").len(), 28);
+    assert_eq!(desk.events("run", "evaluated").len(), 2);
+    let resolved = desk.run(&["recipes", "run/recipe.toml"]).ok().stdout;
+    assert_eq!(resolved, fs::read_to_string(folder.join("recipe.toml")).expect("recipe"), "it resolves to itself");
+}
+
+#[test]
+fn the_network_learns() {
+    let desk = Desk::new();
+    desk.train("run", &["--epochs", "12", "--lr", "0.05"]).ok();
+    let summary = desk.summary("run");
+    let accuracy = summary["test_accuracy"].as_f64().expect("accuracy");
+    assert!(accuracy > 0.8, "ten plain colours, and only {accuracy}: {summary}");
+}
+
+#[test]
+fn eval_finds_what_the_run_found() {
+    let desk = Desk::new();
+    desk.train("run", SHORT).ok();
+    let summary = desk.summary("run");
+    let last = "run/checkpoints/step-00000028.safetensors";
+    for file in ["run/model.safetensors", last] {
+        let found = desk.run(&["eval", file, "--data", "images", "--json"]).ok().json();
+        for key in ["test_accuracy", "test_loss", "confusion", "weights_hash"] {
+            assert_eq!(found[key], summary[key], "{key} of {file}");
+        }
+    }
+}
+
+#[test]
+fn bench_trains_what_train_trains() {
+    let desk = Desk::new();
+    let line = desk
+        .run(&["bench", "--model", "lenet", "--workers", "2", "--batch-size", "48", "--steps", "20", "--data", "images", "--json"])
+        .ok()
+        .json();
+    for key in ["peer", "model", "workers", "batch", "layout", "steps", "images_per_s", "seconds", "loss"] {
+        assert!(!line[key].is_null(), "no {key} in {line}");
+    }
+    desk.train("run", &["--batch-size", "48", "--max-steps", "20"]).ok();
+    assert_eq!(line["weights_hash"], desk.hash("run"));
+}
+
+#[test]
+fn settings_reach_the_run_in_order_of_precedence() {
+    let desk = Desk::new();
+    fs::write(desk.path("mine.toml"), "epochs = 1\nbatch_size = 40\nshards = 2\n[optimizer]\nlr = 0.5\n").expect("recipe");
+    let args = ["mine.toml", "--set", "batch_size=80", "--set", "optimizer.lr=0.25", "--lr", "0.125"];
+    let shown = desk.run(&["recipes", "mine.toml", "--set", "batch_size=80"]).ok().stdout;
+    assert!(shown.contains("batch_size = 80") && shown.contains("lr = 0.5"), "{shown}");
+    desk.train("run", &args).ok();
+    let step = &desk.events("run", "step")[0];
+    assert_eq!((step["lr"].as_f64(), step["images"].as_u64()), (Some(0.125), Some(80)));
+    assert_eq!(desk.summary("run")["shards"], 2);
+}
+
+#[test]
+fn adam_schedules_clipping_and_a_validation_split_work_together() {
+    let desk = Desk::new();
+    let settings = [
+        "lenet-dropout-bn", "--epochs", "2", "--optimizer", "adam", "--lr", "0.002", "--set", "schedule.name=cosine",
+        "--set", "schedule.warmup_steps=5", "--set", "optimizer.clip_grad_norm=1.0", "--set", "data.validation=0.1",
+        "--set", "data.horizontal_flip=0.5", "--set", "data.subset=even",
+    ];
+    desk.train("run", &settings).ok();
+    let evaluated = desk.events("run", "evaluated");
+    let splits: Vec<_> = evaluated.iter().map(|event| (event["split"].as_str(), event["images"].as_u64())).collect();
+    assert_eq!(splits[..2], [(Some("validation"), Some(32)), (Some("test"), Some(100))]);
+    let rates: Vec<f64> = desk.events("run", "step").iter().map(|step| step["lr"].as_f64().expect("lr")).collect();
+    assert!(rates[0] < rates[4] && rates.last() < rates.get(5), "{rates:?}");
+}
+
+/// Oracle: PyTorch's own strict loader, and its own forward pass.
+#[test]
+fn pytorch_loads_the_weights_strictly_and_agrees() {
+    let Some(python) = python() else { return };
+    let desk = Desk::new();
+    desk.train("run", &["lenet-dropout-bn", "--epochs", "1"]).ok();
+    let script = root().join("tests/oracle/load_weights.py");
+    let output = std::process::Command::new(python)
+        .arg(script)
+        .args([desk.path("run/model.safetensors"), desk.path("images")])
+        .output()
+        .expect("python runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let summary = desk.summary("run");
+    assert_eq!(found["correct"].as_u64(), summary["test_accuracy"].as_f64().map(|a| (a * 100.0).round() as u64));
+    let (theirs, ours) = (found["loss"].as_f64().expect("loss"), summary["test_loss"].as_f64().expect("loss"));
+    assert!((theirs - ours).abs() < 1e-5 * ours, "PyTorch {theirs}, ours {ours}");
+}
