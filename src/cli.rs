@@ -56,31 +56,31 @@ pub struct RecipeArgs {
     #[arg(long)]
     pub model: Option<String>,
     /// Passes over the training images
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub epochs: Option<String>,
     /// Stop after so many optimizer steps; 0: no limit
-    #[arg(long, value_name = "STEPS")]
+    #[arg(long, value_name = "STEPS", allow_negative_numbers = true)]
     pub max_steps: Option<String>,
     /// Images of one optimizer step, over all workers together
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub batch_size: Option<String>,
     /// Parts that every batch is cut into, whatever the number of workers
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub shards: Option<String>,
     /// Learning rate
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<String>,
     /// Momentum of SGD
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub momentum: Option<String>,
     /// sgd, adam or adamw
     #[arg(long)]
     pub optimizer: Option<String>,
     /// Weight decay
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub weight_decay: Option<String>,
     /// Key of every random draw
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub seed: Option<String>,
     /// Any setting of the recipe, for instance --set schedule.name=cosine; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]

@@ -77,7 +77,7 @@ fn a_damaged_checkpoint_is_found_and_an_older_one_taken() {
 #[test]
 fn a_run_can_begin_with_the_weights_of_another() {
     let desk = Desk::new();
-    desk.train("first", &["--epochs", "6", "--lr", "0.05"]).ok();
+    desk.train("first", &["--epochs", "10", "--optimizer", "adam", "--lr", "0.002"]).ok();
     let from = ["--init-from", "first/model.safetensors", "--epochs", "1", "--lr", "0.001"];
     desk.train("second", &from).ok();
     let first_loss = desk.events("second", "step")[0]["loss"].as_f64().expect("loss");

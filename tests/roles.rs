@@ -39,7 +39,7 @@ fn status_tells_and_stop_keeps_a_checkpoint_to_go_on_from() {
     let waiting = desk.run(&["status", &address, "--json"]).ok().json();
     assert_eq!((waiting["phase"].as_str(), waiting["step"].as_u64()), (Some("waiting"), Some(0)));
     let worker = worker(&desk, &address, &["--name", "anna"]);
-    running.wait_for(|line| line.contains("epoch 2/").then_some(()));
+    running.wait_for(|line| line.contains("   2/4000").then_some(()));
     let status = desk.run(&["status", &address, "--json"]).ok().json();
     assert_eq!(status["phase"], "training");
     assert_eq!(status["workers"][0]["name"], "anna");

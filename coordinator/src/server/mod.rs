@@ -16,8 +16,8 @@ use lockstep_proto::wire::{
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::actor::Message;
@@ -48,7 +48,6 @@ pub(crate) async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CoordinatorServer<Service>>().await;
     let mut server = Server::builder()
-        .tcp_nodelay(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -61,7 +60,10 @@ pub(crate) async fn serve(
     {
         server = server.add_service(reflection);
     }
-    server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await
+    // A step is a few small messages each way: with Nagle's algorithm each would wait 40 ms for an acknowledgement. (The
+    // server builder's own setting does not reach a listener that is handed in.)
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    server.serve_with_incoming_shutdown(incoming, stop).await
 }
 
 /// The actor is gone: the run is over.
