@@ -181,11 +181,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub init_from: Option<PathBuf>,
     /// Go on without enough workers for so long, then checkpoint and exit with 2
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     pub wait_for_workers: Duration,
     /// A worker that was not heard of for so long loses its work to others
-    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub worker_timeout: Duration,
+    /// A worker that holds a piece of work for so long without an answer loses it to others
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub lease_timeout: Duration,
     /// For tests: "arrival" sums in order of arrival, which breaks the promise
     #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
     pub test_reducer: Option<String>,
@@ -274,7 +277,7 @@ pub struct WorkerArgs {
     #[arg(long)]
     pub no_cache: bool,
     /// Look for a coordinator that can't be reached for so long
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub reconnect: Duration,
     #[command(flatten)]
     pub kernels: KernelArgs,

@@ -1,5 +1,8 @@
 //! `lockstep`: one binary, all roles. This file is a table of contents.
 
+#[macro_use]
+mod say;
+
 mod cli;
 mod cluster;
 mod commands;

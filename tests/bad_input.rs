@@ -29,7 +29,8 @@ fn settings_that_can_not_be_meant() {
 fn models_whose_shapes_do_not_fit() {
     let desk = Desk::new();
     let model = |layers: &str| {
-        fs::write(desk.path("net.toml"), format!("name = \"net\"\nprefix = \"net\"\nlayers = [{layers}]\n")).expect("model");
+        fs::write(desk.path("net.toml"), format!("name = \"net\"\nprefix = \"net\"\nlayers = [{layers}]\n"))
+            .expect("model");
         desk.run(&["model", "show", "net.toml"])
     };
     model("{type=\"conv\", out_channels=4, kernel_size=40}").refused(&["conv", "net.0", "40", "32"]);
@@ -37,7 +38,8 @@ fn models_whose_shapes_do_not_fit() {
     model("{type=\"linear\", out_features=10}").refused(&["linear", "flatten"]);
     model("{type=\"conv\", out_chanels=4, kernel_size=3}").refused(&["out_chanels", "out_channels"]);
     model("{type=\"convv\", out_channels=4, kernel_size=3}").refused(&["convv", "conv"]);
-    model("{type=\"dropout\", p=1.5}, {type=\"flatten\"}, {type=\"linear\", out_features=10}").refused(&["dropout", "1.5"]);
+    model("{type=\"dropout\", p=1.5}, {type=\"flatten\"}, {type=\"linear\", out_features=10}")
+        .refused(&["dropout", "1.5"]);
     desk.run(&["model", "show", "missing.toml"]).refused(&["missing.toml"]);
 }
 

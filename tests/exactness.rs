@@ -15,7 +15,8 @@ fn every_worker_count_and_a_lost_worker_give_one_hash_for_each_lenet() {
     let mut hashes = std::collections::BTreeSet::new();
     for recipe in ["lenet", "lenet-dropout", "lenet-dropout-bn"] {
         for shards in ["4", "6"] {
-            let line = verify(&desk, &[recipe, "--shards", shards, "--workers", "1,2,3,4", "--kill", "1@7"]).ok().json();
+            let line =
+                verify(&desk, &[recipe, "--shards", shards, "--workers", "1,2,3,4", "--kill", "1@7"]).ok().json();
             assert_eq!(line["trials"].as_array().map(Vec::len), Some(5), "{line}");
             hashes.insert(line["weights_hash"].as_str().expect("hash").to_owned());
         }
@@ -50,7 +51,10 @@ fn verify_finds_sums_in_order_of_arrival() {
     let output = command.env("LOCKSTEP_TEST_REDUCER", "arrival").output().expect("runs");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("NOT one result") && stderr.contains("tensor net.") && stderr.contains("after step"), "{stderr}");
+    assert!(
+        stderr.contains("NOT one result") && stderr.contains("tensor net.") && stderr.contains("after step"),
+        "{stderr}"
+    );
 }
 
 /// Without BatchNorm the number of shards changes only the order of sums. Over 50 steps of SGD with momentum at 0.01 the
@@ -62,7 +66,11 @@ fn one_shard_and_six_agree_within_float_error_dropout_included() {
         let mut runs = Vec::new();
         for shards in ["1", "6"] {
             let out = format!("{recipe}-{shards}");
-            desk.train(&out, &[recipe, "--shards", shards, "--workers", "1", "--max-steps", "50", "--batch-size", "45"]).ok();
+            desk.train(
+                &out,
+                &[recipe, "--shards", shards, "--workers", "1", "--max-steps", "50", "--batch-size", "45"],
+            )
+            .ok();
             let losses: Vec<f64> =
                 desk.events(&out, "step").iter().map(|step| step["loss"].as_f64().expect("loss")).collect();
             let bytes = std::fs::read(desk.path(&out).join("model.safetensors")).expect("weights");

@@ -14,7 +14,10 @@ fn a_lost_worker_changes_the_ledger_and_not_the_weights() {
     assert_eq!(desk.hash("quiet"), desk.hash("loud"));
     let ledger = &desk.summary("loud")["ledger"];
     assert!(ledger["reissued"].as_u64() >= Some(2), "{ledger}");
-    assert_eq!((ledger["used"].as_u64(), ledger["lost"].as_u64(), ledger["repeated"].as_u64()), (Some(928), Some(0), Some(0)));
+    assert_eq!(
+        (ledger["used"].as_u64(), ledger["lost"].as_u64(), ledger["repeated"].as_u64()),
+        (Some(928), Some(0), Some(0))
+    );
     assert!(done.stdout.contains("lost"), "a person should see it: {}", done.stdout);
 }
 
@@ -35,7 +38,17 @@ fn when_nobody_is_left_the_run_ends_with_2_and_says_how_to_go_on() {
 fn workers_do_not_outlive_a_killed_parent() {
     let desk = Desk::new();
     let marker = "--seed=918273";
-    let mut running = desk.start(&["train", "--data", "images", "--json", "--epochs", "100000", "--set", "evaluation.every_epochs=0", marker]);
+    let mut running = desk.start(&[
+        "train",
+        "--data",
+        "images",
+        "--json",
+        "--epochs",
+        "100000",
+        "--set",
+        "evaluation.every_epochs=0",
+        marker,
+    ]);
     running.wait_for(|line| line.contains("\"event\":\"step\"").then_some(()));
     let address = children(running.child.id());
     assert_eq!(address.len(), 2, "two workers");

@@ -31,6 +31,29 @@ fn every_path_in_the_documents_exists() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// Names without a folder: the map may name any file of the project, or one that a run writes.
+#[test]
+fn every_file_name_in_the_map_exists() {
+    let mut known = BTreeSet::from(["recipe.toml", "summary.json", "metrics.jsonl"].map(str::to_owned));
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("listed").map(|entry| entry.expect("entry")) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_dir() && name != "target" && name != ".git" {
+                folders.push(entry.path());
+            }
+            known.insert(name);
+        }
+    }
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map");
+    let names = quoted(&text).into_iter().filter(|word| {
+        let file = [".rs", ".toml", ".md", ".proto", ".json", ".yaml"].iter().any(|end| word.ends_with(end));
+        file && !word.contains(['/', ' ', '*'])
+    });
+    let missing: Vec<&str> = names.filter(|name| !known.contains(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn every_command_in_the_documents_exists() {
     let help = Desk::new().run(&["--help"]).ok().stdout;
@@ -45,7 +68,9 @@ fn every_command_in_the_documents_exists() {
             if words.next() != Some("lockstep") {
                 continue;
             }
-            if let Some(command) = words.next().filter(|word| word.chars().all(char::is_lowercase) && !known.contains(word)) {
+            if let Some(command) =
+                words.next().filter(|word| word.chars().all(char::is_lowercase) && !known.contains(word))
+            {
                 unknown.push(format!("{document}: lockstep {command}"));
             }
         }
@@ -63,7 +88,10 @@ fn the_house_keeps_its_rules() {
         let path = entry.expect("entry").path();
         let text = fs::read_to_string(&path).expect("source");
         for word in ["async ", "Instant", "tokio", "tonic", "SystemTime"] {
-            assert!(!text.contains(&format!("use {word}")) && !text.contains(&format!("{word}::")), "{word} in {path:?}");
+            assert!(
+                !text.contains(&format!("use {word}")) && !text.contains(&format!("{word}::")),
+                "{word} in {path:?}"
+            );
         }
         assert!(!text.contains("async fn"), "{path:?}");
     }

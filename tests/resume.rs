@@ -8,7 +8,8 @@ const RUN: &[&str] = &["lenet-dropout-bn", "--epochs", "3", "--batch-size", "45"
 
 /// Starts a run and waits until `step` is made.
 fn start_until(desk: &Desk, out: &str, step: u64) -> Running {
-    let args = [&["train", "--data", "images", "--json", "--out", out, "--set", "checkpoint.every_steps=4"], RUN].concat();
+    let args =
+        [&["train", "--data", "images", "--json", "--out", out, "--set", "checkpoint.every_steps=4"], RUN].concat();
     let mut running = desk.start(&args);
     running.wait_for(|line| {
         let record: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -68,7 +69,8 @@ fn a_damaged_checkpoint_is_found_and_an_older_one_taken() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&newest, &bytes).expect("damaged");
-    desk.run(&["eval", "run/checkpoints/step-00000008.safetensors", "--data", "images"]).refused(&["damaged", "checksum"]);
+    desk.run(&["eval", "run/checkpoints/step-00000008.safetensors", "--data", "images"])
+        .refused(&["damaged", "checksum"]);
     let done = desk.run(&["train", "--data", "images", "--plain", "--resume", "--out", "run"]).ok();
     assert!(done.stderr.contains("damaged"), "{}", done.stderr);
     assert_eq!(desk.hash("run"), quiet);
@@ -82,5 +84,6 @@ fn a_run_can_begin_with_the_weights_of_another() {
     desk.train("second", &from).ok();
     let first_loss = desk.events("second", "step")[0]["loss"].as_f64().expect("loss");
     assert!(first_loss < 1.5, "ln 10 = 2.3 is where fresh weights start, and these at {first_loss}");
-    desk.train("third", &["lenet-dropout-bn", "--init-from", "first/model.safetensors"]).refused(&["another model", "net."]);
+    desk.train("third", &["lenet-dropout-bn", "--init-from", "first/model.safetensors"])
+        .refused(&["another model", "net."]);
 }

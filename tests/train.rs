@@ -65,7 +65,20 @@ fn eval_finds_what_the_run_found() {
 fn bench_trains_what_train_trains() {
     let desk = Desk::new();
     let line = desk
-        .run(&["bench", "--model", "lenet", "--workers", "2", "--batch-size", "48", "--steps", "20", "--data", "images", "--json"])
+        .run(&[
+            "bench",
+            "--model",
+            "lenet",
+            "--workers",
+            "2",
+            "--batch-size",
+            "48",
+            "--steps",
+            "20",
+            "--data",
+            "images",
+            "--json",
+        ])
         .ok()
         .json();
     for key in ["peer", "model", "workers", "batch", "layout", "steps", "images_per_s", "seconds", "loss"] {
@@ -78,7 +91,8 @@ fn bench_trains_what_train_trains() {
 #[test]
 fn settings_reach_the_run_in_order_of_precedence() {
     let desk = Desk::new();
-    fs::write(desk.path("mine.toml"), "epochs = 1\nbatch_size = 40\nshards = 2\n[optimizer]\nlr = 0.5\n").expect("recipe");
+    fs::write(desk.path("mine.toml"), "epochs = 1\nbatch_size = 40\nshards = 2\n[optimizer]\nlr = 0.5\n")
+        .expect("recipe");
     let args = ["mine.toml", "--set", "batch_size=80", "--set", "optimizer.lr=0.25", "--lr", "0.125"];
     let shown = desk.run(&["recipes", "mine.toml", "--set", "batch_size=80"]).ok().stdout;
     assert!(shown.contains("batch_size = 80") && shown.contains("lr = 0.5"), "{shown}");
@@ -92,9 +106,25 @@ fn settings_reach_the_run_in_order_of_precedence() {
 fn adam_schedules_clipping_and_a_validation_split_work_together() {
     let desk = Desk::new();
     let settings = [
-        "lenet-dropout-bn", "--epochs", "4", "--optimizer", "adam", "--lr", "0.002", "--set", "schedule.name=cosine",
-        "--set", "schedule.warmup_steps=5", "--set", "optimizer.clip_grad_norm=1.0", "--set", "data.validation=0.1",
-        "--set", "data.horizontal_flip=0.5", "--set", "data.subset=even",
+        "lenet-dropout-bn",
+        "--epochs",
+        "4",
+        "--optimizer",
+        "adam",
+        "--lr",
+        "0.002",
+        "--set",
+        "schedule.name=cosine",
+        "--set",
+        "schedule.warmup_steps=5",
+        "--set",
+        "optimizer.clip_grad_norm=1.0",
+        "--set",
+        "data.validation=0.1",
+        "--set",
+        "data.horizontal_flip=0.5",
+        "--set",
+        "data.subset=even",
     ];
     desk.train("run", &settings).ok();
     let evaluated = desk.events("run", "evaluated");

@@ -27,6 +27,8 @@ pub struct Plan {
     pub min_workers: usize,
     /// A worker that has not been heard of for so long has lost its leases.
     pub worker_timeout: Duration,
+    /// A worker that holds a lease for so long without an answer is stuck, however alive it sounds.
+    pub lease_timeout: Duration,
     /// How long to go on without enough workers before giving up.
     pub wait_for_workers: Duration,
 }
@@ -131,6 +133,7 @@ pub(crate) fn sample() -> Plan {
         checkpoint_every_steps: 0,
         min_workers: 1,
         worker_timeout: Duration::from_secs(2),
+        lease_timeout: Duration::from_secs(60),
         wait_for_workers: Duration::from_secs(60),
     }
 }

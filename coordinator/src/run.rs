@@ -45,6 +45,7 @@ pub struct Run {
 pub struct Limits {
     pub min_workers: usize,
     pub worker_timeout: Duration,
+    pub lease_timeout: Duration,
     pub wait_for_workers: Duration,
     pub allow_foreign_workers: bool,
 }
@@ -54,6 +55,7 @@ impl Default for Limits {
         Self {
             min_workers: 1,
             worker_timeout: Duration::from_secs(2),
+            lease_timeout: Duration::from_secs(300),
             wait_for_workers: Duration::from_secs(300),
             allow_foreign_workers: false,
         }
@@ -120,6 +122,7 @@ impl Run {
             checkpoint_every_steps: recipe.checkpoint.every_steps,
             min_workers: self.limits.min_workers,
             worker_timeout: self.limits.worker_timeout,
+            lease_timeout: self.limits.lease_timeout,
             wait_for_workers: self.limits.wait_for_workers,
         }
     }

@@ -43,14 +43,16 @@ pub fn run(args: BenchArgs) -> Result {
             "seconds": (summary.seconds * 100.0).round() / 100.0, "loss": summary.train_loss, "shards": shards,
             "threads": fleet.threads, "device_class": summary.device_class, "weights_hash": summary.weights_hash,
         });
-        println!("{line}");
+        say!("{line}");
     } else {
-        println!(
+        say!(
             "{model}, batch {batch}, {shards} shards, {} workers of {} threads, {}",
-            args.workers, fleet.threads, summary.device_class
+            args.workers,
+            fleet.threads,
+            summary.device_class
         );
-        println!("{rate:.0} images/s over {} steps", summary.steps);
-        println!("weights {}", summary.weights_hash);
+        say!("{rate:.0} images/s over {} steps", summary.steps);
+        say!("weights {}", summary.weights_hash);
     }
     Ok(())
 }

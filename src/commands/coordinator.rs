@@ -5,7 +5,7 @@ use tokio::net::TcpListener;
 
 use crate::cli::CoordinatorArgs;
 use crate::exit::{Failure, Result};
-use crate::{cluster, logging, prepare, signals};
+use crate::{cluster, commands, logging, prepare, signals};
 
 pub fn run(args: CoordinatorArgs) -> Result {
     logging::start();
@@ -17,6 +17,7 @@ pub fn run(args: CoordinatorArgs) -> Result {
     let limits = Limits {
         min_workers: args.min_workers,
         worker_timeout: args.run.worker_timeout,
+        lease_timeout: args.run.lease_timeout,
         wait_for_workers: args.run.wait_for_workers,
         allow_foreign_workers: args.allow_foreign_workers,
     };
@@ -25,7 +26,9 @@ pub fn run(args: CoordinatorArgs) -> Result {
     if !address.ip().is_loopback() {
         eprintln!("warning: peers are not authenticated: whoever reaches {address} can read the data and take part");
     }
-    eprintln!("join with: lockstep worker --join {address}");
+    // 0.0.0.0 is every address of this machine, and none that another one could use
+    let host = if address.ip().is_unspecified() { commands::host_name() } else { address.ip().to_string() };
+    eprintln!("join with: lockstep worker --join {host}:{}", address.port());
     let telemetry = cluster::telemetry(&run, args.display.choose())?;
     let report = runtime.block_on(async {
         let stop = signals::stop()?;

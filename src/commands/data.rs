@@ -17,16 +17,16 @@ pub fn run(args: &DataArgs) -> Result {
             "test_images": set.test.len(), "classes": set.classes, "train_counts": counts.0, "test_counts": counts.1,
             "mean": mean, "std": std,
         });
-        println!("{line}");
+        say!("{line}");
         return Ok(());
     }
-    println!("data      {}", set.name);
-    println!("source    {}", set.source);
-    println!("hash      {}", set.hash());
-    println!("train     {} images, channel means {}, deviations {}", set.train.len(), triple(mean), triple(std));
-    println!("test      {} images", set.test.len());
+    say!("data      {}", set.name);
+    say!("source    {}", set.source);
+    say!("hash      {}", set.hash());
+    say!("train     {} images, channel means {}, deviations {}", set.train.len(), triple(mean), triple(std));
+    say!("test      {} images", set.test.len());
     for (class, (train, test)) in set.classes.iter().zip(counts.0.iter().zip(&counts.1)) {
-        println!("  {class:<12} {train:>6} train  {test:>6} test");
+        say!("  {class:<12} {train:>6} train  {test:>6} test");
     }
     Ok(())
 }

@@ -49,16 +49,16 @@ pub fn run(args: &EvalArgs) -> Result {
             "model": recipe.model.name, "data": dataset.name, "test_loss": loss, "test_accuracy": accuracy,
             "test_images": images, "per_class": per_class, "confusion": confusion, "weights_hash": hash,
         });
-        println!("{line}");
+        say!("{line}");
         return Ok(());
     }
-    println!("model     {}", recipe.model.name);
-    println!("data      {}", dataset.name);
-    println!("test      loss {loss:.4}  accuracy {:.2}%  of {images} images", accuracy * 100.0);
-    println!("weights   {hash}");
+    say!("model     {}", recipe.model.name);
+    say!("data      {}", dataset.name);
+    say!("test      loss {loss:.4}  accuracy {:.2}%  of {images} images", accuracy * 100.0);
+    say!("weights   {hash}");
     for (class, accuracy) in dataset.classes.iter().zip(per_class) {
         let text = accuracy.map_or_else(|| "no images".to_owned(), |value| format!("{:6.2}%", value * 100.0));
-        println!("  {class:<12} {text}");
+        say!("  {class:<12} {text}");
     }
     Ok(())
 }

@@ -24,3 +24,9 @@ pub fn choose_kernels(args: KernelArgs) -> Result {
     }
     Ok(())
 }
+
+/// What this machine calls itself.
+pub fn host_name() -> String {
+    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}

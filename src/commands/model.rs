@@ -13,12 +13,12 @@ pub fn run(args: &ModelArgs) -> Result {
         None => {
             for model in catalogue::MODELS {
                 let plan = Model::new(&prepare::model_spec(model.name)?, IMAGE, 10)?;
-                println!("{:<20} {:>10} parameters  {}", model.name, plan.schema().parameters(), plan.source());
+                say!("{:<20} {:>10} parameters  {}", model.name, plan.schema().parameters(), plan.source());
             }
-            println!("\nShow one's layers: lockstep model show NAME|FILE");
+            say!("\nShow one's layers: lockstep model show NAME|FILE");
         }
         Some(ModelCommand::Show { model, classes }) => {
-            print!("{}", Model::new(&prepare::model_spec(model)?, IMAGE, *classes)?.table());
+            say!("{}", Model::new(&prepare::model_spec(model)?, IMAGE, *classes)?.table().trim_end());
         }
     }
     Ok(())

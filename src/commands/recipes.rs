@@ -9,12 +9,12 @@ use crate::prepare;
 pub fn run(args: &RecipesArgs) -> Result {
     if let Some(name) = &args.show {
         let recipe = RecipeArgs { recipe: Some(name.clone()), set: args.set.clone(), ..RecipeArgs::default() };
-        print!("{}", prepare::recipe(&recipe)?.to_toml());
+        say!("{}", prepare::recipe(&recipe)?.to_toml().trim_end());
         return Ok(());
     }
     for recipe in catalogue::RECIPES {
-        println!("{:<20} {}", recipe.name, recipe.description());
+        say!("{:<20} {}", recipe.name, recipe.description());
     }
-    println!("\nShow one with every default: lockstep recipes NAME");
+    say!("\nShow one with every default: lockstep recipes NAME");
     Ok(())
 }

@@ -48,23 +48,23 @@ pub fn status(args: &RemoteArgs) -> Result {
             "train_loss": status.train_loss, "train_accuracy": status.train_accuracy, "test_accuracy": test_accuracy,
             "workers": workers, "folder": status.folder,
         });
-        println!("{line}");
+        say!("{line}");
         return Ok(());
     }
-    println!("{}: {}", status.run, status.phase);
-    println!("step      {} of {}, epoch {} of {}", status.step, status.steps, status.epoch + 1, status.epochs);
+    say!("{}: {}", status.run, status.phase);
+    say!("step      {} of {}, epoch {} of {}", status.step, status.steps, status.epoch + 1, status.epochs);
     if status.train_loss.is_finite() {
         let (loss, accuracy) = (status.train_loss, status.train_accuracy * 100.0);
-        println!("train     loss {loss:.4}  accuracy {accuracy:.2}%  {:.0} images/s", status.images_per_s);
+        say!("train     loss {loss:.4}  accuracy {accuracy:.2}%  {:.0} images/s", status.images_per_s);
     }
     if let Some(accuracy) = test_accuracy {
-        println!("test      accuracy {:.2}%", accuracy * 100.0);
+        say!("test      accuracy {:.2}%", accuracy * 100.0);
     }
     for worker in &status.workers {
-        println!("  {:<20} {}  {} shards", worker.name, worker.device_class, worker.shards);
+        say!("  {:<20} {}  {} shards", worker.name, worker.device_class, worker.shards);
     }
     if !status.folder.is_empty() {
-        println!("folder    {}", status.folder);
+        say!("folder    {}", status.folder);
     }
     Ok(())
 }
@@ -77,11 +77,11 @@ pub fn stop(args: &RemoteArgs) -> Result {
     })?;
     let reply = reply.into_inner();
     if args.json {
-        println!("{}", json!({"step": reply.step, "checkpoint": reply.checkpoint}));
+        say!("{}", json!({"step": reply.step, "checkpoint": reply.checkpoint}));
     } else if reply.checkpoint.is_empty() || reply.step == 0 {
-        println!("stopped at step {}", reply.step);
+        say!("stopped at step {}", reply.step);
     } else {
-        println!("stopped at step {}; checkpoint in {}", reply.step, reply.checkpoint);
+        say!("stopped at step {}; checkpoint in {}", reply.step, reply.checkpoint);
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ pub fn run(args: TrainArgs) -> Result {
     let limits = Limits {
         min_workers: local.workers,
         worker_timeout: args.run.worker_timeout,
+        lease_timeout: args.run.lease_timeout,
         wait_for_workers: args.run.wait_for_workers,
         allow_foreign_workers: false,
     };

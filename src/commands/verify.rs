@@ -57,7 +57,7 @@ pub fn run(args: VerifyArgs) -> Result {
     let runtime = cluster::runtime()?;
     let say = |text: String| {
         if !args.json {
-            println!("{text}");
+            say!("{text}");
         }
     };
     say(format!(
@@ -90,7 +90,7 @@ pub fn run(args: VerifyArgs) -> Result {
             "recipe": bench.recipe.name, "steps": bench.recipe.max_steps, "shards": bench.recipe.shards,
             "device_class": report.summary.device_class, "trials": names, "weights_hash": hash, "equal": true,
         });
-        println!("{line}");
+        say!("{line}");
     }
     say(format!("one result: {} runs, one hash, on {}", trials.len(), report.summary.device_class));
     Ok(())

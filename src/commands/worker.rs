@@ -70,9 +70,7 @@ fn local(path: &Path) -> std::result::Result<Records, String> {
 }
 
 fn default_name() -> String {
-    let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
-    let host = host.map_or_else(|| "worker".to_owned(), |host| host.trim().to_owned());
-    format!("{host}-{}", std::process::id())
+    format!("{}-{}", commands::host_name(), std::process::id())
 }
 
 /// Ends the process when the pipe from the parent closes: the parent is gone, even if it was killed.

@@ -107,8 +107,7 @@ impl Desk {
 
     /// Starts a command that is watched while it runs.
     pub fn start(&self, args: &[&str]) -> Running {
-        let mut child =
-            self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned");
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned");
         let lines = BufReader::new(child.stdout.take().expect("piped"));
         Running { child, lines, args: args.iter().map(ToString::to_string).collect() }
     }
@@ -223,7 +222,8 @@ pub fn python() -> Option<PathBuf> {
     let found = std::env::var_os("LOCKSTEP_PYTHON").map(PathBuf::from);
     if found.is_none() {
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "SKIPPED: set LOCKSTEP_PYTHON to an interpreter with torch and safetensors");
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED: set LOCKSTEP_PYTHON to an interpreter with torch and safetensors");
     }
     found
 }

@@ -30,7 +30,7 @@ use crate::plan::Plan;
 use crate::run::{Report, Run, RunError};
 use crate::schedule::Schedule;
 use crate::telemetry::{self, Summary, Telemetry};
-use sessions::Sessions;
+use sessions::{Farewell, Sessions};
 
 /// How often the engine hears that time went by: a fraction of the shortest deadline that it keeps.
 const TICK: Duration = Duration::from_millis(100);
@@ -167,7 +167,7 @@ impl Actor {
             Message::Answer { worker, lease, answer } => self.answer(worker, lease, answer),
             Message::Left { worker, reason } => {
                 self.event(Event::Left { worker, reason: reason.clone() });
-                self.sessions.close(worker, &reason, false);
+                self.sessions.close(worker, &reason, Farewell::MayReturn);
             }
             Message::Status { reply } => {
                 let _ = reply.send(self.status());

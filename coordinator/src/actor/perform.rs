@@ -4,7 +4,7 @@ use lockstep_proto::optimizer::clip;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{self, Lease, ShardsWork, SliceWork, lease, to_worker};
 
-use super::sessions::Stats;
+use super::sessions::{Farewell, Stats};
 use super::{Actor, Answer};
 use crate::average::Average;
 use crate::engine::{Command, LeaseId, Position, Work, WorkerId};
@@ -33,8 +33,9 @@ impl Actor {
                 Command::Evaluated { version } => self.end_evaluation(version),
                 Command::Checkpoint { position, reason } => self.checkpoint(position, &reason),
                 Command::Lost { worker, reissued, reason } => self.lost(worker, reissued, &reason),
-                Command::Dismiss { worker, reason } => {
-                    self.sessions.close(worker, &reason, false);
+                Command::Dismiss { worker, reason, may_return } => {
+                    let farewell = if may_return { Farewell::MayReturn } else { Farewell::StayAway };
+                    self.sessions.close(worker, &reason, farewell);
                 }
                 Command::Finish { outcome, .. } => self.outcome = Some(outcome),
             }

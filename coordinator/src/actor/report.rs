@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use lockstep_proto::wire::{StatusReply, StopReply, WorkerStatus};
 
 use super::Actor;
+use super::sessions::Farewell;
 use crate::checkpoint::{self, Snapshot, State, Written};
 use crate::engine::{Outcome, Position};
 use crate::run::Report;
@@ -253,7 +254,7 @@ impl Actor {
         self.fill_summary();
         let workers: Vec<_> = self.sessions.iter().map(|(worker, _)| worker).collect();
         for worker in workers {
-            self.sessions.close(worker, &outcome.to_string(), complete);
+            self.sessions.close(worker, &outcome.to_string(), Farewell::RunOver { complete });
         }
         self.summary.stopped_early = !complete;
         let mut path = String::new();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_proto::wire::{Finished, Hello, ToWorker, to_worker};
+use lockstep_proto::wire::{Finished, Hello, Refused, ToWorker, to_worker};
 
 use super::message::Outbound;
 use crate::engine::WorkerId;
@@ -46,6 +46,14 @@ impl Session {
     }
 }
 
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    RunOver { complete: bool },
+    MayReturn,
+    StayAway,
+}
+
 /// All sessions, and what ended ones left behind.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
@@ -76,11 +84,17 @@ impl Sessions {
         self.next
     }
 
-    /// Ends a session; the worker hears why.
-    pub(super) fn close(&mut self, worker: WorkerId, reason: &str, complete: bool) -> Option<Session> {
-        let session = self.open.remove(&worker)?;
-        session.send(to_worker::Message::Finished(Finished { reason: reason.to_owned(), complete }));
-        Some(session)
+    /// Ends a session; the worker hears why, and whether to come again.
+    pub(super) fn close(&mut self, worker: WorkerId, reason: &str, farewell: Farewell) {
+        let Some(session) = self.open.remove(&worker) else { return };
+        let reason = reason.to_owned();
+        session.send(match farewell {
+            Farewell::RunOver { complete } => {
+                to_worker::Message::Finished(Finished { reason, complete, run_over: true })
+            }
+            Farewell::MayReturn => to_worker::Message::Finished(Finished { reason, complete: false, run_over: false }),
+            Farewell::StayAway => to_worker::Message::Refused(Refused { reason, mistake: true }),
+        });
     }
 
     pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Session> {

@@ -75,8 +75,8 @@ pub enum Command {
     Checkpoint { position: super::Position, reason: String },
     /// A worker is no longer part of the run; so many shards that it held are free again.
     Lost { worker: WorkerId, reissued: u32, reason: String },
-    /// End a worker's session.
-    Dismiss { worker: WorkerId, reason: String },
+    /// End a worker's session. One that may not return computed something wrong.
+    Dismiss { worker: WorkerId, reason: String, may_return: bool },
     /// The run is over, at this position.
     Finish { position: super::Position, outcome: Outcome },
 }

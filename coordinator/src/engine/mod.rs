@@ -54,6 +54,7 @@ pub struct Engine {
 struct Lease {
     worker: WorkerId,
     work: Work,
+    since: Duration,
 }
 
 impl Engine {
@@ -132,7 +133,7 @@ impl Engine {
         }
         if !matches!(self.phase, Phase::Finished) {
             self.look_after_workers(now, &mut out);
-            self.assign(&mut out);
+            self.assign(now, &mut out);
         }
         out
     }
@@ -142,7 +143,14 @@ impl Engine {
         for worker in self.workers.silent(now, self.plan.worker_timeout) {
             let reason = format!("no heartbeat for {:.1} s", self.plan.worker_timeout.as_secs_f64());
             self.lose(now, worker, &reason, out);
-            out.push(Command::Dismiss { worker, reason });
+            out.push(Command::Dismiss { worker, reason, may_return: true });
+        }
+        let stuck = |lease: &&Lease| now.saturating_sub(lease.since) > self.plan.lease_timeout;
+        let stuck: Vec<_> = self.leases.values().filter(stuck).map(|lease| (lease.worker, lease.work)).collect();
+        for (worker, work) in stuck {
+            let reason = format!("no answer to {work} for {:.1} s", self.plan.lease_timeout.as_secs_f64());
+            self.lose(now, worker, &reason, out);
+            out.push(Command::Dismiss { worker, reason, may_return: true });
         }
         self.started |= self.workers.len() >= self.plan.min_workers;
         let enough = self.started && !self.workers.is_empty();
@@ -231,7 +239,7 @@ impl Engine {
             // Others can show whether the fault is the worker's: it must not get the same shard again.
             let reason = format!("could not compute {work}: {reason}");
             self.lose(now, worker, &reason, out);
-            out.push(Command::Dismiss { worker, reason });
+            out.push(Command::Dismiss { worker, reason, may_return: false });
         } else {
             self.leases.remove(&lease);
             self.workers.release(worker, lease);
@@ -284,7 +292,7 @@ impl Engine {
     }
 
     /// Hands free work to idle workers.
-    fn assign(&mut self, out: &mut Vec<Command>) {
+    fn assign(&mut self, now: Duration, out: &mut Vec<Command>) {
         if !self.started {
             return;
         }
@@ -296,7 +304,7 @@ impl Engine {
         for (worker, work, reason) in grants {
             let lease = self.next_lease;
             self.next_lease += 1;
-            self.leases.insert(lease, Lease { worker, work });
+            self.leases.insert(lease, Lease { worker, work, since: now });
             self.workers.hold(worker, lease);
             out.push(Command::Lease { worker, lease, work, reason });
         }

@@ -201,6 +201,26 @@ fn a_silent_worker_loses_its_leases_to_the_others() {
 }
 
 #[test]
+fn a_worker_that_sounds_alive_and_never_answers_loses_its_lease() {
+    let mut engine = Engine::new(Plan { min_workers: 2, ..sample() }, START);
+    join(&mut engine, 1);
+    join(&mut engine, 2);
+    engine.handle(Duration::from_secs(1), Event::Answered { worker: 1, lease: 1 });
+    let mut last = Vec::new();
+    for second in 2..=61 {
+        let now = Duration::from_secs(second);
+        engine.handle(now, Event::Beat { worker: 2 });
+        last = engine.handle(now, Event::Beat { worker: 1 });
+        assert!(second == 61 || last.is_empty(), "{second}: {last:?}");
+        if second == 60 {
+            // not one tick early
+            assert_eq!(engine.leases_of(2), 1);
+        }
+    }
+    assert_eq!(leases(&last).len() + engine.leases_of(1), 2, "{last:?}");
+}
+
+#[test]
 fn nobody_there_ends_the_run_and_says_who_was_missing() {
     let mut engine = Engine::new(sample(), START);
     assert_eq!(engine.handle(Duration::from_secs(59), Event::Tick), []);

@@ -56,8 +56,10 @@ fn started(run: &RunStarted, colours: &Colours) -> String {
         None => String::new(),
     };
     let what = format!("{} ({}) on {data}", colours.strong.apply_to(model), count(run.parameters, "parameter"));
+    // known only once the first worker is there
+    let class = if device_class.is_empty() { String::new() } else { format!(", {device_class}") };
     let how = format!(
-        "{}, {}, batch {}, {}, {}, seed {seed}, {device_class}{resumed}",
+        "{}, {}, batch {}, {}, {}, seed {seed}{class}{resumed}",
         count(u64::from(run.workers), "worker"),
         count(u64::from(run.shards), "shard"),
         run.batch_size,

@@ -90,7 +90,10 @@ impl Stream {
                 },
                 to_worker::Message::Lease(lease) => Job::Lease(Box::new(lease)),
                 to_worker::Message::Finished(finished) => {
-                    return farewell(finished.reason, finished.complete);
+                    return match finished.run_over {
+                        true => Ok(Farewell { reason: finished.reason, complete: finished.complete }),
+                        false => Err(WorkerError::Lost(finished.reason)),
+                    };
                 }
                 to_worker::Message::Refused(refused) => {
                     return Err(WorkerError::Refused { reason: refused.reason, mistake: refused.mistake });
@@ -102,15 +105,6 @@ impl Stream {
             jobs.send(job).map_err(|_| WorkerError::Compute)?;
         }
     }
-}
-
-/// The run is over, or only this session: a worker that was thought dead may come back.
-fn farewell(reason: String, complete: bool) -> Result<Farewell, WorkerError> {
-    const SESSION_ONLY: &str = "no heartbeat";
-    if reason.starts_with(SESSION_ONLY) {
-        return Err(WorkerError::Lost(reason));
-    }
-    Ok(Farewell { reason, complete })
 }
 
 /// Adds a part of the parameters; a job once they are whole.
