@@ -77,7 +77,10 @@ async fn read(
         let message = match incoming.message().await {
             Ok(Some(message)) => message.message,
             Ok(None) => return "its stream ended".to_owned(),
-            Err(status) => return format!("its stream broke: {}", status.message()),
+            Err(status) => {
+                tracing::debug!(worker, "stream: {}", status.message());
+                return "its connection broke".to_owned();
+            }
         };
         let answered = match message {
             Some(from_worker::Message::Ready(ready)) => {

@@ -39,7 +39,7 @@ pub enum Event {
     WorkerLeft {
         worker: u32,
         reason: String,
-        /// Leases that were taken back and given to others.
+        /// Shards that were taken back and given to others.
         reissued: u32,
     },
     /// An optimizer step is committed.

@@ -30,7 +30,7 @@ pub(super) fn line(record: &Record, board: &Board, alone: bool, colours: &Colour
         Event::WorkerLeft { worker, reason, reissued } => {
             let taken_over = match reissued {
                 0 => String::new(),
-                &n => format!("; {} given to others", count(u64::from(n), "lease")),
+                &n => format!("; {} given to others", count(u64::from(n), "shard")),
             };
             format!("{} {}{taken_over}", colours.bad.apply_to(format!("worker {worker} lost:")), clean(reason))
         }
@@ -151,7 +151,7 @@ runs/a
 worker 1 joined: cpu-v4, 1 thread
 epoch  1/20  train  loss 2.0312  accuracy  9.71%   5,123 images/s  0:10, 3:10 left
 epoch  1/20  test   loss 1.7500  accuracy 59.83%  best
-worker 1 lost: connection reset; 2 leases given to others
+worker 1 lost: connection reset; 2 shards given to others
 warning: careful";
         assert_eq!(say(events).join("\n"), expected);
     }

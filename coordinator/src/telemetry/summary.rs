@@ -71,7 +71,7 @@ pub struct Ledger {
     pub repeated: u64,
     /// Due in an epoch and never used.
     pub lost: u64,
-    /// Leases that were given to another worker.
+    /// Shards that were taken from a lost worker and given out again.
     pub reissued: u64,
     /// Examples whose gradient was computed again, and used once.
     pub recomputed: u64,

@@ -82,7 +82,7 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
                 thousands(ledger.repeated),
                 thousands(ledger.lost),
                 thousands(ledger.recomputed),
-                count(ledger.reissued, "lease")
+                count(ledger.reissued, "shard")
             ),
         ),
         ("seed", summary.seed.to_string()),

@@ -46,7 +46,7 @@ fn at_eighty_columns() {
   train     loss 1.0213  accuracy 63.71%
   test      loss 1.1640  accuracy 59.83%  of 10,000 images
             best 60.12% at step 14,076
-  examples  1,000,000 used, 0 repeated, 0 lost, 0 recomputed; 1 lease re-issued
+  examples  1,000,000 used, 0 repeated, 0 lost, 0 recomputed; 1 shard re-issued
   seed      7
   weights   0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
   folder    runs/2026-01-02-lenet-1

@@ -7,7 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lockstep_proto::recipe::Setting;
 use lockstep_proto::wire::DEFAULT_ADDRESS;
 
-use crate::exit::{Failure, Result};
+use crate::exit::Result;
+
+mod values;
+
+pub use values::{Kill, reducer};
+use values::{count, kill, seconds};
 
 /// Data-parallel training of CIFAR-10 networks: one run, one result.
 ///
@@ -228,13 +233,6 @@ pub struct LocalArgs {
     pub kernels: KernelArgs,
 }
 
-/// A fault at (worker, step).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kill {
-    pub worker: usize,
-    pub step: u64,
-}
-
 #[derive(Args, Debug)]
 pub struct CoordinatorArgs {
     #[command(flatten)]
@@ -404,35 +402,4 @@ pub struct RemoteArgs {
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
-}
-
-fn seconds(text: &str) -> std::result::Result<Duration, String> {
-    let rule = "a number of seconds, 0 or more";
-    let value: f64 = text.parse().map_err(|_| rule.to_owned())?;
-    Duration::try_from_secs_f64(value).map_err(|_| rule.to_owned())
-}
-
-fn count(text: &str) -> std::result::Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("it is 0, but there must be at least 1".to_owned()),
-        Ok(n) if n <= 4096 || text.len() < 8 => Ok(n),
-        Ok(n) => Err(format!("{n} is more than this program can mean")),
-        Err(_) => Err("it must be a whole number, 1 or more".to_owned()),
-    }
-}
-
-fn kill(text: &str) -> std::result::Result<Kill, String> {
-    let parsed = text
-        .split_once('@')
-        .and_then(|(worker, step)| Some(Kill { worker: worker.parse().ok()?, step: step.parse().ok()? }));
-    parsed.ok_or_else(|| "write it as worker@step, for instance 1@20; workers count from 0".to_owned())
-}
-
-/// `--test-reducer`, checked.
-pub fn reducer(text: Option<&str>) -> Result<lockstep_coordinator::Reducer> {
-    match text {
-        None | Some("" | "tree") => Ok(lockstep_coordinator::Reducer::Tree),
-        Some("arrival") => Ok(lockstep_coordinator::Reducer::Arrival),
-        Some(other) => Err(Failure::mistake(format!("LOCKSTEP_TEST_REDUCER is {other:?}; it may be tree or arrival"))),
-    }
 }
