@@ -9,7 +9,7 @@ use lockstep_coordinator::{Report, Run};
 use tokio::net::TcpListener;
 
 use crate::exit::{Failure, Result};
-use crate::local_workers::{Fleet, LocalWorkers};
+use crate::local_workers::{Fleet, GivenUp, LocalWorkers};
 
 /// Async work of this process: sockets and timers. Products are computed in the workers.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -34,26 +34,31 @@ pub async fn train(
     let _ = tokio::task::spawn_blocking(move || workers.finish()).await;
     let report = report?;
     match stopped_by_workers.try_recv() {
-        Ok(reason) => Err(Failure::Lost(format!("no worker is left: {reason}{}", how_to_resume(&report)))),
-        Err(_) => Ok(report),
+        Ok(gone) if report.outcome != Outcome::Complete => {
+            let text = format!("no worker is left: {}{}", gone.reason, how_to_resume(&report));
+            Err(if gone.mistake { Failure::Mistake(text) } else { Failure::Lost(text) })
+        }
+        _ => Ok(report),
     }
 }
 
 /// `stop`, or the end of the last local worker: then nobody will come any more, and waiting would be a hang.
 fn or_no_workers(
     stop: impl Future<Output = String> + Send + 'static,
-    given_up: Option<std::sync::mpsc::Receiver<String>>,
+    given_up: Option<std::sync::mpsc::Receiver<GivenUp>>,
     count: usize,
-) -> (impl Future<Output = String> + Send + 'static, std::sync::mpsc::Receiver<String>) {
+) -> (impl Future<Output = String> + Send + 'static, std::sync::mpsc::Receiver<GivenUp>) {
     let (tell, told) = std::sync::mpsc::channel();
     let (all_gone, gone) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let Some(given_up) = given_up else { return };
-        let last: Vec<String> = given_up.iter().take(count).collect();
+        let last: Vec<GivenUp> = given_up.iter().take(count).collect();
         if last.len() == count
-            && let Some(reason) = last.into_iter().last()
+            && let Some(last) = last.into_iter().last()
         {
-            let _ = tell.send(reason.clone());
+            // told first: it is read as soon as the stop that follows has ended the run
+            let reason = last.reason.clone();
+            let _ = tell.send(last);
             let _ = all_gone.send(reason);
         }
     });
@@ -96,6 +101,9 @@ pub fn conclude(report: &Report) -> Result {
     for warning in &report.warnings {
         eprintln!("warning: {warning}");
     }
+    if let Some(problem) = &report.lost {
+        return Err(Failure::ours(format!("{}, but not all of it is on the disk: {problem}", report.outcome)));
+    }
     match &report.outcome {
         Outcome::Complete => Ok(()),
         Outcome::Stopped { reason } => {
@@ -108,9 +116,9 @@ pub fn conclude(report: &Report) -> Result {
 }
 
 fn how_to_resume(report: &Report) -> String {
-    match (report.summary.folder.as_str(), report.summary.steps) {
-        ("", _) | (_, 0) => String::new(),
-        (folder, steps) => format!("; {steps} steps are kept: go on with --resume --out {folder}"),
+    match (report.summary.folder.as_str(), report.kept) {
+        ("", _) | (_, None) => String::new(),
+        (folder, Some(steps)) => format!("; {steps} steps are kept: go on with --resume --out {folder}"),
     }
 }
 

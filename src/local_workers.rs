@@ -18,6 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a worker is looked after.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Why a worker is not started again.
+#[derive(Clone, Debug)]
+pub struct GivenUp {
+    pub reason: String,
+    /// It was refused or misconfigured: the user has to change something.
+    pub mistake: bool,
+}
+
 /// What the processes are to be.
 #[derive(Clone, Debug)]
 pub struct Fleet {
@@ -54,7 +62,7 @@ impl Fleet {
 pub struct LocalWorkers {
     over: Arc<AtomicBool>,
     keepers: Vec<JoinHandle<()>>,
-    given_up: Option<mpsc::Receiver<String>>,
+    given_up: Option<mpsc::Receiver<GivenUp>>,
 }
 
 impl LocalWorkers {
@@ -65,7 +73,6 @@ impl LocalWorkers {
         let (gone, given_up) = mpsc::channel();
         let mut keepers = Vec::with_capacity(fleet.workers);
         for number in 0..fleet.workers {
-            let die_at_step = fleet.kill.iter().find(|kill| kill.worker == number).map(|kill| kill.step);
             let keeper = Keeper {
                 number,
                 fleet: fleet.clone(),
@@ -75,7 +82,7 @@ impl LocalWorkers {
                 gone: gone.clone(),
             };
             // the first start happens here, so that a missing executable is an error and not a run that waits
-            let child = keeper.spawn(die_at_step)?;
+            let child = keeper.spawn(0)?;
             let thread = std::thread::Builder::new().name(format!("keeper-{number}"));
             keepers.push(thread.spawn(move || keeper.keep(child))?);
         }
@@ -83,7 +90,7 @@ impl LocalWorkers {
     }
 
     /// Why workers are not started again, one message each; for one listener.
-    pub fn take_given_up(&mut self) -> Option<mpsc::Receiver<String>> {
+    pub fn take_given_up(&mut self) -> Option<mpsc::Receiver<GivenUp>> {
         self.given_up.take()
     }
 
@@ -102,7 +109,7 @@ struct Keeper {
     address: String,
     emitter: Emitter,
     over: Arc<AtomicBool>,
-    gone: mpsc::Sender<String>,
+    gone: mpsc::Sender<GivenUp>,
 }
 
 impl Keeper {
@@ -110,7 +117,10 @@ impl Keeper {
         format!("worker-{}", self.number)
     }
 
-    fn spawn(&self, die_at_step: Option<u64>) -> Result<Child> {
+    /// Starts the worker for the `start`-th time, with the fault that was asked for this time, if any.
+    fn spawn(&self, start: usize) -> Result<Child> {
+        let die_at_step =
+            self.fleet.kill.iter().filter(|kill| kill.worker == self.number).nth(start).map(|kill| kill.step);
         let program = std::env::current_exe()?;
         let mut command = Command::new(&program);
         command.args(["worker", "--end-with-stdin", "--join", &self.address, "--name", &self.name()]);
@@ -150,33 +160,42 @@ impl Keeper {
     fn keep(self, mut child: Child) {
         let mut restarts = 0;
         while let Some(status) = self.wait(&mut child) {
-            if status.success() || self.over.load(Ordering::Acquire) {
+            if self.is_over(status) {
                 return;
             }
             let what = format!("{} ended: {}", self.name(), describe(status));
             if status.code() == Some(64) {
-                // it was refused or misconfigured: the next one would be, too
-                let _ = self.gone.send(what);
+                // the next one would be refused, too
+                let _ = self.gone.send(GivenUp { reason: what, mistake: true });
                 return;
             }
             if restarts == self.fleet.max_restarts {
                 let text = format!("{what}; it is not started again after {restarts} restarts (--max-restarts)");
                 self.emitter.emit(Event::Warning { text: text.clone() });
-                let _ = self.gone.send(text);
+                let _ = self.gone.send(GivenUp { reason: text, mistake: false });
                 return;
             }
             restarts += 1;
             let most = self.fleet.max_restarts;
             self.emitter.emit(Event::Notice { text: format!("{what}; starting it again ({restarts} of {most})") });
-            // a fault that was asked for happens once
-            match self.spawn(None) {
+            match self.spawn(restarts as usize) {
                 Ok(again) => child = again,
                 Err(error) => {
-                    let _ = self.gone.send(format!("{what}; {error:?}"));
+                    let _ = self.gone.send(GivenUp { reason: format!("{what}; {error:?}"), mistake: false });
                     return;
                 }
             }
         }
+    }
+
+    /// Whether a worker that ended did so because the run is over. One that ends well may be ahead of us: it hears of the end
+    /// from the coordinator.
+    fn is_over(&self, status: ExitStatus) -> bool {
+        let start = Instant::now();
+        while status.success() && !self.over.load(Ordering::Acquire) && start.elapsed() < PATIENCE {
+            std::thread::sleep(LOOK);
+        }
+        self.over.load(Ordering::Acquire)
     }
 
     /// Waits until the worker ends; none if it had to be ended.

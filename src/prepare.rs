@@ -90,6 +90,8 @@ pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, lim
         run
     };
     run.reducer = reducer;
+    // before anything in the folder is touched
+    run.check()?;
     Ok(run)
 }
 

@@ -73,6 +73,17 @@ fn a_port_in_use_and_an_address_that_is_none() {
     assert_eq!(desk.run(&["status", "127.0.0.1:9"]).code, Some(2));
 }
 
+/// No mistake that can be seen beforehand, so not 64: but an end, with what to change, and not a run of NaN.
+#[test]
+fn a_training_that_diverges_ends_and_says_what_to_change() {
+    let desk = Desk::new();
+    let done = desk.train("run", &["--lr", "1e6", "--epochs", "3"]);
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    for word in ["of step", "tensor net.", "optimizer.lr"] {
+        assert!(done.stderr.contains(word), "no {word:?} in: {}", done.stderr);
+    }
+}
+
 #[test]
 fn help_and_version_are_no_mistakes() {
     let desk = Desk::new();

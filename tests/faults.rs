@@ -33,6 +33,21 @@ fn when_nobody_is_left_the_run_ends_with_2_and_says_how_to_go_on() {
     assert_eq!(desk.hash("run"), desk.hash("quiet"), "{}", again.stdout);
 }
 
+/// A worker that is asked to go, by an administrator or the kernel's memory keeper, is no end of the run.
+#[test]
+fn a_worker_that_leaves_politely_is_started_again() {
+    let desk = Desk::new();
+    let args =
+        ["train", "--data", "images", "--json", "--out", "run", "--epochs", "30", "--set", "evaluation.every_epochs=0"];
+    let mut running = desk.start(&args);
+    running.wait_for(|line| line.contains("\"event\":\"step\"").then_some(()));
+    for worker in children(running.child.id()) {
+        assert!(Command::new("kill").args(["-TERM", &worker.to_string()]).status().expect("kill runs").success());
+    }
+    running.finish().ok();
+    assert_eq!(desk.summary("run")["steps"], 300);
+}
+
 /// SIGKILL gives the parent no chance to clean up: its workers must notice by themselves.
 #[test]
 fn workers_do_not_outlive_a_killed_parent() {

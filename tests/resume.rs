@@ -71,6 +71,9 @@ fn a_damaged_checkpoint_is_found_and_an_older_one_taken() {
     fs::write(&newest, &bytes).expect("damaged");
     desk.run(&["eval", "run/checkpoints/step-00000008.safetensors", "--data", "images"])
         .refused(&["damaged", "checksum"]);
+    let damaged = newest.display().to_string();
+    desk.train("other", &["--init-from", &damaged]).refused(&["damaged", "checksum"]);
+    assert!(!desk.path("other").exists(), "a refusal leaves nothing behind");
     let done = desk.run(&["train", "--data", "images", "--plain", "--resume", "--out", "run"]).ok();
     assert!(done.stderr.contains("damaged"), "{}", done.stderr);
     assert_eq!(desk.hash("run"), quiet);

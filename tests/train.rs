@@ -47,6 +47,20 @@ fn the_network_learns() {
     assert!(accuracy > 0.8, "ten plain patterns, and only {accuracy}: {summary}");
 }
 
+/// Whatever the cadence of checkpoints: the best weights are kept when they are found, not when the next one is due.
+#[test]
+fn the_best_checkpoint_holds_the_best_weights() {
+    let desk = Desk::new();
+    let args = ["--epochs", "8", "--optimizer", "adam", "--lr", "0.01", "--set", "checkpoint.every_epochs=0"];
+    desk.train("run", &args).ok();
+    let summary = desk.summary("run");
+    let found = desk.run(&["eval", "run/checkpoints/best.safetensors", "--data", "images", "--json"]).ok().json();
+    assert_eq!(found["test_accuracy"], summary["best_accuracy"]);
+    let evaluated = desk.events("run", "evaluated");
+    let best = evaluated.iter().find(|event| event["step"] == summary["best_step"]).expect("evaluated");
+    assert_eq!(found["test_loss"], best["loss"]);
+}
+
 #[test]
 fn eval_finds_what_the_run_found() {
     let desk = Desk::new();

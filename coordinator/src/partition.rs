@@ -27,7 +27,8 @@ impl Partition {
     }
 
     /// All examples of `step`.
-    pub fn batch(&mut self, plan: &Plan, step: u64) -> &[u32] {
+    #[cfg(test)]
+    fn batch(&mut self, plan: &Plan, step: u64) -> &[u32] {
         let range = plan.batch(step);
         &self.order(plan.epoch(step))[range.start as usize..range.end as usize]
     }

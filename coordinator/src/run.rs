@@ -73,8 +73,12 @@ pub struct Report {
     pub trace: Vec<Vec<u64>>,
     /// Training images a second over the steps after the first tenth (at least ten steps), without evaluations.
     pub steady_images_per_s: f64,
-    /// What telemetry or the disk complained about.
+    /// What telemetry complained about.
     pub warnings: Vec<String>,
+    /// The step of the newest checkpoint that stands.
+    pub kept: Option<u64>,
+    /// Why something that the run should leave behind is not on the disk.
+    pub lost: Option<String>,
 }
 
 /// Why a run can't begin.

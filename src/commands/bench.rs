@@ -17,10 +17,7 @@ pub fn run(args: BenchArgs) -> Result {
     recipe.max_steps = args.steps as u64;
     let source = DataSource { data: args.data.data.clone(), data_url: None, offline: true };
     let dataset = Arc::new(prepare::dataset(&source)?);
-    let examples = dataset.train.len().max(1);
-    let per_epoch = examples.div_ceil(recipe.batch_size);
-    recipe.epochs = args.steps.div_ceil(per_epoch).max(1) as u32;
-    // the last step's evaluation is not timed, but it is waited for: leave it out
+    // only at the end, after the timed steps
     recipe.evaluation.every_epochs = 0;
     let fleet = Fleet {
         workers: args.workers,
@@ -30,7 +27,9 @@ pub fn run(args: BenchArgs) -> Result {
         kill: Vec::new(),
     };
     let limits = Limits { min_workers: args.workers, wait_for_workers: cluster::OWN_WORKERS, ..Limits::default() };
-    let run = prepare::run("bench", recipe, dataset, limits)?;
+    let mut run = prepare::run("bench", recipe, dataset, limits)?;
+    let per_epoch = run.selection.train.len().div_ceil(run.recipe.batch_size).max(1);
+    run.recipe.epochs = args.steps.div_ceil(per_epoch).max(1) as u32;
     let (model, batch, shards) = (run.recipe.model.name.clone(), run.recipe.batch_size, run.recipe.shards);
     let telemetry = cluster::telemetry(&run, Display::Silent)?;
     let report = cluster::runtime()?.block_on(cluster::train(run, &fleet, telemetry, cluster::never()))?;

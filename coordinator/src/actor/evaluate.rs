@@ -1,6 +1,7 @@
 //! Evaluations: from the first slice to the figures.
 
 use super::{Actor, Answer};
+use crate::engine::Position;
 use crate::evaluation::{SplitResult, Tally};
 use crate::telemetry::summary::accuracy_by_class;
 use crate::telemetry::{self, ClassAccuracy, Split};
@@ -31,14 +32,19 @@ impl Actor {
         let results = tally.results();
         // what is held out decides which checkpoint is best; without it, the test set does, as most scripts do
         let decides = results.first().map(|result| result.split);
+        let mut improved = false;
         for result in results {
             let best =
                 Some(result.split) == decides && self.best.is_none_or(|(accuracy, _)| result.accuracy > accuracy);
             if best {
                 self.best = Some((result.accuracy, version));
-                self.best_unsaved = true;
             }
+            improved |= best;
             self.tell_result(version, epoch, result, best);
+        }
+        if improved {
+            // now, not with the next checkpoint: by then the weights have moved on
+            self.keep(Position { version, evaluation_owed: false }, true);
         }
         self.meter.resume();
     }

@@ -53,8 +53,8 @@ pub(crate) struct Actor {
     ledger: Ledger,
     epoch: Epoch,
     best: Option<(f64, u64)>,
-    /// The newest evaluation is the best, and no checkpoint holds it yet.
-    best_unsaved: bool,
+    /// Examples of the shards that are summed into the open step.
+    accepted: Vec<u32>,
     device_class: Option<String>,
     data_hash: String,
     /// Length of the records file that workers fetch.
@@ -106,7 +106,7 @@ impl Actor {
             ledger,
             epoch: state.as_ref().map_or_else(Epoch::default, |state| state.epoch),
             best,
-            best_unsaved: false,
+            accepted: Vec::new(),
             device_class: state.and_then(|state| state.device_class),
             data_hash: run.dataset.hash(),
             data_bytes,
@@ -157,8 +157,9 @@ impl Actor {
                 let _ = reply.send(answer);
             }
             Message::Ready { worker } => {
-                self.worker_ready(worker);
-                self.event(Event::Joined { worker });
+                if self.worker_ready(worker) {
+                    self.event(Event::Joined { worker });
+                }
             }
             Message::Beat { worker, reply } => {
                 let _ = reply.send(self.sessions.get(worker).is_some());
@@ -223,8 +224,9 @@ impl Actor {
         Ok((worker, welcome))
     }
 
-    fn worker_ready(&mut self, worker: WorkerId) {
-        let Some(session) = self.sessions.get_mut(worker) else { return };
+    /// False if its session is over, or it said so before.
+    fn worker_ready(&mut self, worker: WorkerId) -> bool {
+        let Some(session) = self.sessions.get_mut(worker).filter(|session| !session.ready) else { return false };
         session.ready = true;
         let joined = telemetry::Event::WorkerJoined {
             worker: session.slot,
@@ -232,6 +234,7 @@ impl Actor {
             threads: session.threads,
         };
         self.telemetry.emit(joined);
+        true
     }
 
     fn warn(&self, text: String) {

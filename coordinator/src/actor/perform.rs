@@ -7,7 +7,7 @@ use lockstep_proto::wire::{self, Lease, ShardsWork, SliceWork, lease, to_worker}
 use super::sessions::{Farewell, Stats};
 use super::{Actor, Answer};
 use crate::average::Average;
-use crate::engine::{Command, LeaseId, Position, Work, WorkerId};
+use crate::engine::{Command, LeaseId, Outcome, Position, Work, WorkerId};
 use crate::telemetry::{self, Split};
 
 impl Actor {
@@ -78,6 +78,10 @@ impl Actor {
     fn sum(&mut self, worker: WorkerId, node: Node, answer: Option<Answer>) {
         let Some(Answer::Gradient { values, outcomes, compute_us, wait_us, .. }) = answer else { return };
         let images = outcomes.iter().map(|outcome| u64::from(outcome.count)).sum();
+        let step = self.parameters.version();
+        for outcome in &outcomes {
+            self.accepted.extend_from_slice(self.partition.shard(&self.plan, step, outcome.shard));
+        }
         self.sessions.credit(worker, &Stats { shards: outcomes.len() as u32, images, compute_us, wait_us });
         self.average.add(node, values, outcomes);
     }
@@ -90,9 +94,9 @@ impl Actor {
         );
         // the engine counts shards, so a step is complete when it says so
         let Some(mut sum) = std::mem::replace(&mut self.average, next).finish() else {
-            self.warn(format!(
-                "step {step} was declared complete without all its shards; this is a fault of the program"
-            ));
+            let reason =
+                format!("step {step} was declared complete without all its shards; this is a fault of the program");
+            self.outcome = Some(Outcome::Failed { reason });
             return;
         };
         let epoch = self.plan.epoch(step);
@@ -100,8 +104,17 @@ impl Actor {
         let split = self.run.schema.parameters();
         let max_norm = self.run.recipe.optimizer.clip_grad_norm;
         let norm = clip::clip_by_norm(&mut sum.values[..split], max_norm);
+        if !norm.is_finite() {
+            // every shard was finite, their sum is not: nothing is wrong with a worker
+            let reason = format!(
+                "the gradient of step {step} has the norm {norm}: the training diverged at learning rate {lr}; lower \
+                 optimizer.lr or set optimizer.clip_grad_norm"
+            );
+            self.outcome = Some(Outcome::Failed { reason });
+            return;
+        }
         self.parameters.step(&mut self.optimizer, lr, &sum.values);
-        self.ledger.commit(self.partition.batch(&self.plan, step));
+        self.ledger.commit(&std::mem::take(&mut self.accepted));
         self.epoch.loss_sum += sum.loss_sum;
         self.epoch.correct += u64::from(sum.correct);
         self.epoch.count += u64::from(sum.count);
@@ -146,11 +159,15 @@ impl Actor {
 
     fn checkpoint(&mut self, position: Position, reason: &str) {
         tracing::debug!(step = position.version, %reason, "checkpoint");
+        self.keep(position, false);
+    }
+
+    /// Hands a snapshot of now to the writer, if the run keeps anything.
+    pub(super) fn keep(&mut self, position: Position, best: bool) {
         if self.writer.is_none() {
             return;
         }
         let snapshot = self.snapshot(position);
-        let best = std::mem::take(&mut self.best_unsaved);
         if let Some(writer) = &self.writer {
             writer.save(snapshot, best);
         }

@@ -198,7 +198,11 @@ impl Actor {
         summary.model.clone_from(&run.recipe.model.name);
         summary.data.clone_from(&run.dataset.name);
         summary.recipe.clone_from(&run.recipe.name);
-        summary.workers = self.sessions.accepted.values().filter(|shards| **shards > 0).count() as u32;
+        if self.meter.steps > 0 {
+            // a resumed run that had nothing left to do keeps what it knew
+            summary.workers = self.sessions.accepted.values().filter(|shards| **shards > 0).count() as u32;
+            summary.images_per_s = self.meter.average();
+        }
         summary.shards = plan.shards;
         summary.batch_size = plan.batch_size;
         summary.epochs = plan.epochs;
@@ -212,7 +216,6 @@ impl Actor {
         summary.best_accuracy = self.best.map(|(accuracy, _)| accuracy);
         summary.best_step = self.best.map(|(_, step)| step);
         summary.seconds = seconds;
-        summary.images_per_s = self.meter.average();
         summary.folder = folder;
         if let Some((loss, accuracy)) = self.epoch.means() {
             summary.train_loss = Some(loss);
@@ -258,18 +261,17 @@ impl Actor {
         }
         self.summary.stopped_early = !complete;
         let mut path = String::new();
-        if let Some(writer) = self.writer.take() {
-            writer.finish();
-        }
+        let (kept, lost) = self.writer.take().map(checkpoint::Writer::finish).unwrap_or_default();
+        let mut lost = lost.map(|error| error.to_string());
         if let Some(folder) = &self.run.folder {
             let weights = folder.join("model.safetensors");
             let version = self.parameters.version();
             if let Err(error) = checkpoint::write_weights(&self.run.schema, self.parameters.values(), version, &weights)
             {
-                self.warnings.push(error.to_string());
+                lost = Some(error.to_string());
             }
             if let Err(error) = self.summary.write(folder) {
-                self.warnings.push(error.to_string());
+                lost = Some(error.to_string());
             }
             path = folder.join("checkpoints").display().to_string();
         }
@@ -285,6 +287,8 @@ impl Actor {
             trace: self.trace,
             steady_images_per_s: self.meter.steady(),
             warnings: self.warnings,
+            kept: kept.or(self.run.resume.map(|snapshot| snapshot.state.version)),
+            lost,
         }
     }
 }

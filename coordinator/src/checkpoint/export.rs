@@ -41,6 +41,10 @@ pub fn write_weights(schema: &Schema, values: &[f32], version: u64, path: &Path)
 pub fn read_weights(schema: &Schema, path: &Path) -> Result<Vec<f32>, CheckpointError> {
     let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| CheckpointError::format(path, error.to_string()))?;
+    if file.tensor("ledger/used").is_ok() {
+        // a checkpoint of ours has a checksum: it must hold
+        super::file::read(path)?;
+    }
     let other = |problem: String| CheckpointError::Model { path: path.to_owned(), problem };
     let mut values = Vec::with_capacity(schema.len());
     for (spec, _) in schema.iter() {
@@ -53,6 +57,10 @@ pub fn read_weights(schema: &Schema, path: &Path) -> Result<Vec<f32>, Checkpoint
             return Err(other(format!("its {name} is {found:?} {dtype:?}, the model's {:?} F32", spec.shape)));
         }
         values.extend(floats(tensor.data()));
+    }
+    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        let name = schema.at(at).map_or("?", |tensor| &tensor.name);
+        return Err(CheckpointError::format(path, format!("its {name} holds {}", values[at])));
     }
     let known = |name: &str| {
         schema.range(name).is_some()

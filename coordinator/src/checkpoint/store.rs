@@ -24,13 +24,17 @@ impl Store {
         Ok(Self { folder, keep: keep.max(1) })
     }
 
-    /// Writes `snapshot` under its step; also as the best one if it is. Older ones go only after it stands.
-    pub fn save(&self, snapshot: &Snapshot, best: bool) -> Result<PathBuf, CheckpointError> {
+    /// Writes `snapshot` as the best one so far.
+    pub fn save_best(&self, snapshot: &Snapshot) -> Result<PathBuf, CheckpointError> {
+        let path = self.folder.join(BEST);
+        file::write(snapshot, &path)?;
+        Ok(path)
+    }
+
+    /// Writes `snapshot` under its step. Older ones go only after it stands.
+    pub fn save(&self, snapshot: &Snapshot) -> Result<PathBuf, CheckpointError> {
         let path = self.folder.join(format!("step-{:08}.safetensors", snapshot.state.version));
         file::write(snapshot, &path)?;
-        if best {
-            file::write(snapshot, &self.folder.join(BEST))?;
-        }
         let steps = self.steps();
         for (_, old) in &steps[..steps.len().saturating_sub(self.keep)] {
             // a checkpoint too many is no reason to stop a run
@@ -99,8 +103,9 @@ mod tests {
     fn keeps_the_last_ones_and_the_best() {
         let run = tempfile::tempdir().expect("folder");
         let store = Store::open(run.path(), 2).expect("open");
-        for (version, best) in [(1, true), (2, false), (10, false)] {
-            store.save(&sample(version), best).expect("saved");
+        store.save_best(&sample(1)).expect("saved");
+        for version in [1, 2, 10] {
+            store.save(&sample(version)).expect("saved");
         }
         let (path, snapshot, damaged) = store.latest().expect("latest");
         assert_eq!((snapshot.state.version, damaged.len()), (10, 0));
@@ -116,8 +121,8 @@ mod tests {
     fn a_damaged_newest_one_is_passed_over_with_a_word() {
         let run = tempfile::tempdir().expect("folder");
         let store = Store::open(run.path(), 3).expect("open");
-        store.save(&sample(1), false).expect("saved");
-        let path = store.save(&sample(2), false).expect("saved");
+        store.save(&sample(1)).expect("saved");
+        let path = store.save(&sample(2)).expect("saved");
         fs::write(&path, b"torn").expect("torn");
         let (_, snapshot, damaged) = store.latest().expect("an older one");
         assert_eq!((snapshot.state.version, damaged.len()), (1, 1));

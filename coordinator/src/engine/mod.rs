@@ -178,7 +178,7 @@ impl Engine {
         }
         out.push(Command::Lost { worker, reissued: shards, reason: reason.to_owned() });
         if self.workers.is_empty() {
-            self.short_since = Some(now);
+            self.short_since.get_or_insert(now);
         }
     }
 
@@ -233,7 +233,10 @@ impl Engine {
             _ => false,
         };
         if repeated {
-            let reason = format!("{work} failed twice, so it is not one worker's fault: {reason}");
+            let reason = format!(
+                "{work} failed twice, so it is not one worker's fault: {reason}; if the training diverged, lower \
+                 optimizer.lr or set optimizer.clip_grad_norm"
+            );
             out.extend(self.finish(Outcome::Failed { reason }));
         } else if self.workers.len() > 1 {
             // Others can show whether the fault is the worker's: it must not get the same shard again.

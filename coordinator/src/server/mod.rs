@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::actor::Message;
 
-/// The kernel asks a silent peer whether it lives: a worker whose machine lost power is noticed even between heartbeats.
+/// A silent connection is asked (HTTP/2 ping) whether it lives: a worker whose machine lost power is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// The service: what every request needs, cheap to share.
