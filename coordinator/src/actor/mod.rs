@@ -83,18 +83,14 @@ impl Actor {
             || Ledger::new(run.dataset.train.len()),
             |snapshot| Ledger::restore(snapshot.state.ledger, snapshot.used.clone()),
         );
-        let writer = match &run.folder {
-            Some(folder) => {
-                let store = Store::open(folder, run.recipe.checkpoint.keep)?;
-                let emitter = telemetry.emitter();
-                Some(Writer::start(store, move |written: Written| emitter.emit(report::checkpoint_event(written)))?)
-            }
-            None => None,
-        };
+        let store = run.folder.as_ref().map(|folder| Store::open(folder, run.recipe.checkpoint.keep)).transpose()?;
+        let emitter = telemetry.emitter();
+        let report = move |written: Written| emitter.emit(report::checkpoint_event(written));
+        let writer = store.clone().map(|store| Writer::start(store, report)).transpose()?;
         let summary = state.as_ref().map_or_else(Summary::default, |state| state.summary.clone());
         let best = state.as_ref().and_then(|state| Some((state.best_accuracy?, state.best_step?)));
         let steps_per_epoch = plan.steps_per_epoch();
-        Ok(Self {
+        let mut actor = Self {
             engine: Engine::new(plan.clone(), position),
             sessions: Sessions::default(),
             partition: Partition::new(run.recipe.seed, run.selection.train.clone()),
@@ -122,7 +118,12 @@ impl Actor {
             outcome: None,
             plan,
             run,
-        })
+        };
+        if let (Some(store), None) = (store, &actor.run.resume) {
+            // before the first step, so that there is something to go on from whenever the run is killed
+            store.save(&actor.snapshot(position))?;
+        }
+        Ok(actor)
     }
 
     /// Serves until the run is over.
