@@ -21,6 +21,9 @@ fn settings_that_can_not_be_meant() {
     train(&["--kill", "5@1"]).refused(&["no worker 5", "0 to 1"]);
     train(&["--momentum"]).refused(&["--momentum"]);
     train(&["--worker-timeout", "-3"]).refused(&["--worker-timeout"]);
+    train(&["--worker-timeout", "0"]).refused(&["--worker-timeout", "at least 1 second"]);
+    train(&["--workers", "500"]).refused(&["--workers", "500", "64"]);
+    desk.run(&["verify", "--data", "images", "--workers", "2,2"]).refused(&["one run", "--kill"]);
     train(&["--set", "data.fraction=0.0001"]).refused(&["fraction"]);
     assert!(!desk.path("run").exists(), "a refusal leaves nothing behind");
 }

@@ -12,7 +12,7 @@ use crate::exit::Result;
 mod values;
 
 pub use values::{Kill, reducer};
-use values::{count, kill, seconds};
+use values::{count, kill, processes, seconds, timeout};
 
 /// Data-parallel training of CIFAR-10 networks: one run, one result.
 ///
@@ -189,10 +189,10 @@ pub struct RunArgs {
     #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     pub wait_for_workers: Duration,
     /// A worker that was not heard of for so long loses its work to others
-    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "2", value_parser = timeout)]
     pub worker_timeout: Duration,
     /// A worker that holds a piece of work for so long without an answer loses it to others
-    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = timeout)]
     pub lease_timeout: Duration,
     /// For tests: "arrival" sums in order of arrival, which breaks the promise
     #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
@@ -218,7 +218,7 @@ pub struct TrainArgs {
 #[command(next_help_heading = "Workers")]
 pub struct LocalArgs {
     /// Worker processes (torchrun's --nproc-per-node)
-    #[arg(long, short = 'n', visible_alias = "nproc-per-node", default_value = "2", value_parser = count)]
+    #[arg(long, short = 'n', visible_alias = "nproc-per-node", default_value = "2", value_parser = processes)]
     pub workers: usize,
     /// Compute threads of each worker [default: cores / workers, at least 1]
     #[arg(long, value_parser = count)]
@@ -316,7 +316,7 @@ pub struct VerifyArgs {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4], value_parser = count)]
     pub workers: Vec<usize>,
     /// Optimizer steps of each run, if the recipe or --max-steps sets no limit
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: u64,
     /// Also run with worker W aborted at step S; may be repeated
     #[arg(long, value_name = "W@S", value_parser = kill)]

@@ -17,6 +17,27 @@ pub(super) fn seconds(text: &str) -> std::result::Result<Duration, String> {
     Duration::try_from_secs_f64(value).map_err(|_| rule.to_owned())
 }
 
+/// A timeout shorter than two heartbeats would call every worker dead.
+pub(super) fn timeout(text: &str) -> std::result::Result<Duration, String> {
+    let value = seconds(text)?;
+    if value < Duration::from_secs(1) {
+        Err("it must be at least 1 second: workers call twice a second".to_owned())
+    } else {
+        Ok(value)
+    }
+}
+
+/// Worker processes on one machine: each holds the images, so that a slip of the finger must not fill the memory.
+pub(super) fn processes(text: &str) -> std::result::Result<usize, String> {
+    const MOST: usize = 64;
+    match count(text)? {
+        n if n > MOST => {
+            Err(format!("{n} processes on one machine are more than {MOST}; use more machines, or --threads"))
+        }
+        n => Ok(n),
+    }
+}
+
 pub(super) fn count(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it is 0, but there must be at least 1".to_owned()),

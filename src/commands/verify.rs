@@ -120,6 +120,9 @@ fn trials(args: &VerifyArgs, recipe: &Recipe) -> Result<Vec<Trial>> {
         }
         trials.push(Trial { workers: most, kill: Some(*kill) });
     }
+    if trials.len() < 2 {
+        return Err(Failure::mistake("one run compares with nothing; give two worker counts, or a --kill"));
+    }
     Ok(trials)
 }
 
