@@ -11,9 +11,9 @@ Everything is written again from the papers and from PyTorch's documentation, no
   whole float64 tensor can be measured against a few numbers. Beside it: the exact norm of the reference, and the exact
   distance of PyTorch's own float32 from it, which is the yardstick.
 
-Set up once:  python3 -m venv /tmp/torch && /tmp/torch/bin/pip install torch numpy blake3
-Each script:  /tmp/torch/bin/python tests/oracle/gradient.py [FILE]     (default: the JSON file next to the script)
-`LOCKSTEP_PYTHON=/tmp/torch/bin/python cargo test --release -p lockstep-worker --test oracle` runs all again and compares.
+Set up once:  python3 -m venv venv && venv/bin/pip install torch numpy blake3
+Each script:  venv/bin/python tests/oracle/gradient.py [FILE]     (default: the JSON file next to the script)
+`LOCKSTEP_PYTHON=venv/bin/python cargo test --release -p lockstep-worker --test oracle` runs all again and compares.
 """
 import json
 import os
