@@ -51,13 +51,27 @@ pub async fn serve(
         let reason = stop.await;
         let _ = stopper.send(Message::Stop { reason, reply: None }).await;
     });
-    let server = tokio::spawn(server::serve(listener, sender, schema, records, data_hash, async {
+    let mut server = tokio::spawn(server::serve(listener, sender.clone(), schema, records, data_hash, async {
         let _ = closed.await;
     }));
-    let report = tokio::spawn(actor.serve(inbox)).await;
+    let mut actor = tokio::spawn(actor.serve(inbox));
+    let report = tokio::select! {
+        report = &mut actor => report,
+        ended = &mut server => {
+            // nobody can reach the run any more: it keeps what it has and ends
+            let reason = match ended {
+                Ok(Err(error)) => format!("the server stopped: {error}"),
+                _ => "the server stopped".to_owned(),
+            };
+            let _ = sender.send(Message::Stop { reason, reply: None }).await;
+            actor.await
+        }
+    };
     watch.abort();
     let _ = close.send(());
-    // Sessions end when their senders are gone; one that does not read must not hold up the end of a run.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+    if !server.is_finished() {
+        // Sessions end when their senders are gone; one that does not read must not hold up the end of a run.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+    }
     report.map_err(|_| RunError::Actor)
 }

@@ -1,6 +1,7 @@
 //! `lockstep worker`: computes for a coordinator.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use lockstep_coordinator::dataset::{self, DataRequest, Silent, Source};
 use lockstep_proto::records::Records;
@@ -25,9 +26,10 @@ pub fn run(args: WorkerArgs) -> Result {
     }
     let settings = Settings {
         address: args.join,
+        build: commands::BUILD.to_owned(),
         name: args.name.unwrap_or_else(default_name),
         threads,
-        local_data: args.data.map(|path| Box::new(move || local(&path)) as _),
+        local_data: args.data.map(|path| Arc::new(move || local(&path)) as _),
         cache: !args.no_cache,
         reconnect: args.reconnect,
         die_at_step: args.die_at_step,

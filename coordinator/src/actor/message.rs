@@ -22,6 +22,8 @@ pub(crate) enum Message {
     Beat { worker: WorkerId, reply: oneshot::Sender<bool> },
     /// It computed something, or could not.
     Answer { worker: WorkerId, lease: LeaseId, answer: Answer },
+    /// It wants to go, once it has answered.
+    Leaving { worker: WorkerId },
     /// Its stream ended.
     Left { worker: WorkerId, reason: String },
     /// Somebody asks where the run is.

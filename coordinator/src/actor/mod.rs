@@ -167,6 +167,7 @@ impl Actor {
                 self.event(Event::Beat { worker });
             }
             Message::Answer { worker, lease, answer } => self.answer(worker, lease, answer),
+            Message::Leaving { worker } => self.event(Event::Leaving { worker }),
             Message::Left { worker, reason } => {
                 self.event(Event::Left { worker, reason: reason.clone() });
                 self.sessions.close(worker, &reason, Farewell::MayReturn);
@@ -205,12 +206,15 @@ impl Actor {
         hello: lockstep_proto::wire::Hello,
         outbound: Outbound,
     ) -> Result<(WorkerId, Welcome), Refused> {
-        door::check(&hello, self.device_class.as_deref(), self.run.limits.allow_foreign_workers)
+        // before the first accepted shard the class is that of who is here: a worker that came by mistake and left pins nothing
+        let present = self.sessions.device_class();
+        let pinned = self.device_class.as_deref().or(present);
+        let rules =
+            door::Rules { build: &self.run.build, pinned, allow_foreign: self.run.limits.allow_foreign_workers };
+        door::check(&hello, &rules)
             .inspect_err(|refused| self.warn(format!("refused worker {}: {}", hello.name, refused.reason)))?;
         if hello.foreign {
             self.warn(format!("{} is a foreign worker: this run no longer promises one result", hello.name));
-        } else if self.device_class.is_none() {
-            self.device_class = Some(hello.device_class.clone());
         }
         let worker = self.sessions.open(hello, outbound);
         let welcome = Welcome {

@@ -33,6 +33,10 @@ impl Actor {
                 Command::Evaluated { version } => self.end_evaluation(version),
                 Command::Checkpoint { position, reason } => self.checkpoint(position, &reason),
                 Command::Lost { worker, reissued, reason } => self.lost(worker, reissued, &reason),
+                Command::Reissue { shards, reason } => {
+                    self.ledger.reissue(shards);
+                    self.warn(reason);
+                }
                 Command::Dismiss { worker, reason, may_return } => {
                     let farewell = if may_return { Farewell::MayReturn } else { Farewell::StayAway };
                     self.sessions.close(worker, &reason, farewell);
@@ -81,6 +85,10 @@ impl Actor {
         let step = self.parameters.version();
         for outcome in &outcomes {
             self.accepted.extend_from_slice(self.partition.shard(&self.plan, step, outcome.shard));
+        }
+        if self.device_class.is_none() {
+            // the first accepted shard pins the run to its worker's class
+            self.device_class = self.sessions.get(worker).filter(|s| !s.foreign).map(|s| s.device_class.clone());
         }
         self.sessions.credit(worker, &Stats { shards: outcomes.len() as u32, images, compute_us, wait_us });
         self.average.add(node, values, outcomes);

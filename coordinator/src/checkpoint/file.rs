@@ -143,6 +143,10 @@ pub fn read(path: &Path) -> Result<Snapshot, CheckpointError> {
     for (spec, _) in schema.iter() {
         values.extend(floats(tensor(&spec.name)?.data()));
     }
+    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        let name = schema.at(at).map_or("?", |tensor| &tensor.name);
+        return Err(bad(format!("its {name} holds {}: the run diverged before it", values[at])));
+    }
     let mut optimizer: Vec<(String, Vec<f32>)> = views
         .iter()
         .filter_map(|(name, view)| Some((name.strip_prefix(OPTIMIZER)?.to_owned(), floats(view.data()).collect())))

@@ -16,6 +16,8 @@ pub type LeaseId = u64;
 pub enum Event {
     /// A worker has the data and the model, and may be given work.
     Joined { worker: WorkerId },
+    /// A worker wants to go: it finishes what it has in hand and takes nothing more.
+    Leaving { worker: WorkerId },
     /// A worker's stream ended.
     Left { worker: WorkerId, reason: String },
     /// A worker was heard of.
@@ -75,6 +77,8 @@ pub enum Command {
     Checkpoint { position: super::Position, reason: String },
     /// A worker is no longer part of the run; so many shards that it held are free again.
     Lost { worker: WorkerId, reissued: u32, reason: String },
+    /// An answer was refused and nobody else is there to be asked: so many shards are free again for the same worker.
+    Reissue { shards: u32, reason: String },
     /// End a worker's session. One that may not return computed something wrong.
     Dismiss { worker: WorkerId, reason: String, may_return: bool },
     /// The run is over, at this position.

@@ -29,10 +29,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Service {
     actor: mpsc::Sender<Message>,
-    schema: Schema,
-    /// The records file that workers fetch, and its name.
+    run: session::Facts,
+    /// The records file that workers fetch.
     records: Bytes,
-    data_hash: String,
 }
 
 /// Serves on `listener` until `stop` resolves.
@@ -44,7 +43,7 @@ pub(crate) async fn serve(
     data_hash: String,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = CoordinatorServer::new(Service { actor, schema, records, data_hash });
+    let service = CoordinatorServer::new(Service { actor, run: session::Facts { schema, data_hash }, records });
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CoordinatorServer<Service>>().await;
     let mut server = Server::builder()
@@ -77,7 +76,7 @@ impl Coordinator for Service {
     type FetchRecordsStream = records::Parts;
 
     async fn work(&self, request: Request<Streaming<FromWorker>>) -> Result<Response<Self::WorkStream>, Status> {
-        let outgoing = session::open(request.into_inner(), self.actor.clone(), self.schema.clone());
+        let outgoing = session::open(request.into_inner(), self.actor.clone(), self.run.clone());
         Ok(Response::new(outgoing))
     }
 
@@ -94,8 +93,8 @@ impl Coordinator for Service {
         request: Request<FetchRecordsRequest>,
     ) -> Result<Response<Self::FetchRecordsStream>, Status> {
         let asked = request.into_inner().data_hash;
-        if asked != self.data_hash {
-            let text = format!("this run's data are {}, not {asked}; join anew", self.data_hash);
+        if asked != self.run.data_hash {
+            let text = format!("this run's data are {}, not {asked}; join anew", self.run.data_hash);
             return Err(Status::not_found(text));
         }
         Ok(Response::new(records::parts(self.records.clone())))

@@ -16,14 +16,21 @@ use crate::engine::WorkerId;
 /// A peer that opens a stream and says nothing holds a socket: not for long.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a worker must have built and fetched before it gets work.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub(super) schema: Schema,
+    pub(super) data_hash: String,
+}
+
 /// Messages to the worker.
 pub(super) type Outgoing = std::pin::Pin<Box<dyn Stream<Item = Result<ToWorker, Status>> + Send>>;
 
 /// Starts the task that reads `incoming`; returns the stream that it answers on.
-pub(super) fn open(incoming: Streaming<FromWorker>, actor: mpsc::Sender<Message>, schema: Schema) -> Outgoing {
+pub(super) fn open(incoming: Streaming<FromWorker>, actor: mpsc::Sender<Message>, run: Facts) -> Outgoing {
     let (outbound, outgoing) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        if let Err(refused) = attend(incoming, actor, schema, outbound.clone()).await {
+        if let Err(refused) = attend(incoming, actor, run, outbound.clone()).await {
             // the worker may be gone already
             let _ = outbound.send(ToWorker { message: Some(to_worker::Message::Refused(refused)) });
         }
@@ -39,7 +46,7 @@ fn refuse(reason: impl Into<String>) -> Refused {
 async fn attend(
     mut incoming: Streaming<FromWorker>,
     actor: mpsc::Sender<Message>,
-    schema: Schema,
+    run: Facts,
     outbound: Outbound,
 ) -> Result<(), Refused> {
     let over = || Refused { reason: "the run is over".to_owned(), mistake: false };
@@ -50,7 +57,7 @@ async fn attend(
     let _ = outbound.send(ToWorker { message: Some(to_worker::Message::Welcome(welcome)) });
     // The session's own sender goes now: once the actor drops the other one, the stream to the worker ends.
     drop(outbound);
-    let reason = read(&mut incoming, &actor, schema, worker).await;
+    let reason = read(&mut incoming, &actor, run, worker).await;
     let _ = actor.send(Message::Left { worker, reason }).await;
     Ok(())
 }
@@ -69,7 +76,7 @@ async fn hello(incoming: &mut Streaming<FromWorker>) -> Result<Hello, Refused> {
 async fn read(
     incoming: &mut Streaming<FromWorker>,
     actor: &mpsc::Sender<Message>,
-    schema: Schema,
+    Facts { schema, data_hash }: Facts,
     worker: WorkerId,
 ) -> String {
     let mut inbox = Inbox::new(schema.clone());
@@ -88,6 +95,9 @@ async fn read(
                 if ready.schema_fingerprint != ours {
                     return format!("it built a model with schema {}, not {ours}", ready.schema_fingerprint);
                 }
+                if ready.data_hash != data_hash {
+                    return format!("it holds the images {:.16}, not {data_hash:.16}", ready.data_hash);
+                }
                 if actor.send(Message::Ready { worker }).await.is_err() {
                     return "the run is over".to_owned();
                 }
@@ -96,7 +106,12 @@ async fn read(
             Some(from_worker::Message::Gradient(part)) => inbox.gradient(part),
             Some(from_worker::Message::Evaluation(evaluation)) => Some(super::answer::evaluation(evaluation)),
             Some(from_worker::Message::Failed(failed)) => Some(super::answer::failed(failed)),
-            Some(from_worker::Message::Goodbye(goodbye)) => return goodbye.reason,
+            Some(from_worker::Message::Goodbye(_)) => {
+                if actor.send(Message::Leaving { worker }).await.is_err() {
+                    return "the run is over".to_owned();
+                }
+                continue;
+            }
             Some(from_worker::Message::Hello(_)) => return "it said Hello twice".to_owned(),
             None => return "it sent a message that this build does not know".to_owned(),
         };

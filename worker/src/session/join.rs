@@ -74,7 +74,10 @@ pub(super) async fn prepare(
     let recipe = Recipe::parse(&welcome.recipe, "recipe")?;
     let records = match &settings.local_data {
         Some(load) => {
-            let records = load().map_err(WorkerError::LocalData)?;
+            // seconds of reading and decoding: the network's thread must go on answering pings meanwhile
+            let load = Arc::clone(load);
+            let loaded = tokio::task::spawn_blocking(move || load()).await.map_err(|_| WorkerError::Compute)?;
+            let records = loaded.map_err(WorkerError::LocalData)?;
             let found = records.hash();
             if found != welcome.data_hash {
                 return Err(WorkerError::OtherData { found, expected: welcome.data_hash.clone() });
