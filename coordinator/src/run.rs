@@ -49,6 +49,8 @@ pub struct Limits {
     pub lease_timeout: Duration,
     pub wait_for_workers: Duration,
     pub allow_foreign_workers: bool,
+    /// Pass tensors to workers on this host through shared memory.
+    pub shared_memory: bool,
 }
 
 impl Default for Limits {
@@ -59,6 +61,7 @@ impl Default for Limits {
             lease_timeout: Duration::from_secs(300),
             wait_for_workers: Duration::from_secs(300),
             allow_foreign_workers: false,
+            shared_memory: true,
         }
     }
 }

@@ -32,6 +32,7 @@ pub fn run(args: WorkerArgs) -> Result {
         local_data: args.data.map(|path| Arc::new(move || local(&path)) as _),
         cache: !args.no_cache,
         reconnect: args.reconnect,
+        wire_values: None,
         die_at_step: args.die_at_step,
     };
     // one thread for the network: the cores are for the products

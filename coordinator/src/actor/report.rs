@@ -287,7 +287,8 @@ impl Actor {
             trace: self.trace,
             steady_images_per_s: self.meter.steady(),
             warnings: self.warnings,
-            kept: kept.or(self.run.resume.map(|snapshot| snapshot.state.version)),
+            // a new run has the checkpoint of step 0 before it begins
+            kept: kept.or(self.run.resume.map_or(self.run.folder.map(|_| 0), |snapshot| Some(snapshot.state.version))),
             lost,
         }
     }

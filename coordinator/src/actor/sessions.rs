@@ -17,6 +17,8 @@ pub(super) struct Session {
     /// Its number on the screen: the smallest that is free, so that a worker that comes back gets its old line.
     pub(super) slot: u32,
     pub(super) ready: bool,
+    /// It has mapped our memory.
+    pub(super) shared: bool,
     /// The version that it was sent last.
     pub(super) version: Option<u64>,
     /// Shards accepted in this session.
@@ -76,6 +78,7 @@ impl Sessions {
             foreign: hello.foreign,
             slot,
             ready: false,
+            shared: false,
             version: None,
             shards: 0,
             since_stats: Stats::default(),

@@ -20,7 +20,7 @@ const HASH: &str = "lockstep.weights_hash";
 /// Writes parameters and buffers of `values` (schema order) after `version` steps.
 pub fn write_weights(schema: &Schema, values: &[f32], version: u64, path: &Path) -> Result<(), CheckpointError> {
     let failed = |source| CheckpointError::Write { path: path.to_owned(), source };
-    let bytes = tensors::to_bytes(values);
+    let bytes = tensors::as_bytes(values);
     // every step updates every running statistic once, so PyTorch's int64 counter is the number of steps
     let counter = version.to_le_bytes();
     let mut views = Vec::new();

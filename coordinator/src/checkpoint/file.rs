@@ -59,8 +59,8 @@ pub fn write(snapshot: &Snapshot, path: &Path) -> Result<(), CheckpointError> {
     let entries: Vec<Entry> = snapshot.schema.tensors().iter().map(entry).collect();
     let kinds = encode(serde_json::to_string(&entries))?;
 
-    let values = tensors::to_bytes(&snapshot.values);
-    let optimizer: Vec<_> = snapshot.optimizer.iter().map(|(name, values)| (name, tensors::to_bytes(values))).collect();
+    let values = tensors::as_bytes(&snapshot.values);
+    let optimizer: Vec<_> = snapshot.optimizer.iter().map(|(name, values)| (name, tensors::as_bytes(values))).collect();
     let mut views: Vec<(String, TensorView<'_>)> = Vec::new();
     let view = |dtype, shape: Vec<usize>, bytes| {
         TensorView::new(dtype, shape, bytes)
@@ -70,7 +70,7 @@ pub fn write(snapshot: &Snapshot, path: &Path) -> Result<(), CheckpointError> {
         let bytes = &values[range.start * 4..range.end * 4];
         views.push((tensor.name.clone(), view(Dtype::F32, tensor.shape.clone(), bytes)?));
     }
-    for (name, bytes) in &optimizer {
+    for (name, bytes) in optimizer.iter().copied() {
         views.push((format!("{OPTIMIZER}{name}"), view(Dtype::F32, vec![bytes.len() / 4], bytes)?));
     }
     views.push((USED.to_owned(), view(Dtype::U8, vec![snapshot.used.len()], &snapshot.used)?));

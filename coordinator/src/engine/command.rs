@@ -44,10 +44,11 @@ pub enum Work {
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Shards { step, node } if node.level == 0 => write!(f, "shard {} of step {step}", node.index),
+            // people count steps from 1, as bars and metrics do
+            Self::Shards { step, node } if node.level == 0 => write!(f, "shard {} of step {}", node.index, step + 1),
             Self::Shards { step, node } => {
                 let (first, end) = (u64::from(node.index) << node.level, (u64::from(node.index) + 1) << node.level);
-                write!(f, "shards {first} to {} of step {step}", end - 1)
+                write!(f, "shards {first} to {} of step {}", end - 1, step + 1)
             }
             Self::Slice { version, slice } => write!(f, "slice {slice} of the evaluation after step {version}"),
         }

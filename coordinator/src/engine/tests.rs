@@ -298,7 +298,7 @@ fn a_shard_that_fails_on_two_workers_is_the_models_own_fault() {
     engine.handle(Duration::ZERO, Event::Answered { worker: 2, lease: 2 });
     let second = engine.handle(Duration::ZERO, failed(2, 3));
     let Some(Command::Finish { outcome: Outcome::Failed { reason }, .. }) = second.last() else { panic!("{second:?}") };
-    assert!(reason.contains("shards 0 to 1 of step 0") && reason.contains("net.0.weight"), "{reason}");
+    assert!(reason.contains("shards 0 to 1 of step 1") && reason.contains("net.0.weight"), "{reason}");
     assert!(!second.iter().any(|c| matches!(c, Command::Checkpoint { .. })), "the last good one stays");
 }
 

@@ -8,7 +8,6 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::schema::Schema;
 use lockstep_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
 use lockstep_proto::wire::{
     DESCRIPTORS, FetchRecordsRequest, FromWorker, HeartbeatReply, HeartbeatRequest, StatusReply, StatusRequest,
@@ -21,6 +20,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::actor::Message;
+pub(crate) use session::Facts;
 
 /// A silent connection is asked (HTTP/2 ping) whether it lives: a worker whose machine lost power is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Service {
     actor: mpsc::Sender<Message>,
-    run: session::Facts,
+    run: Facts,
     /// The records file that workers fetch.
     records: Bytes,
 }
@@ -38,12 +38,11 @@ struct Service {
 pub(crate) async fn serve(
     listener: TcpListener,
     actor: mpsc::Sender<Message>,
-    schema: Schema,
+    run: Facts,
     records: Bytes,
-    data_hash: String,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = CoordinatorServer::new(Service { actor, run: session::Facts { schema, data_hash }, records });
+    let service = CoordinatorServer::new(Service { actor, run, records });
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CoordinatorServer<Service>>().await;
     let mut server = Server::builder()

@@ -1,8 +1,10 @@
 //! One worker's stream: its hello, then its answers, until it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::schema::Schema;
+use lockstep_proto::shared::Shared;
 use lockstep_proto::wire::{FromWorker, Hello, Refused, ToWorker, from_worker, to_worker};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -10,7 +12,8 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
 
 use super::answer::Inbox;
-use crate::actor::{Message, Outbound};
+use crate::actor::{Admitted, Message, Outbound};
+use crate::buffers::Buffers;
 use crate::engine::WorkerId;
 
 /// A peer that opens a stream and says nothing holds a socket: not for long.
@@ -18,9 +21,11 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a worker must have built and fetched before it gets work.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
-    pub(super) schema: Schema,
-    pub(super) data_hash: String,
+pub(crate) struct Facts {
+    pub(crate) schema: Schema,
+    pub(crate) data_hash: String,
+    /// Where gradients are put together.
+    pub(crate) buffers: Buffers,
 }
 
 /// Messages to the worker.
@@ -53,11 +58,11 @@ async fn attend(
     let hello = hello(&mut incoming).await?;
     let (reply, answer) = oneshot::channel();
     actor.send(Message::Knock { hello, outbound: outbound.clone(), reply }).await.map_err(|_| over())?;
-    let (worker, welcome) = answer.await.map_err(|_| over())??;
+    let Admitted { worker, welcome, gradients } = answer.await.map_err(|_| over())??;
     let _ = outbound.send(ToWorker { message: Some(to_worker::Message::Welcome(welcome)) });
     // The session's own sender goes now: once the actor drops the other one, the stream to the worker ends.
     drop(outbound);
-    let reason = read(&mut incoming, &actor, run, worker).await;
+    let reason = read(&mut incoming, &actor, run, worker, gradients).await;
     let _ = actor.send(Message::Left { worker, reason }).await;
     Ok(())
 }
@@ -76,10 +81,11 @@ async fn hello(incoming: &mut Streaming<FromWorker>) -> Result<Hello, Refused> {
 async fn read(
     incoming: &mut Streaming<FromWorker>,
     actor: &mpsc::Sender<Message>,
-    Facts { schema, data_hash }: Facts,
+    Facts { schema, data_hash, buffers }: Facts,
     worker: WorkerId,
+    gradients: Option<Arc<Shared>>,
 ) -> String {
-    let mut inbox = Inbox::new(schema.clone());
+    let mut inbox = Inbox::new(schema.clone(), buffers, gradients);
     loop {
         let message = match incoming.message().await {
             Ok(Some(message)) => message.message,
@@ -98,7 +104,7 @@ async fn read(
                 if ready.data_hash != data_hash {
                     return format!("it holds the images {:.16}, not {data_hash:.16}", ready.data_hash);
                 }
-                if actor.send(Message::Ready { worker }).await.is_err() {
+                if actor.send(Message::Ready { worker, shared: ready.shared }).await.is_err() {
                     return "the run is over".to_owned();
                 }
                 continue;

@@ -3,6 +3,7 @@
 mod compute;
 mod heartbeat;
 mod join;
+mod plane;
 mod stream;
 
 use std::fmt;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub cache: bool,
     /// How long to look for a coordinator that can't be reached, or is lost.
     pub reconnect: Duration,
+    /// For measuring the wire: answer every lease with so many values, without computing anything.
+    pub wire_values: Option<usize>,
     /// For tests: abort the process on the first lease of this step or a later one.
     pub die_at_step: Option<u64>,
 }

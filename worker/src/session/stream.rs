@@ -14,6 +14,7 @@ use tonic::transport::Channel;
 
 use super::compute::{self, Job};
 use super::join::Prepared;
+use super::plane::Plane;
 use super::{Farewell, Settings, Stop};
 use crate::device;
 use crate::error::WorkerError;
@@ -81,10 +82,14 @@ impl Stream {
         settings: &Settings,
         stop: &mut Stop<'_>,
     ) -> Result<Farewell, WorkerError> {
-        let total = prepared.model.schema().len();
-        let ready =
-            Ready { schema_fingerprint: prepared.model.schema().fingerprint(), data_hash: welcome.data_hash.clone() };
-        let jobs = compute::start(prepared, self.outbound.clone(), settings.die_at_step)?;
+        let total = prepared.schema.len();
+        let plane = welcome.shared.as_ref().and_then(|offer| Plane::open(offer, total));
+        let ready = Ready {
+            schema_fingerprint: prepared.schema.fingerprint(),
+            data_hash: welcome.data_hash.clone(),
+            shared: plane.is_some(),
+        };
+        let jobs = compute::start(prepared, plane, self.outbound.clone(), settings)?;
         send(&self.outbound, from_worker::Message::Ready(ready));
         let mut incoming: Option<(u64, Assembly)> = None;
         let mut leaving = None;
@@ -141,6 +146,9 @@ fn take_part(
     if part.total != total as u64 {
         let text = format!("it sends {} values for a model of {total}", part.total);
         return Err(WorkerError::Protocol(text));
+    }
+    if let Some(slot) = part.slot {
+        return Ok(Some(Job::Shared { version: part.version, slot: slot as usize, digest: part.digest }));
     }
     if part.offset == 0 {
         *incoming = Some((part.version, Assembly::new(total)));
