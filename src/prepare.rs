@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lockstep_coordinator::checkpoint::{Snapshot, Store, read_weights};
 use lockstep_coordinator::dataset::{self, DataRequest, Dataset, Selection, Source};
+use lockstep_coordinator::telemetry::format::count;
 use lockstep_coordinator::{Limits, Reducer, Run};
 use lockstep_proto::recipe::Recipe;
 use lockstep_proto::recipe::model::ModelSpec;
@@ -15,7 +16,7 @@ use lockstep_worker::model::Model;
 use crate::cli::{self, DataSource, RecipeArgs, RunArgs};
 use crate::display::LoadingBar;
 use crate::exit::{Failure, Result};
-use crate::folder;
+use crate::{folder, source};
 
 /// The recipe with everything that was typed laid over it.
 pub fn recipe(args: &RecipeArgs) -> Result<Recipe> {
@@ -30,7 +31,7 @@ pub fn read_file(path: &str) -> std::result::Result<String, String> {
 /// The images, with a bar while they load.
 pub fn dataset(source: &DataSource) -> Result<Dataset> {
     let request = DataRequest {
-        source: Source::from(source.data.as_str()),
+        source: source.data.as_deref().map_or(Source::Auto, Source::from),
         url: source.data_url.clone(),
         offline: source.offline,
         ..DataRequest::default()
@@ -70,11 +71,14 @@ pub fn run(name: &str, recipe: Recipe, dataset: Arc<Dataset>, limits: Limits) ->
     })
 }
 
-/// A run that is kept: a new folder, or an old one to go on in.
-pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Run> {
+/// A run that is kept: a new folder, or an old one to go on in. None if that is finished, which is said.
+pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Option<Run>> {
     let reducer = cli::reducer(args.test_reducer.as_deref())?;
     let mut run = if args.resume {
-        resumed(recipe_args, data, args, limits)?
+        match resumed(recipe_args, data, args, limits)? {
+            Some(run) => run,
+            None => return Ok(None),
+        }
     } else {
         let recipe = recipe(recipe_args)?;
         let dataset = Arc::new(dataset(data)?);
@@ -85,6 +89,7 @@ pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, lim
         // last, so that no mistake leaves an empty folder behind
         let folder = folder::create(args.out.as_deref(), &run.recipe.name)?;
         fs::write(folder.join("recipe.toml"), run.recipe.to_toml())?;
+        source::keep(&folder, data, &run.dataset)?;
         run.name = name_of(&folder);
         run.folder = Some(folder);
         run
@@ -92,24 +97,42 @@ pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, lim
     run.reducer = reducer;
     // before anything in the folder is touched
     run.check()?;
-    Ok(run)
+    Ok(Some(run))
 }
 
-fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Run> {
+fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Option<Run>> {
     if args.init_from.is_some() {
         return Err(Failure::mistake("--init-from begins a run and --resume goes on with one; give only one of them"));
     }
     let folder = folder::find(args.out.as_deref())?;
     let (path, snapshot, damaged) = Store::open(&folder, 1)?.latest()?;
     for error in damaged {
-        eprintln!("warning: {error}");
+        warn!("warning: {error}");
     }
     let recipe = resumed_recipe(recipe_args, &snapshot, &path)?;
-    let dataset = Arc::new(dataset(data)?);
+    let finished = folder::finished(&folder, snapshot.state.version);
+    // at once, unless there are images to compare
+    if finished && !data.is_given() {
+        say_finished(&folder, snapshot.state.version);
+        return Ok(None);
+    }
+    let dataset = Arc::new(dataset(&source::resume(&folder, data)?)?);
     let mut run = run(&name_of(&folder), recipe, dataset, limits)?;
-    run.folder = Some(folder);
     run.resume = Some(snapshot);
-    Ok(run)
+    run.check()?;
+    if finished {
+        say_finished(&folder, run.position().version);
+        return Ok(None);
+    }
+    run.folder = Some(folder);
+    Ok(Some(run))
+}
+
+fn say_finished(folder: &Path, steps: u64) {
+    let (folder, steps) = (folder.display(), count(steps, "step"));
+    warn!(
+        "{folder} is finished: all its {steps} are made; for more, begin a run with --init-from {folder}/model.safetensors"
+    );
 }
 
 /// The checkpoint's recipe. What was typed must not differ from it: one run, one recipe.

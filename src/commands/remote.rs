@@ -28,11 +28,19 @@ async fn connect(address: &str, timeout: Duration) -> Result<CoordinatorClient<C
     Ok(CoordinatorClient::new(channel))
 }
 
+fn no_answer(address: &str, status: &tonic::Status) -> Failure {
+    let problem = match status.code() {
+        tonic::Code::Cancelled | tonic::Code::DeadlineExceeded => "no answer in time",
+        _ => status.message(),
+    };
+    Failure::Lost(format!("{address}: {problem}; is it a coordinator? Its line \"join with\" names its address"))
+}
+
 pub fn status(args: &RemoteArgs) -> Result {
     let reply = cluster::runtime()?.block_on(async {
         let mut client = connect(&args.address, TIMEOUT).await?;
         let reply = client.status(StatusRequest {}).await;
-        reply.map_err(|status| Failure::Lost(format!("{}: {}", args.address, status.message())))
+        reply.map_err(|status| no_answer(&args.address, &status))
     })?;
     let status = reply.into_inner();
     let test_accuracy = (status.test_accuracy >= 0.0).then_some(status.test_accuracy);
@@ -71,9 +79,12 @@ pub fn status(args: &RemoteArgs) -> Result {
 
 pub fn stop(args: &RemoteArgs) -> Result {
     let reply = cluster::runtime()?.block_on(async {
+        // whoever answers nothing at all is no coordinator, and not worth the wait for a checkpoint
+        let status = connect(&args.address, TIMEOUT).await?.status(StatusRequest {}).await;
+        status.map_err(|status| no_answer(&args.address, &status))?;
         let mut client = connect(&args.address, STOP_TIMEOUT).await?;
         let reply = client.stop(StopRequest { reason: "lockstep stop".to_owned() }).await;
-        reply.map_err(|status| Failure::Lost(format!("{}: {}", args.address, status.message())))
+        reply.map_err(|status| no_answer(&args.address, &status))
     })?;
     let reply = reply.into_inner();
     if args.json {

@@ -231,6 +231,7 @@ impl Actor {
         session.ready = true;
         let joined = telemetry::Event::WorkerJoined {
             worker: session.slot,
+            name: session.name.clone(),
             device_class: session.device_class.clone(),
             threads: session.threads,
         };

@@ -37,6 +37,8 @@ pub struct Settings {
     pub cache: bool,
     /// How long to look for a coordinator that can't be reached, or is lost.
     pub reconnect: Duration,
+    /// Hears when this worker has joined a run and has all that it needs.
+    pub joined: Option<Box<dyn Fn(&Joined) + Send + Sync>>,
     /// For tests: abort the process on the first lease of this step or a later one.
     pub die_at_step: Option<u64>,
 }
@@ -45,6 +47,16 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings").field("address", &self.address).field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// The run that a worker has joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    pub run: String,
+    pub model: String,
+    /// Training and test images.
+    pub images: (usize, usize),
+    pub data_hash: String,
 }
 
 /// How a worker's service ended.
@@ -99,6 +111,9 @@ async fn serve(
     // from here on the coordinator counts on us: keep calling while the images travel
     let heart = heartbeat::start(settings.address.clone(), welcome.worker, welcome.heartbeat_ms)?;
     let ready = join::prepare(client, settings, &welcome, prepared).await;
+    if let (Ok(parts), Some(joined)) = (&ready, &settings.joined) {
+        joined(&parts.joined(&welcome.run));
+    }
     let result = match ready {
         Ok(parts) => stream.serve(parts, &welcome, settings).await,
         Err(error) => Err(error),
