@@ -105,6 +105,11 @@ pub fn conclude(report: &Report) -> Result {
     if let Some(problem) = &report.lost {
         return Err(Failure::ours(format!("{}, but not all of it is on the disk: {problem}", report.outcome)));
     }
+    if let (Outcome::Complete, Some(problem)) =
+        (&report.outcome, report.warnings.iter().find(|text| text.contains(telemetry::STANDARD_OUTPUT)))
+    {
+        return Err(Failure::ours(format!("the run is complete, but not all of it was shown: {problem}")));
+    }
     match &report.outcome {
         Outcome::Complete => Ok(()),
         Outcome::Stopped { reason } => {

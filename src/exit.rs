@@ -56,6 +56,12 @@ impl From<CheckpointError> for Failure {
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Write { .. } => Self::ours(error),
+            CheckpointError::Read { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                Self::mistake(format!(
+                    "{}: there is no such file; give a checkpoint of a run's checkpoints/ folder or a model.safetensors",
+                    path.display()
+                ))
+            }
             _ => Self::mistake(error),
         }
     }

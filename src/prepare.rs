@@ -1,13 +1,14 @@
 //! From what was typed to a run that can be served: recipe, images, model, folder.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use lockstep_coordinator::checkpoint::{Snapshot, Store, read_weights};
 use lockstep_coordinator::dataset::{self, DataRequest, Dataset, Selection, Source};
-use lockstep_coordinator::telemetry::format::count;
-use lockstep_coordinator::{Limits, Reducer, Run};
+use lockstep_coordinator::telemetry::format::{count, thousands};
+use lockstep_coordinator::{Limits, Plan, Reducer, Run};
 use lockstep_proto::recipe::Recipe;
 use lockstep_proto::recipe::model::ModelSpec;
 use lockstep_worker::dataset::IMAGE;
@@ -25,7 +26,10 @@ pub fn recipe(args: &RecipeArgs) -> Result<Recipe> {
 
 /// Reads a recipe or a model file.
 pub fn read_file(path: &str) -> std::result::Result<String, String> {
-    fs::read_to_string(path).map_err(|error| error.to_string())
+    fs::read_to_string(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => "there is no such file".to_owned(),
+        _ => error.to_string(),
+    })
 }
 
 /// The images, with a bar while they load.
@@ -48,15 +52,14 @@ pub fn model_spec(name: &str) -> Result<ModelSpec> {
 /// The training and held-out examples that the recipe asks for.
 fn selection(recipe: &Recipe, dataset: &Dataset) -> Result<Selection> {
     let data = &recipe.data;
-    let subset = data.subset.word().parse()?;
-    Ok(dataset::select(dataset.train.len(), subset, data.fraction, data.validation, recipe.seed)?)
+    Ok(dataset::select(dataset.train.len(), data.subset, data.fraction, data.validation, recipe.seed)?)
 }
 
 /// A run without a folder, from its first step: what `bench` and `verify` serve, and `train` begins with.
 pub fn run(name: &str, recipe: Recipe, dataset: Arc<Dataset>, limits: Limits) -> Result<Run> {
     let model = Model::new(&recipe.model, IMAGE, dataset.classes.len())?;
     let selection = selection(&recipe, &dataset)?;
-    Ok(Run {
+    let run = Run {
         name: name.to_owned(),
         folder: None,
         schema: model.schema().clone(),
@@ -68,7 +71,31 @@ pub fn run(name: &str, recipe: Recipe, dataset: Arc<Dataset>, limits: Limits) ->
         trace: false,
         recipe,
         dataset,
-    })
+    };
+    check_statistics(&model, &run.plan(), run.selection.train.len())?;
+    Ok(run)
+}
+
+/// A shard of one example has no variance where a BatchNorm sees one value a channel: found now, not in that step.
+fn check_statistics(model: &Model, plan: &Plan, examples: usize) -> Result {
+    let Some(layer) = model.norm_of_single_values() else { return Ok(()) };
+    let steps = plan.steps_per_epoch().min(plan.total_steps());
+    // all batches but an epoch's last are alike
+    let alone = [0, steps.saturating_sub(1)].into_iter().find_map(|step| {
+        let shard = plan.leaves(step).checked_sub(1)?;
+        (plan.shard(step, shard).len() == 1).then(|| plan.batch(step).len())
+    });
+    let Some(batch) = alone else { return Ok(()) };
+    let last = match batch == plan.batch_size as usize {
+        true => String::new(),
+        false => format!(", the last of the {} images of an epoch", thousands(examples as u64)),
+    };
+    Err(Failure::mistake(format!(
+        "{layer}: it has one value a channel of each example, and a batch of {}{last}, cut into {}, has a shard of one \
+         example: one value has no variance; change batch_size or shards, or move the layer",
+        count(batch as u64, "image"),
+        count(u64::from(plan.shards), "shard"),
+    )))
 }
 
 /// A run that is kept: a new folder, or an old one to go on in. None if that is finished, which is said.
@@ -146,14 +173,21 @@ fn resumed_recipe(args: &RecipeArgs, snapshot: &Snapshot, path: &Path) -> Result
             Recipe::resolve(Some(KEPT), &args.settings()?, &load)?
         }
     };
-    let differences: Vec<String> = kept.differences(&typed).iter().map(ToString::to_string).collect();
-    if differences.is_empty() {
+    let differences = kept.differences(&typed);
+    // of another model the name says more than its first layer that differs
+    let Some(first) = differences.iter().find(|one| one.key == "model.name").or(differences.first()) else {
         return Ok(kept);
-    }
+    };
+    let more = match differences.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and {})", count(n as u64, "more difference")),
+    };
     Err(Failure::mistake(format!(
-        "the run was begun with another recipe: {}; resume without these, or begin a new run (with --init-from {} to keep \
-         its weights)",
-        differences.join(", "),
+        "the run was begun with another recipe: {} was {}, and is {} now{more}; resume without this, or begin a new run \
+         (with --init-from {} to keep its weights)",
+        first.key,
+        first.ours,
+        first.theirs,
         path.display()
     )))
 }
