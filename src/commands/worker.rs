@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lockstep_coordinator::dataset::{self, DataRequest, Silent, Source};
+use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_proto::records::Records;
-use lockstep_worker::{Settings, layers};
+use lockstep_worker::{Joined, Settings, layers};
 
 use crate::cli::WorkerArgs;
 use crate::exit::{Failure, Result};
@@ -33,6 +34,8 @@ pub fn run(args: WorkerArgs) -> Result {
         cache: !args.no_cache,
         reconnect: args.reconnect,
         wire_values: None,
+        // `train` shows its own workers itself
+        joined: if args.end_with_stdin { None } else { Some(Box::new(say_joined)) },
         die_at_step: args.die_at_step,
     };
     // one thread for the network: the cores are for the products
@@ -43,10 +46,16 @@ pub fn run(args: WorkerArgs) -> Result {
         Ok::<_, Failure>(lockstep_worker::work(settings, stop).await?)
     })?;
     if !args.end_with_stdin {
-        eprintln!("done: {}", farewell.reason);
+        warn!("done: {}", farewell.reason);
     }
     // a run that ended early is no fault of this worker
     Ok(())
+}
+
+fn say_joined(joined: &Joined) {
+    let Joined { run, model, images: (train, test), data_hash } = joined;
+    let (train, test) = (thousands(*train as u64), count(*test as u64, "test image"));
+    warn!("joined {run}: {model} on {train} training and {test} ({data_hash:.12})");
 }
 
 /// Starts this program again in its own place with `CANDLE_NUM_THREADS=1`, unless somebody set it.

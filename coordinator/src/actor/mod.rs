@@ -241,6 +241,7 @@ impl Actor {
         session.shared = shared;
         let joined = telemetry::Event::WorkerJoined {
             worker: session.slot,
+            name: session.name.clone(),
             device_class: session.device_class.clone(),
             threads: session.threads,
         };

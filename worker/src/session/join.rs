@@ -10,7 +10,7 @@ use lockstep_proto::wire::coordinator_client::CoordinatorClient;
 use lockstep_proto::wire::{WINDOW_BYTES, Welcome};
 use tonic::transport::{Channel, Endpoint};
 
-use super::Settings;
+use super::{Joined, Settings};
 use crate::dataset::fetch;
 use crate::error::WorkerError;
 use crate::model::Model;
@@ -31,6 +31,18 @@ pub(super) struct Prepared {
     pub(super) records: Arc<Records>,
     data_hash: String,
     recipe_text: String,
+}
+
+impl Prepared {
+    /// What there is to say of `run`.
+    pub(super) fn joined(&self, run: &str) -> Joined {
+        Joined {
+            run: run.to_owned(),
+            model: self.recipe.model.name.clone(),
+            images: (self.records.train.len(), self.records.test.len()),
+            data_hash: self.data_hash.clone(),
+        }
+    }
 }
 
 /// One connection. A refused one is worth another try; an address that can't be parsed is not.

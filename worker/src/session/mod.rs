@@ -47,6 +47,8 @@ pub struct Settings {
     pub reconnect: Duration,
     /// For measuring the wire: answer every lease with so many values, without computing anything.
     pub wire_values: Option<usize>,
+    /// Hears when this worker has joined a run and has all that it needs.
+    pub joined: Option<Box<dyn Fn(&Joined) + Send + Sync>>,
     /// For tests: abort the process on the first lease of this step or a later one.
     pub die_at_step: Option<u64>,
 }
@@ -59,6 +61,16 @@ impl fmt::Debug for Settings {
 
 /// Resolves when somebody asks the worker to go.
 pub(crate) type Stop<'a> = Pin<&'a mut dyn Future<Output = ()>>;
+
+/// The run that a worker has joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    pub run: String,
+    pub model: String,
+    /// Training and test images.
+    pub images: (usize, usize),
+    pub data_hash: String,
+}
 
 /// How a worker's service ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,5 +144,8 @@ async fn join(
     // from here on the coordinator counts on us: keep calling while the images travel
     let heart = heartbeat::start(settings.address.clone(), welcome.worker, welcome.heartbeat_ms)?;
     let parts = join::prepare(client, settings, &welcome, prepared).await?;
+    if let Some(joined) = &settings.joined {
+        joined(&parts.joined(&welcome.run));
+    }
     Ok((stream, parts, welcome, heart))
 }
