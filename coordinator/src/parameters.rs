@@ -106,7 +106,7 @@ mod tests {
         let schema = Schema::new(vec![tensor]).expect("one tensor");
         let mut parameters = Parameters::new(schema, vec![0.5; 700_000], 3);
         let (one, two) = (parameters.messages(), parameters.messages());
-        assert_eq!(one.len(), 3);
+        assert_eq!(one.len(), 11);
         let data = |messages: &[ToWorker]| match &messages[1].message {
             Some(to_worker::Message::Parameters(p)) => p.data.as_ptr(),
             _ => panic!("not parameters"),

@@ -117,7 +117,7 @@ pub enum PartError {
     Order { found: u64, expected: usize },
     #[error("a part has {0} bytes, which is no multiple of 4 (one f32)")]
     Ragged(usize),
-    #[error("a part ends at value {end}, in the middle of a checksum's block; parts are 1 MiB each but the last")]
+    #[error("a part ends at value {end}, in the middle of a checksum's block; parts are 256 KiB each but the last")]
     Uneven { end: usize },
     #[error("a part ends at value {end}, but the vector has {total}")]
     TooLong { end: usize, total: usize },

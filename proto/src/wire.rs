@@ -20,7 +20,7 @@ pub const PROTOCOL: u32 = 2;
 
 /// Bytes in one part of a tensor: large enough that framing costs nothing, well below tonic's limit of 4 MiB a message,
 /// and small enough that a sum can begin while the rest is under way.
-pub const CHUNK_BYTES: usize = 1 << 20;
+pub const CHUNK_BYTES: usize = 1 << 18;
 
 /// HTTP/2 windows in bytes, both ways: the default of 64 KiB makes a bulk stream wait for an answer every 16 frames.
 pub const WINDOW_BYTES: u32 = 16 << 20;

@@ -71,7 +71,7 @@ pub(super) async fn connect(address: &str) -> Result<Channel, WorkerError> {
 }
 
 pub(super) fn client(channel: Channel) -> CoordinatorClient<Channel> {
-    // Parts are 1 MiB; a coordinator that sends more than tonic's default limit is broken.
+    // Parts are 256 KiB; a coordinator that sends more than tonic's default limit is broken.
     CoordinatorClient::new(channel)
 }
 
