@@ -64,7 +64,7 @@ impl Table {
 }
 
 /// What the kept places add, in the order in which the kernel reads it: a block of outputs after the other, place after
-/// place. What is 0 is left out.
+/// place. What relu stopped is left out.
 #[derive(Default)]
 pub(super) struct Terms {
     /// `near` for each block and place.
@@ -94,12 +94,10 @@ impl Terms {
                 let mut count = 0;
                 for o in first..g.outputs.min(first + near) {
                     let at = o * g.places() + place;
-                    // `<=` and not `>`: NaN must pass
-                    let gradient = if y[at] <= 0.0 { 0.0 } else { dy[at] };
                     let start = (o * layout.output()) as u32 + sides[winners[at] as usize & 3];
-                    // written in any case and then kept or not: no branch
-                    list[count] = Term { gradient, start };
-                    count += usize::from(gradient != 0.0);
+                    // written in any case and then kept or not: a branch would be guessed wrong too often. NaN is kept
+                    list[count] = Term { gradient: dy[at], start };
+                    count += usize::from((y[at] > 0.0) | y[at].is_nan());
                 }
                 self.counts.push(count);
             }

@@ -3,7 +3,7 @@
 
 use super::geometry::Geometry;
 
-/// One example's gradient at its kept places, output after output; what is 0 is left out.
+/// One example's gradient at its kept places, output after output; what relu stopped is left out.
 #[derive(Default)]
 pub(super) struct Kept {
     /// The gradients, and where the winner's window begins in the channels-last image. (outputs, places), each output's
@@ -32,11 +32,9 @@ impl Kept {
             for first in (0..g.places()).step_by(g.columns) {
                 let mut corner = (first / g.columns) as u32 * 2 * row;
                 for at in first..first + g.columns {
-                    // `<=` and not `>`: NaN must pass
-                    let value = if y[at] <= 0.0 { 0.0 } else { dy[at] };
-                    // written in any case and then kept or not: no branch
-                    (gradient[count], window[count]) = (value, corner + corners[winners[at] as usize & 3]);
-                    count += usize::from(value != 0.0);
+                    // written in any case and then kept or not: a branch would be guessed wrong too often. NaN is kept
+                    (gradient[count], window[count]) = (dy[at], corner + corners[winners[at] as usize & 3]);
+                    count += usize::from((y[at] > 0.0) | y[at].is_nan());
                     corner += 2 * pixel;
                 }
             }
