@@ -12,7 +12,7 @@ use crate::exit::Result;
 mod values;
 
 pub use values::{Kill, reducer};
-use values::{count, kill, processes, seconds, timeout};
+use values::{address, count, kill, processes, seconds, threads, timed_steps, timeout};
 
 /// Data-parallel training of CIFAR-10 networks: one run, one result.
 ///
@@ -117,19 +117,27 @@ impl RecipeArgs {
 }
 
 /// Where the images come from.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Data")]
 pub struct DataSource {
     /// auto (LOCKSTEP_DATA, ./data, the cache, then the official download), builtin (procedural), or a path: CIFAR-10
-    /// binary or python batches (folder or .tar.gz), Hugging Face parquet, or an image folder
-    #[arg(long, default_value = "auto", value_name = "auto|builtin|PATH")]
-    pub data: String,
+    /// binary or python batches (folder or .tar.gz), Hugging Face parquet, or an image folder [default: auto; with --resume
+    /// the run's own]
+    #[arg(long, value_name = "auto|builtin|PATH")]
+    pub data: Option<String>,
     /// Download this archive instead of the official one; may end in #md5=<digest>
     #[arg(long, value_name = "URL")]
     pub data_url: Option<String>,
     /// Never touch the network for data
     #[arg(long)]
     pub offline: bool,
+}
+
+impl DataSource {
+    /// Whether the user said where to look.
+    pub fn is_given(&self) -> bool {
+        self.data.is_some() || self.data_url.is_some()
+    }
 }
 
 /// How a run shows itself.
@@ -221,7 +229,7 @@ pub struct LocalArgs {
     #[arg(long, short = 'n', visible_alias = "nproc-per-node", default_value = "2", value_parser = processes)]
     pub workers: usize,
     /// Compute threads of each worker [default: cores / workers, at least 1]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     /// Start a lost worker again at most so often
     #[arg(long, default_value_t = 3)]
@@ -242,7 +250,7 @@ pub struct CoordinatorArgs {
     #[command(flatten)]
     pub run: RunArgs,
     /// Where to listen. Peers are not authenticated: anyone who reaches this address can read the data and take part
-    #[arg(long, default_value = DEFAULT_ADDRESS)]
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = address)]
     pub listen: String,
     /// Start with the first step once so many workers are there
     #[arg(long, default_value = "1", value_parser = count)]
@@ -257,7 +265,7 @@ pub struct CoordinatorArgs {
 #[derive(Args, Debug)]
 pub struct WorkerArgs {
     /// The coordinator's address
-    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS)]
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = address)]
     pub join: String,
     /// What logs call this worker [default: host name and process number]
     #[arg(long)]
@@ -266,7 +274,7 @@ pub struct WorkerArgs {
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Compute threads [default: all cores]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     /// Take the images from here instead of from the coordinator; they must be the same
     #[arg(long, value_name = "PATH")]
@@ -297,7 +305,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub data: DataSource,
     /// Compute threads [default: all cores]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     #[command(flatten)]
     pub kernels: KernelArgs,
@@ -337,13 +345,13 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub data: BenchData,
     /// Worker processes
-    #[arg(long, short = 'n', default_value = "2", value_parser = count)]
+    #[arg(long, short = 'n', default_value = "2", value_parser = processes)]
     pub workers: usize,
-    /// Optimizer steps; the first tenth, at least 10, are not timed
-    #[arg(long, default_value = "200", value_parser = count)]
+    /// Optimizer steps, at least 20; the first tenth, at least 10, are not timed
+    #[arg(long, default_value = "200", value_parser = timed_steps)]
     pub steps: usize,
     /// Compute threads of each worker [default: cores / workers, at least 1]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     #[command(flatten)]
     pub kernels: KernelArgs,
@@ -397,7 +405,7 @@ pub struct DataArgs {
 #[derive(Args, Debug)]
 pub struct RemoteArgs {
     /// The coordinator's address
-    #[arg(default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT")]
+    #[arg(default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT", value_parser = address)]
     pub address: String,
     /// One line of JSON
     #[arg(long)]

@@ -4,18 +4,26 @@ use std::sync::Arc;
 
 use lockstep_coordinator::Limits;
 use lockstep_coordinator::telemetry::Display;
+use lockstep_coordinator::telemetry::format::{count, rate as rate_text};
 use serde_json::json;
 
 use crate::cli::{BenchArgs, DataSource};
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::local_workers::Fleet;
 use crate::{cluster, logging, prepare};
 
 pub fn run(args: BenchArgs) -> Result {
     logging::start();
+    if let Some(setting) = args.recipe.settings()?.iter().find(|one| one.key == "epochs" || one.key == "max_steps") {
+        let text = format!(
+            "{} sets {}, but bench makes as many steps as --steps says; leave it out",
+            setting.origin, setting.key
+        );
+        return Err(Failure::mistake(text));
+    }
     let mut recipe = prepare::recipe(&args.recipe)?;
     recipe.max_steps = args.steps as u64;
-    let source = DataSource { data: args.data.data.clone(), data_url: None, offline: true };
+    let source = DataSource { data: Some(args.data.data.clone()), data_url: None, offline: true };
     let dataset = Arc::new(prepare::dataset(&source)?);
     // only at the end, after the timed steps
     recipe.evaluation.every_epochs = 0;
@@ -45,12 +53,13 @@ pub fn run(args: BenchArgs) -> Result {
         say!("{line}");
     } else {
         say!(
-            "{model}, batch {batch}, {shards} shards, {} workers of {} threads, {}",
-            args.workers,
-            fleet.threads,
+            "{model}, batch {batch}, {}, {} of {}, {}",
+            count(shards as u64, "shard"),
+            count(args.workers as u64, "worker"),
+            count(fleet.threads as u64, "thread"),
             summary.device_class
         );
-        say!("{rate:.0} images/s over {} steps", summary.steps);
+        say!("{} images/s over {}", rate_text(rate), count(summary.steps, "step"));
         say!("weights {}", summary.weights_hash);
     }
     Ok(())

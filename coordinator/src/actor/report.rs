@@ -114,7 +114,7 @@ impl Actor {
             workers: run.limits.min_workers as u32,
             shards: plan.shards,
             batch_size: plan.batch_size,
-            epochs: plan.epochs,
+            epochs: plan.epochs_begun(),
             steps: plan.total_steps(),
             parameters: run.schema.parameters() as u64,
             seed: run.recipe.seed,
@@ -164,8 +164,8 @@ impl Actor {
             phase: self.engine.phase().to_owned(),
             step: version,
             steps: self.plan.total_steps(),
-            epoch: self.plan.epoch(version).min(self.plan.epochs.saturating_sub(1)),
-            epochs: self.plan.epochs,
+            epoch: self.plan.epoch(version).min(self.plan.epochs_begun() - 1),
+            epochs: self.plan.epochs_begun(),
             images_per_s: self.meter.average(),
             train_loss: loss,
             train_accuracy: accuracy,
@@ -205,7 +205,7 @@ impl Actor {
         }
         summary.shards = plan.shards;
         summary.batch_size = plan.batch_size;
-        summary.epochs = plan.epochs;
+        summary.epochs = plan.epochs_begun();
         summary.steps = self.parameters.version();
         summary.seed = run.recipe.seed;
         summary.device_class = self.device_class.clone().unwrap_or_default();
@@ -234,7 +234,7 @@ impl Actor {
                 data_hash: self.data_hash.clone(),
                 data: self.run.dataset.name.clone(),
                 device_class: self.device_class.clone(),
-                build: lockstep_proto::wire::BUILD.to_owned(),
+                build: self.run.build.clone(),
                 optimizer_steps: self.optimizer.steps(),
                 epoch: self.epoch,
                 ledger: self.ledger.counts(),
@@ -265,8 +265,10 @@ impl Actor {
         let mut lost = lost.map(|error| error.to_string());
         if let Some(folder) = &self.run.folder {
             let weights = folder.join("model.safetensors");
-            let version = self.parameters.version();
-            if let Err(error) = checkpoint::write_weights(&self.run.schema, self.parameters.values(), version, &weights)
+            let (version, values) = (self.parameters.version(), self.parameters.values());
+            // before the first step there is nothing that anybody would want to load
+            if version > 0
+                && let Err(error) = checkpoint::write_weights(&self.run.schema, values, version, &weights)
             {
                 lost = Some(error.to_string());
             }
@@ -287,7 +289,8 @@ impl Actor {
             trace: self.trace,
             steady_images_per_s: self.meter.steady(),
             warnings: self.warnings,
-            kept: kept.or(self.run.resume.map(|snapshot| snapshot.state.version)),
+            // without a later one it is that of the start
+            kept: kept.or(self.run.resume.map(|snapshot| snapshot.state.version)).or(self.run.folder.map(|_| 0)),
             lost,
         }
     }
