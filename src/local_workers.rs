@@ -37,6 +37,8 @@ pub struct Fleet {
     pub max_restarts: u32,
     pub kernels: Option<&'static str>,
     pub kill: Vec<Kill>,
+    /// Do not compute: answer with so many values.
+    pub wire_values: Option<usize>,
 }
 
 impl Fleet {
@@ -130,6 +132,9 @@ impl Keeper {
         command.args(["--threads", &self.fleet.threads.to_string()]);
         if let Some(kernels) = self.fleet.kernels {
             command.args(["--kernels", kernels]);
+        }
+        if let Some(values) = self.fleet.wire_values {
+            command.args(["--wire-values", &values.to_string()]);
         }
         if let Some(step) = die_at_step {
             command.args(["--die-at-step", &step.to_string()]);

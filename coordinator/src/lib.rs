@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use average::Reducer;
 pub use plan::Plan;
-pub use run::{Limits, Report, Run, RunError};
+pub use run::{Limits, Report, Run, RunError, Timing};
 
 use actor::{Actor, Message};
 use buffers::Buffers;

@@ -66,6 +66,29 @@ impl Default for Limits {
     }
 }
 
+/// Where a step's time goes: mean seconds over the timed steps, but for the median.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Steps that were timed.
+    pub steps: usize,
+    /// The median step.
+    pub median: f64,
+    pub step: f64,
+    /// Forward, backward and node sums, mean of the workers.
+    pub compute: f64,
+    /// Checksum and copy of the gradient, mean of the workers.
+    pub encode: f64,
+    /// Messages on their way, and threads that wake up for them.
+    pub wire: f64,
+    /// Time for which the mean worker waited for the last one.
+    pub straggle: f64,
+    /// Sums on the coordinator after the last answer's arrival, or before it.
+    pub sum: f64,
+    pub optimizer: f64,
+    /// Making the new parameters ready to travel.
+    pub publish: f64,
+}
+
 /// How a run ended and what it came to.
 #[derive(Debug)]
 pub struct Report {
@@ -77,6 +100,8 @@ pub struct Report {
     pub trace: Vec<Vec<u64>>,
     /// Training images a second over the steps after the first tenth (at least ten steps), without evaluations.
     pub steady_images_per_s: f64,
+    /// Where the time of those steps went.
+    pub timing: Timing,
     /// What telemetry complained about.
     pub warnings: Vec<String>,
     /// The step of the newest checkpoint that stands.

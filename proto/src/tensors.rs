@@ -17,7 +17,7 @@ compile_error!(
 pub(crate) const BLOCK_BYTES: usize = 1 << 16;
 
 /// Values from which several threads are worth their waking.
-pub(crate) const PARALLEL: usize = 1 << 19;
+pub(crate) const PARALLEL: usize = CHUNK_BYTES / 4 + 1;
 
 /// The values as bytes, little-endian.
 #[must_use]
@@ -82,7 +82,7 @@ pub fn add_assign(left: &mut [f32], right: &[f32]) {
     if left.len() < PARALLEL {
         return add(left, right);
     }
-    let block = CHUNK_BYTES / 4;
+    let block = 1 << 16;
     left.par_chunks_mut(block).zip(right.par_chunks(block)).for_each(|(left, right)| add(left, right));
 }
 

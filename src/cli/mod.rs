@@ -9,10 +9,12 @@ use lockstep_proto::wire::DEFAULT_ADDRESS;
 
 use crate::exit::Result;
 
+mod bench;
 mod values;
 
+pub use bench::BenchArgs;
 pub use values::{Kill, reducer};
-use values::{address, count, kill, processes, seconds, threads, timed_steps, timeout};
+use values::{address, count, kill, processes, seconds, threads, timeout};
 
 /// Data-parallel training of CIFAR-10 networks: one run, one result.
 ///
@@ -163,6 +165,15 @@ pub struct KernelArgs {
     pub kernels: Option<KernelName>,
 }
 
+/// How tensors travel between the processes of one host.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// Shared memory where a worker can map it, gRPC elsewhere
+    Auto,
+    /// gRPC alone
+    Grpc,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum KernelName {
     V4,
@@ -202,6 +213,9 @@ pub struct RunArgs {
     /// A worker that holds a piece of work for so long without an answer loses it to others
     #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = timeout)]
     pub lease_timeout: Duration,
+    /// How tensors travel: through shared memory where a worker can map it, or over gRPC alone
+    #[arg(long, value_enum, default_value = "auto")]
+    pub plane: Plane,
     /// For tests: "arrival" sums in order of arrival, which breaks the promise
     #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
     pub test_reducer: Option<String>,
@@ -287,6 +301,9 @@ pub struct WorkerArgs {
     pub reconnect: Duration,
     #[command(flatten)]
     pub kernels: KernelArgs,
+    /// For `bench --wire`: answer with so many values, without computing
+    #[arg(long, hide = true)]
+    pub wire_values: Option<usize>,
     /// End when standard input does: how a worker knows that `train` is gone, however it ended
     #[arg(long, hide = true)]
     pub end_with_stdin: bool,
@@ -336,36 +353,6 @@ pub struct VerifyArgs {
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
-}
-
-#[derive(Args, Debug)]
-pub struct BenchArgs {
-    #[command(flatten)]
-    pub recipe: RecipeArgs,
-    #[command(flatten)]
-    pub data: BenchData,
-    /// Worker processes
-    #[arg(long, short = 'n', default_value = "2", value_parser = processes)]
-    pub workers: usize,
-    /// Optimizer steps, at least 20; the first tenth, at least 10, are not timed
-    #[arg(long, default_value = "200", value_parser = timed_steps)]
-    pub steps: usize,
-    /// Compute threads of each worker [default: cores / workers, at least 1]
-    #[arg(long, value_parser = threads)]
-    pub threads: Option<usize>,
-    #[command(flatten)]
-    pub kernels: KernelArgs,
-    /// One line of JSON with the keys of the PyTorch script that it is compared with
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The images of a benchmark: made here unless told otherwise, for their content does not change the speed.
-#[derive(Args, Clone, Debug)]
-pub struct BenchData {
-    /// As in `lockstep train`
-    #[arg(long, default_value = "builtin", value_name = "auto|builtin|PATH")]
-    pub data: String,
 }
 
 #[derive(Args, Debug)]

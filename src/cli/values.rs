@@ -52,6 +52,15 @@ pub(super) fn threads(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
+/// Values of a benchmark of the wire: memory for a few copies of them in each process.
+pub(super) fn floats(text: &str) -> std::result::Result<usize, String> {
+    const MOST: usize = 1 << 28;
+    match count(text)? {
+        n if n > MOST => Err(format!("{n} values are more than {MOST}, which is 1 GiB each way")),
+        n => Ok(n),
+    }
+}
+
 /// Steps of a benchmark: the first 10 are not timed, and a handful of others would say little.
 pub(super) fn timed_steps(text: &str) -> std::result::Result<usize, String> {
     const LEAST: usize = 20;

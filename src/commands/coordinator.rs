@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lockstep_coordinator::Limits;
 use tokio::net::TcpListener;
 
-use crate::cli::CoordinatorArgs;
+use crate::cli::{CoordinatorArgs, Plane};
 use crate::exit::{Failure, Result};
 use crate::{cluster, commands, logging, prepare, signals};
 
@@ -22,7 +22,7 @@ pub fn run(args: CoordinatorArgs) -> Result {
         lease_timeout: args.run.lease_timeout,
         wait_for_workers: args.run.wait_for_workers,
         allow_foreign_workers: args.allow_foreign_workers,
-        shared_memory: true,
+        shared_memory: args.run.plane == Plane::Auto,
     };
     let Some(run) = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)? else { return Ok(()) };
     let address = listener.local_addr()?;

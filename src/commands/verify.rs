@@ -141,6 +141,7 @@ impl Setup {
             max_restarts: 1,
             kernels: self.kernels,
             kill: trial.kill.into_iter().collect(),
+            wire_values: None,
         };
         let report = cluster::train(run, &fleet, telemetry, cluster::never()).await?;
         cluster::conclude(&report)?;

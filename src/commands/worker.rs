@@ -33,7 +33,7 @@ pub fn run(args: WorkerArgs) -> Result {
         local_data: args.data.map(|path| Arc::new(move || local(&path)) as _),
         cache: !args.no_cache,
         reconnect: args.reconnect,
-        wire_values: None,
+        wire_values: args.wire_values,
         // `train` shows its own workers itself
         joined: if args.end_with_stdin { None } else { Some(Box::new(say_joined)) },
         die_at_step: args.die_at_step,

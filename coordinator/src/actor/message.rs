@@ -47,7 +47,20 @@ pub(crate) enum Message {
 /// An answer to a lease. Lengths, checksum and finiteness of gradients are checked before they get here.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Gradient { version: u64, node: Node, values: Vec<f32>, outcomes: Vec<ShardOutcome>, compute_us: u64, wait_us: u64 },
-    Slice { version: u64, counts: SliceCounts },
-    Failed { reason: String },
+    Gradient {
+        version: u64,
+        node: Node,
+        values: Vec<f32>,
+        outcomes: Vec<ShardOutcome>,
+        compute_us: u64,
+        encode_us: u64,
+        wait_us: u64,
+    },
+    Slice {
+        version: u64,
+        counts: SliceCounts,
+    },
+    Failed {
+        reason: String,
+    },
 }

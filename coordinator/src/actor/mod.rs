@@ -7,6 +7,7 @@ mod check;
 mod door;
 mod evaluate;
 mod message;
+mod meter;
 mod perform;
 mod report;
 mod sessions;
@@ -32,6 +33,7 @@ use crate::plane::Plane;
 use crate::run::{Report, Run, RunError};
 use crate::schedule::Schedule;
 use crate::telemetry::{self, Summary, Telemetry};
+use meter::Meter;
 use sessions::{Farewell, Sessions};
 
 /// How often the engine hears that time went by: a fraction of the shortest deadline that it keeps.
@@ -66,7 +68,7 @@ pub(crate) struct Actor {
     data_bytes: u64,
     summary: Summary,
     trace: Vec<Vec<u64>>,
-    meter: report::Meter,
+    meter: Meter,
     telemetry: Telemetry,
     writer: Option<Writer>,
     warnings: Vec<String>,
@@ -115,7 +117,7 @@ impl Actor {
             data_bytes,
             summary,
             trace: Vec::new(),
-            meter: report::Meter::new(plan.total_steps() - position.version.min(plan.total_steps())),
+            meter: Meter::new(plan.total_steps() - position.version.min(plan.total_steps())),
             telemetry,
             writer,
             warnings: Vec::new(),

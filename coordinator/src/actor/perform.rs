@@ -1,5 +1,7 @@
 //! Doing what the engine says.
 
+use std::time::Instant;
+
 use lockstep_proto::optimizer::clip;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{self, Lease, ShardsWork, SliceWork, lease, to_worker};
@@ -59,10 +61,12 @@ impl Actor {
         let Some(session) = self.sessions.get_mut(worker) else { return };
         if session.version != Some(version) {
             session.version = Some(version);
+            let start = Instant::now();
             match session.shared.then(|| self.parameters.shared_message(&mut self.plane)).flatten() {
                 Some(message) => session.send_all(vec![message]),
                 None => session.send_all(self.parameters.messages()),
             }
+            self.meter.published(start.elapsed());
         }
         session.send(to_worker::Message::Lease(Lease { lease, version, work: Some(work) }));
     }
@@ -83,7 +87,7 @@ impl Actor {
     }
 
     fn sum(&mut self, worker: WorkerId, node: Node, answer: Option<Answer>) {
-        let Some(Answer::Gradient { values, outcomes, compute_us, wait_us, .. }) = answer else { return };
+        let Some(Answer::Gradient { values, outcomes, compute_us, encode_us, wait_us, .. }) = answer else { return };
         let images = outcomes.iter().map(|outcome| u64::from(outcome.count)).sum();
         let step = self.parameters.version();
         for outcome in &outcomes {
@@ -94,7 +98,10 @@ impl Actor {
             self.device_class = self.sessions.get(worker).filter(|s| !s.foreign).map(|s| s.device_class.clone());
         }
         self.sessions.credit(worker, &Stats { shards: outcomes.len() as u32, images, compute_us, wait_us });
+        self.meter.answered(worker, compute_us, encode_us);
+        let start = Instant::now();
         self.average.add(node, values, outcomes);
+        self.meter.summed(start.elapsed());
     }
 
     fn step(&mut self, step: u64) {
@@ -111,6 +118,7 @@ impl Actor {
             self.outcome = Some(Outcome::Failed { reason });
             return;
         };
+        let start = Instant::now();
         let epoch = self.plan.epoch(step);
         let lr = self.schedule.lr(step, u64::from(epoch));
         let split = self.run.schema.parameters();
@@ -126,6 +134,7 @@ impl Actor {
             return;
         }
         self.parameters.step(&mut self.optimizer, lr, &sum.values);
+        let took = start.elapsed();
         self.buffers.give(sum.values);
         self.ledger.commit(&std::mem::take(&mut self.accepted));
         self.epoch.loss_sum += sum.loss_sum;
@@ -135,7 +144,7 @@ impl Actor {
             self.trace.push(self.parameters.digests());
         }
         let images = u64::from(sum.count);
-        let images_per_s = self.meter.step(images);
+        let images_per_s = self.meter.step(images, took);
         let n = f64::from(sum.count.max(1));
         self.telemetry.emit(telemetry::Event::Step {
             step: version,
@@ -160,7 +169,7 @@ impl Actor {
                 step: version,
                 train_loss: loss,
                 train_accuracy: accuracy,
-                images_per_s: self.meter.epoch(),
+                images_per_s: self.meter.end_epoch(),
                 lr: self.schedule.lr(version - 1, u64::from(epoch)),
             });
         }

@@ -94,6 +94,7 @@ impl Inbox {
             values,
             outcomes: summary.outcomes,
             compute_us: summary.compute_us,
+            encode_us: summary.encode_us,
             wait_us: summary.wait_us,
         })
     }

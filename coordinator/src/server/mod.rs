@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockstep_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
 use lockstep_proto::wire::{
-    DESCRIPTORS, FetchRecordsRequest, FromWorker, HeartbeatReply, HeartbeatRequest, StatusReply, StatusRequest,
-    StopReply, StopRequest, WINDOW_BYTES,
+    DESCRIPTORS, FRAME_BYTES, FetchRecordsRequest, FromWorker, HeartbeatReply, HeartbeatRequest, StatusReply,
+    StatusRequest, StopReply, StopRequest, WINDOW_BYTES,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -48,6 +48,7 @@ pub(crate) async fn serve(
     let mut server = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE * 2))
         .add_service(service)

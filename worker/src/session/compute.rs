@@ -164,7 +164,7 @@ impl Computer {
         }
         let values = sum.ok_or("the shards of a lease do not make up its node")?;
         let compute_us = start.elapsed().as_micros() as u64;
-        let summary = GradientSummary { digest: 0, outcomes, compute_us, wait_us };
+        let summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
         self.send_gradient(lease, version, node, values, summary);
         Ok(())
     }
@@ -195,13 +195,17 @@ impl Computer {
         mut summary: GradientSummary,
     ) -> Vec<f32> {
         if let Some((plane, slot)) = self.plane.as_ref().and_then(|plane| Some((plane, plane.gradients.claim()?))) {
+            let start = Instant::now();
             summary.digest = plane.gradients.write(slot, &values);
+            summary.encode_us = start.elapsed().as_micros() as u64;
             let (node, summary, slot) = (Some(node), Some(summary), Some(slot as u32));
             let gradient = Gradient { lease, version, node, summary, slot, ..Gradient::default() };
             self.send(from_worker::Message::Gradient(gradient));
             return values;
         }
+        let start = Instant::now();
         summary.digest = tensors::digest_values(&values);
+        summary.encode_us = start.elapsed().as_micros() as u64;
         let bytes = tensors::into_bytes(values);
         let mut summary = Some(summary);
         for part in tensors::parts(bytes.len()) {

@@ -7,7 +7,7 @@ use lockstep_proto::recipe::Recipe;
 use lockstep_proto::records::Records;
 use lockstep_proto::schema::Schema;
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
-use lockstep_proto::wire::{WINDOW_BYTES, Welcome};
+use lockstep_proto::wire::{FRAME_BYTES, WINDOW_BYTES, Welcome};
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Joined, Settings};
@@ -58,6 +58,7 @@ pub(super) async fn connect(address: &str) -> Result<Channel, WorkerError> {
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
