@@ -1,7 +1,7 @@
 //! The one gradient function: weights and a shard in, gradient and counts out, no network in sight.
 
 use crate::dataset::Batch;
-use crate::layers;
+use crate::layers::{self, Collector};
 use crate::model::{ComputeError, Mode, Model, Weights};
 use candle_core::{Storage, Tensor};
 
@@ -48,15 +48,16 @@ pub fn gradient(
         let problem = format!("the shard has {count} examples, but the whole step only {batch_size}");
         return Err(ComputeError::Batch(problem));
     }
-    let mode = Mode::Train { seed, epoch, examples: &shard.examples };
+    let collector = Collector::new(model.schema().len());
+    let mode = Mode::Train { seed, epoch, examples: &shard.examples, collector: &collector };
     let pass = model.forward(weights, &shard.images, mode)?;
     let in_loss = ComputeError::at("cross-entropy");
     let result = layers::cross_entropy(&pass.logits, &shard.labels, batch_size as f32).map_err(in_loss)?;
     let gradients = result.loss.backward().map_err(ComputeError::at("backward pass"))?;
 
-    let mut flat = vec![0.0; model.schema().len()];
+    let mut flat = collector.take();
     for (slot, tensor) in model.tensors().iter().enumerate() {
-        // what no path leads to (a buffer, a layer whose output is multiplied by nothing) keeps its zeros
+        // the collector has the others; what no path leads to (a buffer, a layer whose output nothing uses) keeps its zeros
         if let Some(gradient) = gradients.get(weights.var(slot)) {
             copy(gradient, &mut flat[tensor.range.clone()]).map_err(ComputeError::at(&tensor.name))?;
         }

@@ -1,5 +1,6 @@
 //! linear.
 
+use super::collector::Target;
 use super::gemm::{Columns, Dot, Outer, Packed, Segment, Segments, Starts};
 use super::kernels::{self, KernelSet};
 use super::{operand, simd, threads};
@@ -10,6 +11,14 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 /// # Errors
 /// Shapes that do not fit, or not f32 on the CPU.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    linear_to(x, weight, bias, None)
+}
+
+/// [`linear`], whose gradients of weight and bias go to `target`: candle then never sees them.
+///
+/// # Errors
+/// As [`linear`].
+pub(crate) fn linear_to(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, target: Option<Target>) -> Result<Tensor> {
     let (&[rows, inputs], &[outputs, columns]) = (x.dims(), weight.dims()) else {
         bail!("linear: the input has shape {:?} and weight {:?}: both must be matrices", x.dims(), weight.dims())
     };
@@ -19,7 +28,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if let Some(bias) = bias.filter(|bias| bias.dims() != [outputs]) {
         bail!("linear: bias has shape {:?}: it must be ({outputs})", bias.dims())
     }
-    let op = Linear { set: kernels::of_op()?, rows, inputs, outputs, input_gradient: x.track_op() };
+    let target = target.filter(|target| target.lengths() == [outputs * inputs, bias.map_or(0, |_| outputs)]);
+    let op = Linear { set: kernels::of_op()?, rows, inputs, outputs, input_gradient: x.track_op(), target };
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     match bias {
         Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
@@ -37,6 +47,8 @@ struct Linear {
     outputs: usize,
     /// False where x is data: nobody reads its gradient.
     input_gradient: bool,
+    /// Where the gradients of weight and bias go, if not to candle.
+    target: Option<Target>,
 }
 
 impl Linear {
@@ -66,39 +78,40 @@ impl Linear {
     /// dy · weight
     fn input_gradient(&self, dy: &[f32], weight: &[f32]) -> Vec<f32> {
         let left = |row: usize, rows| Packed::new(rows, self.outputs, |m, k| dy[(row + m) * self.outputs + k]);
-        self.product(self.rows, left, weight)
+        let mut dx = vec![0.0; self.rows * self.inputs];
+        self.product(left, weight, &mut dx);
+        dx
     }
 
     /// dyᵀ · x
-    fn weight_gradient(&self, dy: &[f32], x: &[f32]) -> Vec<f32> {
+    fn weight_gradient(&self, dy: &[f32], x: &[f32], result: &mut [f32]) {
         let left = |row: usize, rows| Packed::new(rows, self.rows, |m, k| dy[k * self.outputs + row + m]);
-        self.product(self.outputs, left, x)
+        self.product(left, x, result);
     }
 
     /// left · right, where right has rows of `inputs` and `left(first, count)` packs some rows of the other.
-    fn product(&self, rows: usize, left: impl Fn(usize, usize) -> Packed + Sync, right: &[f32]) -> Vec<f32> {
+    fn product(&self, left: impl Fn(usize, usize) -> Packed + Sync, right: &[f32], result: &mut [f32]) {
         let stride = self.inputs;
         let columns = Columns::new(simd::lanes(self.set), 1, stride, (0, 0), true);
         let starts = Starts::rows(right.len().checked_div(stride).unwrap_or(0), stride);
-        let mut result = vec![0.0; rows * stride];
-        threads::for_each_chunk(&mut result, ROWS * stride, |i, result| {
+        threads::for_each_chunk(result, ROWS * stride, |i, result| {
             let left = left(i * ROWS, result.len() / stride);
             let (left, starts, columns) = (&left, &starts, &columns);
             simd::run(self.set, Outer { left, right, starts, columns, bias: None, result, stride });
         });
-        result
     }
 
     /// The sums of dy's columns.
-    fn bias_gradient(&self, dy: &[f32]) -> Vec<f32> {
-        let mut sums = vec![0.0_f64; self.outputs];
+    fn bias_gradient(&self, dy: &[f32], result: &mut [f32]) {
+        let mut sums = vec![0.0_f64; result.len()];
         for row in dy.chunks(self.outputs.max(1)) {
             sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
         }
-        sums.into_iter().map(|sum| sum as f32).collect()
+        result.iter_mut().zip(sums).for_each(|(result, sum)| *result = sum as f32);
     }
 
-    fn backward(&self, x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Tensor, Tensor)> {
+    /// dx, and the gradients of weight and bias where candle wants them.
+    fn backward(&self, x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 3]> {
         operand::read("linear", dy, |dys| {
             let dx = if self.input_gradient {
                 let dx = operand::read("linear", weight, |weight| Ok(self.input_gradient(dys, weight)))?;
@@ -106,9 +119,20 @@ impl Linear {
             } else {
                 None
             };
-            let dweight = operand::read("linear", x, |x| Ok(self.weight_gradient(dys, x)))?;
-            let dbias = Tensor::from_vec(self.bias_gradient(dys), self.outputs, weight.device())?;
-            Ok((dx, operand::tensor_like(dweight, weight)?, dbias))
+            operand::read("linear", x, |x| {
+                let write = |dweight: &mut [f32], dbias: &mut [f32]| {
+                    self.weight_gradient(dys, x, dweight);
+                    self.bias_gradient(dys, dbias);
+                };
+                if let Some(target) = &self.target {
+                    target.write(write);
+                    return Ok([dx, None, None]);
+                }
+                let (mut dweight, mut dbias) = (vec![0.0; self.outputs * self.inputs], vec![0.0; self.outputs]);
+                write(&mut dweight, &mut dbias);
+                let dbias = Tensor::from_vec(dbias, self.outputs, weight.device())?;
+                Ok([dx, Some(operand::tensor_like(dweight, weight)?), Some(dbias)])
+            })
         })
     }
 }
@@ -123,8 +147,8 @@ impl CustomOp2 for Linear {
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, _) = self.backward(x, w, dy)?;
-        Ok((dx, Some(dw)))
+        let [dx, dw, _] = self.backward(x, w, dy)?;
+        Ok((dx, dw))
     }
 }
 
@@ -154,8 +178,8 @@ impl CustomOp3 for Linear {
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, db) = self.backward(x, w, dy)?;
-        Ok((dx, Some(dw), Some(db)))
+        let [dx, dw, db] = self.backward(x, w, dy)?;
+        Ok((dx, dw, db))
     }
 }
 

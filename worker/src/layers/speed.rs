@@ -3,8 +3,12 @@
 
 use super::testing::{random, var};
 use super::*;
+use crate::dataset::Batch;
+use crate::gradient::{StepContext, gradient};
+use crate::model::{Model, Weights};
 use candle_core::{Device, Result, Tensor, Var};
 use lockstep_proto::keys::Key;
+use lockstep_proto::recipe::model::ModelSpec;
 use std::time::Instant;
 
 const BATCH: usize = 64;
@@ -82,5 +86,22 @@ fn speed() {
         let images = Tensor::from_vec(random(1, batch * 3072), (batch, 3, 32, 32), &Device::Cpu).expect("images");
         let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
         time(&format!("LeNet, batch {batch}"), batch, || lenet(&images, &labels, &weights)?.backward().map(drop));
+    }
+
+    for text in [
+        include_str!("../../../recipes/models/lenet.toml"),
+        include_str!("../../../recipes/models/lenet-dropout.toml"),
+        include_str!("../../../recipes/models/lenet-dropout-bn.toml"),
+        include_str!("../../../recipes/models/base.toml"),
+    ] {
+        let spec = ModelSpec::parse(text, "speed").expect("a recipe's model");
+        let model = Model::new(&spec, [3, 32, 32], 10).expect("a model that fits");
+        let weights = Weights::new(&model, &model.initial(1)).expect("the model's own");
+        let images = Tensor::from_vec(random(1, 16 * 3072), (16, 3, 32, 32), &Device::Cpu).expect("images");
+        let labels = (0..16).map(|i| i % 10).collect();
+        let shard = Batch { images, labels, examples: (0..16).collect() };
+        let context = StepContext { seed: 1, epoch: 0, batch_size: 64 };
+        let run = || gradient(&model, &weights, &shard, &context).map(drop).map_err(candle_core::Error::wrap);
+        time(&format!("gradient of {}, shard of 16", model.name()), 16, run);
     }
 }

@@ -5,13 +5,14 @@ use lockstep_proto::keys::Key;
 
 use super::layer::{Layer, Op, Slot};
 use super::{ComputeError, Model, Weights};
-use crate::layers::{self, BatchStatistics};
+use crate::layers::{self, BatchStatistics, Collector, Target};
 
 /// What the pass is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mode<'a> {
-    /// Dropout drops, BatchNorm uses the shard's own statistics, and the graph is kept for `backward()`.
-    Train { seed: u64, epoch: u32, examples: &'a [u32] },
+    /// Dropout drops, BatchNorm uses the shard's own statistics, and the graph is kept for `backward()`. Layers that can
+    /// write their weights' gradients into `collector`; those of the others are candle's.
+    Train { seed: u64, epoch: u32, examples: &'a [u32], collector: &'a Collector },
     /// Nothing is dropped, BatchNorm uses the running statistics, and no graph is kept.
     Evaluate,
 }
@@ -26,13 +27,14 @@ pub(crate) struct Forward {
 impl Model {
     /// Runs all layers on images of shape (n, channels, height, width).
     pub(crate) fn forward(&self, weights: &Weights, images: &Tensor, mode: Mode) -> Result<Forward, ComputeError> {
-        let mut pass = Pass { weights, mode, statistics: Vec::new() };
+        let mut pass = Pass { model: self, weights, mode, statistics: Vec::new() };
         let logits = pass.chain(self.layers(), images.clone())?;
         Ok(Forward { logits, statistics: pass.statistics })
     }
 }
 
 struct Pass<'a> {
+    model: &'a Model,
     weights: &'a Weights,
     mode: Mode<'a>,
     statistics: Vec<([Slot; 2], BatchStatistics)>,
@@ -67,8 +69,8 @@ impl Pass<'_> {
                 Op::Relu,
                 Some(Op::MaxPool { kernel: 2, stride: 2, padding: 0 }),
             ) => {
-                let (weight, bias) = (self.tensor(weight), self.tensor(bias));
-                Some((layers::conv_relu_pool(x, &weight, &bias, padding), &layers[3..]))
+                let (values, target) = ([weight, bias].map(|slot| self.tensor(slot)), self.target(weight, Some(bias)));
+                Some((layers::conv_relu_pool_to(x, &values[0], &values[1], padding, target), &layers[3..]))
             }
             _ => None,
         }
@@ -81,8 +83,9 @@ impl Pass<'_> {
                 layers::conv2d(x, &self.tensor(weight), bias.as_ref(), stride, padding)
             }
             Op::Linear { weight, bias } => {
+                let target = self.target(weight, bias);
                 let bias = bias.map(|bias| self.tensor(bias));
-                layers::linear(x, &self.tensor(weight), bias.as_ref())
+                layers::linear_to(x, &self.tensor(weight), bias.as_ref(), target)
             }
             Op::BatchNorm { weight, bias, mean, variance, eps } => {
                 let (weight, bias) = (self.tensor(weight), self.tensor(bias));
@@ -100,14 +103,21 @@ impl Pass<'_> {
             Op::Flatten => x.flatten_from(1),
             Op::Dropout { p } => match self.mode {
                 Mode::Evaluate => Ok(x.clone()),
-                Mode::Train { seed, epoch, examples } => layers::dropout(x, p, mask(seed, name), epoch, examples),
+                Mode::Train { seed, epoch, examples, .. } => layers::dropout(x, p, mask(seed, name), epoch, examples),
             },
             Op::Dropout2d { p } => match self.mode {
                 Mode::Evaluate => Ok(x.clone()),
-                Mode::Train { seed, epoch, examples } => layers::dropout2d(x, p, mask(seed, name), epoch, examples),
+                Mode::Train { seed, epoch, examples, .. } => layers::dropout2d(x, p, mask(seed, name), epoch, examples),
             },
             Op::Residual { .. } => candle_core::bail!("a residual is walked, not applied"),
         }
+    }
+
+    /// Where the gradients of a layer's weight and bias go in training.
+    fn target(&self, weight: Slot, bias: Option<Slot>) -> Option<Target> {
+        let Mode::Train { collector, .. } = self.mode else { return None };
+        let range = |slot: Slot| self.model.tensors()[slot].range.clone();
+        collector.target(range(weight), bias.map_or(0..0, range))
     }
 
     /// A layer's tensor: one that collects gradients in training, the bare values in evaluation.

@@ -88,7 +88,7 @@ impl Deep<'_> {
         // SAFETY: the windows of the tile's 2 × 2N places lie in the image; weights are as many as taps in each group
         unsafe {
             let mut weight = self.weight.as_ptr().add(group * L::COUNT * g.taps());
-            // [top or bottom][left or right] of each pooled column
+            // for each pooled column, the places above and those below: left and right
             let mut sums = [[[L::splat(0.0); 2]; 2]; N];
             for c in 0..g.channels {
                 for ky in 0..g.kernel {
@@ -97,11 +97,11 @@ impl Deep<'_> {
                         let top = self.x.as_ptr().add(start + kx);
                         let bottom = top.add(width);
                         let weights = L::load(weight);
-                        for (n, sums) in sums.iter_mut().enumerate() {
-                            for right in 0..2 {
+                        for (n, [above, below]) in sums.iter_mut().enumerate() {
+                            for (right, (above, below)) in above.iter_mut().zip(below).enumerate() {
                                 let at = 2 * n + right;
-                                sums[0][right] = L::multiply_add(weights, L::splat(*top.add(at)), sums[0][right]);
-                                sums[1][right] = L::multiply_add(weights, L::splat(*bottom.add(at)), sums[1][right]);
+                                *above = L::multiply_add(weights, L::splat(*top.add(at)), *above);
+                                *below = L::multiply_add(weights, L::splat(*bottom.add(at)), *below);
                             }
                         }
                         weight = weight.add(L::COUNT);

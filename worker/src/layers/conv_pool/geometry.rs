@@ -121,10 +121,17 @@ impl Geometry {
         let (p, row_len, plane) = (self.padding, self.image_row(), self.height * self.width);
         for y in 0..self.height {
             let row = &padded[(p + y) * row_len + p * self.channels..][..self.width * self.channels];
-            for c in 0..self.channels {
-                let x = &mut x[c * plane + y * self.width..][..self.width];
-                for (pixel, x) in row.chunks_exact(self.channels).zip(x) {
-                    *x = pixel[c];
+            match self.channels {
+                // as above
+                3 => separate::<3>(row, plane, &mut x[y * self.width..]),
+                6 => separate::<6>(row, plane, &mut x[y * self.width..]),
+                channels => {
+                    for c in 0..channels {
+                        let x = &mut x[c * plane + y * self.width..][..self.width];
+                        for (pixel, x) in row.chunks_exact(channels).zip(x) {
+                            *x = pixel[c];
+                        }
+                    }
                 }
             }
         }
@@ -138,6 +145,17 @@ fn interleave<const C: usize>(x: &[f32], plane: usize, row: &mut [f32]) {
     for (i, pixel) in row.as_chunks_mut::<C>().0.iter_mut().enumerate() {
         for c in 0..C {
             pixel[c] = planes[c][i];
+        }
+    }
+}
+
+/// The reverse of [`interleave`].
+fn separate<const C: usize>(row: &[f32], plane: usize, x: &mut [f32]) {
+    let width = row.len() / C;
+    for c in 0..C {
+        let x = &mut x[c * plane..][..width];
+        for (pixel, x) in row.as_chunks::<C>().0.iter().zip(x) {
+            *x = pixel[c];
         }
     }
 }

@@ -42,13 +42,64 @@ impl Table {
     pub(super) fn fill(&self, g: &Geometry, weight: &[f32], table: &mut [f32]) {
         table.fill(0.0);
         let area = g.kernel * g.kernel;
-        for o in 0..g.outputs {
+        for (o, weight) in weight.chunks_exact(g.taps()).enumerate() {
             for side in 0..2 {
                 let table = &mut table[o * self.output() + side * self.side()..][..self.side()];
-                for (k, weight) in weight[o * g.taps()..][..g.taps()].iter().enumerate() {
-                    let (c, ky, kx) = (k / area, k / g.kernel % g.kernel, k % g.kernel);
-                    table[(ky + 1) * self.frame + (kx + side) * g.channels + c] = *weight;
+                for (c, weight) in weight.chunks_exact(area).enumerate() {
+                    for (ky, weight) in weight.chunks_exact(g.kernel).enumerate() {
+                        let row = &mut table[(ky + 1) * self.frame + side * g.channels + c..];
+                        for (to, weight) in row.iter_mut().step_by(g.channels).zip(weight) {
+                            *to = *weight;
+                        }
+                    }
                 }
+            }
+        }
+    }
+
+    /// Outputs that are summed before the image is written.
+    fn near(&self) -> usize {
+        (NEAR / self.output()).max(1)
+    }
+}
+
+/// What the kept places add, in the order in which the kernel reads it: a block of outputs after the other, place after
+/// place. What relu stopped is left out.
+#[derive(Default)]
+pub(super) struct Terms {
+    /// `near` for each block and place.
+    values: Vec<Term>,
+    /// How many each block and place has.
+    counts: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Term {
+    gradient: f32,
+    /// Where the table has the output's weights for the winner.
+    start: u32,
+}
+
+impl Terms {
+    pub(super) fn fill(&mut self, g: &Geometry, layout: Table, y: &[f32], dy: &[f32], winners: &[u32]) {
+        let near = layout.near();
+        self.values.resize(g.outputs.next_multiple_of(near) * g.places(), Term::default());
+        self.counts.clear();
+        // by winner: one row lower in the image is one row higher in the table
+        let (frame, side) = (layout.frame as u32, layout.side() as u32);
+        let sides = [frame, frame + side, 0, side];
+        let mut lists = self.values.chunks_exact_mut(near);
+        for first in (0..g.outputs).step_by(near) {
+            for (place, list) in (0..g.places()).zip(&mut lists) {
+                let mut count = 0;
+                for o in first..g.outputs.min(first + near) {
+                    let at = o * g.places() + place;
+                    let start = (o * layout.output()) as u32 + sides[winners[at] as usize & 3];
+                    // written in any case and then kept or not: a branch would be guessed wrong too often. NaN is kept
+                    list[count] = Term { gradient: dy[at], start };
+                    count += usize::from((y[at] > 0.0) | y[at].is_nan());
+                }
+                self.counts.push(count);
             }
         }
     }
@@ -70,9 +121,7 @@ pub(super) struct InputGradient<'a> {
     pub(super) geometry: &'a Geometry,
     pub(super) layout: Table,
     pub(super) table: &'a [f32],
-    /// (outputs, rows, columns).
-    pub(super) gradient: &'a [f32],
-    pub(super) winners: &'a [u32],
+    pub(super) terms: &'a Terms,
     /// Channels last, as long as [`padded`] says; zeros, to which the gradient is added.
     pub(super) dx: &'a mut [f32],
 }
@@ -83,30 +132,38 @@ impl Kernel for InputGradient<'_> {
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
         let g = self.geometry;
-        assert!(g.rows > 0 && g.columns > 0 && g.kernel > 0);
+        // what every unchecked access below rests on
+        assert!(g.rows > 0 && g.columns > 0 && g.kernel > 0 && g.outputs > 0);
         assert!(2 * g.rows + g.kernel - 1 <= g.padded_height() && 2 * g.columns + g.kernel - 1 <= g.padded_width());
-        assert!(self.gradient.len() == g.pooled() && self.winners.len() == g.pooled());
+        let (near, side) = (self.layout.near(), self.layout.side());
+        let blocks = g.outputs.div_ceil(near);
+        assert!(self.terms.counts.len() == blocks * g.places());
+        assert!(self.terms.values.len() == blocks * near * g.places());
+        // the last start is that of the last output's right side, a row down
+        let last = (g.outputs - 1) * self.layout.output() + side + self.layout.frame;
+        for (list, &count) in self.terms.values.chunks_exact(near).zip(&self.terms.counts) {
+            assert!(list[..count].iter().all(|term| term.start as usize <= last));
+        }
         assert!(self.table.len() >= g.outputs * self.layout.output() && self.dx.len() >= padded(g));
         let registers = ((g.kernel + 1) * g.channels).div_ceil(L::COUNT);
         let most = if L::VECTORS >= 4 { 8 } else { 5 };
-        let near = (NEAR / self.layout.output()).max(1);
-        for output in (0..g.outputs).step_by(near) {
-            let outputs = [output, g.outputs.min(output + near)];
+        for block in 0..blocks {
             for first in (0..registers).step_by(most) {
                 // a column's frames do not overlap: none has to wait for what was just written
                 for column in 0..g.columns {
                     for pair in 0..g.rows + g.kernel / 2 {
                         let at = [pair, column, first * L::COUNT];
+                        // SAFETY: the asserts above; `first` is below the registers of a frame
                         unsafe {
                             match most.min(registers - first) {
-                                8 if L::VECTORS >= 4 => self.frame::<L, 8>(outputs, at),
-                                7 if L::VECTORS >= 4 => self.frame::<L, 7>(outputs, at),
-                                6 if L::VECTORS >= 4 => self.frame::<L, 6>(outputs, at),
-                                5 => self.frame::<L, 5>(outputs, at),
-                                4 => self.frame::<L, 4>(outputs, at),
-                                3 => self.frame::<L, 3>(outputs, at),
-                                2 => self.frame::<L, 2>(outputs, at),
-                                _ => self.frame::<L, 1>(outputs, at),
+                                8 if L::VECTORS >= 4 => self.frame::<L, 8>(block, at),
+                                7 if L::VECTORS >= 4 => self.frame::<L, 7>(block, at),
+                                6 if L::VECTORS >= 4 => self.frame::<L, 6>(block, at),
+                                5 => self.frame::<L, 5>(block, at),
+                                4 => self.frame::<L, 4>(block, at),
+                                3 => self.frame::<L, 3>(block, at),
+                                2 => self.frame::<L, 2>(block, at),
+                                _ => self.frame::<L, 1>(block, at),
                             }
                         }
                     }
@@ -118,28 +175,31 @@ impl Kernel for InputGradient<'_> {
 
 impl InputGradient<'_> {
     /// Image rows 2 × pair and 2 × pair + 1 under the frame of a pooled column, `N` registers of it.
+    ///
+    /// # Safety
+    /// The block, the pair and the column exist, and the frame has `N` registers from `from` on.
     #[inline(always)]
-    unsafe fn frame<L: Lanes, const N: usize>(&mut self, outputs: [usize; 2], [pair, column, from]: [usize; 3]) {
+    unsafe fn frame<L: Lanes, const N: usize>(&mut self, block: usize, [pair, column, from]: [usize; 3]) {
         let g = self.geometry;
         let Table { frame, .. } = self.layout;
         // the pooled rows whose windows can touch the pair
         let (first, last) = (pair.saturating_sub(g.kernel / 2), pair.min(g.rows - 1));
-        // by winner: one row lower in the image is one row higher in the table
-        let side = self.layout.side();
-        let sides = [frame, frame + side, 0, side];
+        // SAFETY: terms start in the table, which has two more rows than pairs of rows reach, and frames of whole registers;
+        // lists are as many as blocks and places. The image's last rows have room for a frame behind them
         unsafe {
             let mut sums = [[L::splat(0.0); N]; 2];
-            for o in outputs[0]..outputs[1] {
-                for row in first..=last {
-                    let place = (o * g.rows + row) * g.columns + column;
-                    let gradient = L::splat(*self.gradient.get_unchecked(place));
-                    let winner = *self.winners.get_unchecked(place) & 3;
-                    let start = o * self.layout.output() + 2 * (pair - row) * frame + sides[winner as usize] + from;
-                    let weights = self.table.as_ptr().add(start);
-                    for n in 0..N {
+            for row in first..=last {
+                let table = self.table.as_ptr().add(2 * (pair - row) * frame + from);
+                let list = (block * g.rows + row) * g.columns + column;
+                let terms = self.terms.values.as_ptr().add(list * self.layout.near());
+                for i in 0..*self.terms.counts.get_unchecked(list) {
+                    let Term { gradient, start } = *terms.add(i);
+                    let (gradient, weights) = (L::splat(gradient), table.add(start as usize));
+                    let [above, below] = &mut sums;
+                    for (n, (above, below)) in above.iter_mut().zip(below).enumerate() {
                         let (top, bottom) = (weights.add(n * L::COUNT), weights.add(frame + n * L::COUNT));
-                        sums[0][n] = L::multiply_add(gradient, L::load(top), sums[0][n]);
-                        sums[1][n] = L::multiply_add(gradient, L::load(bottom), sums[1][n]);
+                        *above = L::multiply_add(gradient, L::load(top), *above);
+                        *below = L::multiply_add(gradient, L::load(bottom), *below);
                     }
                 }
             }

@@ -1,29 +1,52 @@
-//! The places that pooling kept: all that the backward pass touches, a quarter of the convolution's.
+//! The places that pooling kept and relu let through: all that the backward pass touches, at most a quarter of the
+//! convolution's.
 
 use super::geometry::Geometry;
 
-/// One example's gradient at its kept places, each (outputs, rows, columns).
-pub(super) struct Kept<'a> {
-    /// The gradient behind relu: 0 where the pooled value is at most 0.
-    pub(super) gradient: &'a mut [f32],
-    /// Where the winner's window begins in the channels-last image.
-    pub(super) window: &'a mut [u32],
+/// One example's gradient at its kept places, output after output; what relu stopped is left out.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// The gradients, and where the winner's window begins in the channels-last image. (outputs, places), each output's
+    /// from its first place on.
+    gradient: Vec<f32>,
+    window: Vec<u32>,
+    /// How many each output has.
+    counts: Vec<usize>,
+    places: usize,
 }
 
-impl Kept<'_> {
+impl Kept {
     pub(super) fn fill(&mut self, g: &Geometry, y: &[f32], dy: &[f32], winners: &[u32]) {
-        for ((kept, &y), &dy) in self.gradient.iter_mut().zip(y).zip(dy) {
-            // `<=` and not `>`: NaN must pass
-            *kept = if y <= 0.0 { 0.0 } else { dy };
-        }
+        self.places = g.places();
+        self.gradient.resize(g.pooled(), 0.0);
+        self.window.resize(g.pooled(), 0);
+        self.counts.clear();
         let (row, pixel) = (g.image_row() as u32, g.channels as u32);
-        let windows = self.window.chunks_exact_mut(g.columns).zip(winners.chunks_exact(g.columns));
-        for (i, (windows, winners)) in windows.enumerate() {
-            let mut first = (i % g.rows) as u32 * 2 * row;
-            for (window, &winner) in windows.iter_mut().zip(winners) {
-                *window = first + (winner >> 1) * row + (winner & 1) * pixel;
-                first += 2 * pixel;
+        // by winner: top left, top right, bottom left, bottom right
+        let corners = [0, pixel, row, row + pixel];
+        for o in 0..g.outputs {
+            let all = o * g.places()..(o + 1) * g.places();
+            let (gradient, window) = (&mut self.gradient[all.clone()], &mut self.window[all.clone()]);
+            let (y, dy, winners) = (&y[all.clone()], &dy[all.clone()], &winners[all]);
+            let mut count = 0;
+            for first in (0..g.places()).step_by(g.columns) {
+                let mut corner = (first / g.columns) as u32 * 2 * row;
+                for at in first..first + g.columns {
+                    // written in any case and then kept or not: a branch would be guessed wrong too often. NaN is kept
+                    (gradient[count], window[count]) = (dy[at], corner + corners[winners[at] as usize & 3]);
+                    count += usize::from((y[at] > 0.0) | y[at].is_nan());
+                    corner += 2 * pixel;
+                }
             }
+            self.counts.push(count);
         }
+    }
+
+    /// Each output's gradients and windows.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (&[f32], &[u32])> {
+        self.counts.iter().enumerate().map(|(o, &count)| {
+            let kept = o * self.places..o * self.places + count;
+            (&self.gradient[kept.clone()], &self.window[kept])
+        })
     }
 }

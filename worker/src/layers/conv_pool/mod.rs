@@ -15,3 +15,4 @@ mod weight_gradient;
 mod wide;
 
 pub use op::conv_relu_pool;
+pub(crate) use op::conv_relu_pool_to;

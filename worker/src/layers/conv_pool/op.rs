@@ -1,11 +1,12 @@
 //! The op: shapes checked, the kernels chosen.
 
+use super::super::collector::Target;
 use super::super::kernels::{self, KernelSet};
 use super::super::window::Window;
 use super::super::{conv2d, max_pool2d, operand, relu, scratch, simd, sums, threads};
 use super::deep::{self, Deep};
 use super::geometry::Geometry;
-use super::input_gradient::{self, InputGradient, Table};
+use super::input_gradient::{self, InputGradient, Table, Terms};
 use super::kept::Kept;
 use super::weight_gradient::{self, WeightGradient};
 use super::wide::{self, Wide};
@@ -18,7 +19,21 @@ use std::sync::OnceLock;
 /// # Errors
 /// As the three ops.
 pub fn conv_relu_pool(x: &Tensor, weight: &Tensor, bias: &Tensor, padding: usize) -> Result<Tensor> {
-    let Some(op) = ConvPool::new(x, weight, bias, padding)? else {
+    conv_relu_pool_to(x, weight, bias, padding, None)
+}
+
+/// [`conv_relu_pool`], whose gradients of weight and bias go to `target` if they can: candle then never sees them.
+///
+/// # Errors
+/// As [`conv_relu_pool`].
+pub(crate) fn conv_relu_pool_to(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    padding: usize,
+    target: Option<Target>,
+) -> Result<Tensor> {
+    let Some(op) = ConvPool::new(x, weight, bias, padding, target)? else {
         // what does not fit is refused here, by name
         return max_pool2d(&relu(&conv2d(x, weight, Some(bias), 1, padding)?)?, 2, 2, 0);
     };
@@ -36,6 +51,8 @@ struct ConvPool {
     geometry: Geometry,
     /// False where x is data: nobody reads its gradient.
     input_gradient: bool,
+    /// Where the gradients of weight and bias go, if not to candle.
+    target: Option<Target>,
     /// For each pooled place, which of its window's four won. Set by the forward pass, which has no other way to hand it
     /// to the backward pass.
     winners: OnceLock<Vec<u32>>,
@@ -50,7 +67,7 @@ struct Part {
 
 impl ConvPool {
     /// None where the three ops must do it: shapes that do not fit, pools of nothing, images beyond 32-bit places.
-    fn new(x: &Tensor, weight: &Tensor, bias: &Tensor, padding: usize) -> Result<Option<Self>> {
+    fn new(x: &Tensor, weight: &Tensor, bias: &Tensor, padding: usize, target: Option<Target>) -> Result<Option<Self>> {
         let &[outputs, channels, kernel, kernel_width] = weight.dims() else { return Ok(None) };
         let Ok(window) = Window::new("conv_relu_pool", x, kernel, 1, padding) else { return Ok(None) };
         let geometry = Geometry {
@@ -64,11 +81,12 @@ impl ConvPool {
             columns: window.out_width / 2,
         };
         let fits = kernel == kernel_width && window.channels == channels && bias.dims() == [outputs];
+        let target = target.filter(|target| target.lengths() == [weight.elem_count(), outputs]);
         if !fits || outputs == 0 || channels == 0 || geometry.places() == 0 || geometry.is_huge() {
             return Ok(None);
         }
         let (set, input_gradient) = (kernels::of_op()?, x.track_op());
-        Ok(Some(Self { set, examples: window.examples, geometry, input_gradient, winners: OnceLock::new() }))
+        Ok(Some(Self { set, examples: window.examples, geometry, input_gradient, target, winners: OnceLock::new() }))
     }
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> (Vec<f32>, Vec<u32>) {
@@ -146,29 +164,23 @@ impl ConvPool {
     ) -> Part {
         let g = &self.geometry;
         let mut part = Part { weight: vec![0.0; g.outputs * weight_gradient::stride(g)], bias: vec![0.0; g.outputs] };
-        let mut windows = vec![0; g.pooled()];
-        let padded = input_gradient::padded(g);
-        scratch::with(g.pooled() + g.padded_example() + padded, |memory| {
-            let (gradient, memory) = memory.split_at_mut(g.pooled());
+        let (mut kept, mut terms, layout) = (Kept::default(), Terms::default(), Table::new(g));
+        scratch::with(g.padded_example() + input_gradient::padded(g), |memory| {
             let (image, padded) = memory.split_at_mut(g.padded_example());
             for (n, x) in x.chunks_exact(g.example()).enumerate() {
                 let pooled = n * g.pooled()..(n + 1) * g.pooled();
                 let (y, dy, winners) = (&y[pooled.clone()], &dy[pooled.clone()], &winners[pooled]);
-                Kept { gradient: &mut *gradient, window: &mut windows }.fill(g, y, dy, winners);
-                let gradient = &*gradient;
-                for (sum, gradient) in part.bias.iter_mut().zip(gradient.chunks_exact(g.places())) {
+                kept.fill(g, y, dy, winners);
+                for (sum, (gradient, _)) in part.bias.iter_mut().zip(kept.outputs()) {
                     *sum += sums::sum(self.set, gradient);
                 }
                 g.channels_last(x, image);
-                let sums = &mut part.weight[..];
-                simd::run(self.set, WeightGradient { geometry: g, x: image, gradient, window: &windows, sums });
+                simd::run(self.set, WeightGradient { geometry: g, x: image, kept: &kept, sums: &mut part.weight });
                 if let Some(dx) = &mut dx {
+                    terms.fill(g, layout, y, dy, winners);
                     padded.fill(0.0);
-                    let layout = Table::new(g);
-                    simd::run(
-                        self.set,
-                        InputGradient { geometry: g, layout, table, gradient, winners, dx: &mut *padded },
-                    );
+                    let (terms, sums) = (&terms, &mut *padded);
+                    simd::run(self.set, InputGradient { geometry: g, layout, table, terms, dx: sums });
                     g.channels_first(padded, &mut dx[n * g.example()..][..g.example()]);
                 }
             }
@@ -214,6 +226,13 @@ impl CustomOp3 for ConvPool {
             })
         })?;
         let dx = if self.input_gradient { Some(operand::tensor_like(dx, x)?) } else { None };
+        if let Some(target) = &self.target {
+            target.write(|into, bias| {
+                into.copy_from_slice(&dweight);
+                bias.copy_from_slice(&dbias);
+            });
+            return Ok((dx, None, None));
+        }
         Ok((dx, Some(operand::tensor_like(dweight, weight)?), Some(operand::tensor_like(dbias, bias)?)))
     }
 }

@@ -3,6 +3,7 @@
 
 use super::super::simd::{Kernel, Lanes};
 use super::geometry::Geometry;
+use super::kept::Kept;
 
 /// Rows and registers of the largest tile: ten sums, and room for what they are made of.
 const ROWS: usize = 5;
@@ -22,9 +23,7 @@ pub(super) struct WeightGradient<'a> {
     pub(super) geometry: &'a Geometry,
     /// Channels last, padded.
     pub(super) x: &'a [f32],
-    /// From [`super::kept::Kept`].
-    pub(super) gradient: &'a [f32],
-    pub(super) window: &'a [u32],
+    pub(super) kept: &'a Kept,
     /// outputs × [`stride`].
     pub(super) sums: &'a mut [f32],
 }
@@ -35,15 +34,12 @@ impl Kernel for WeightGradient<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let g = self.geometry;
-        let places = g.places();
-        // what every unchecked access below rests on
-        assert!(places > 0 && self.gradient.len() == g.pooled() && self.window.len() == g.pooled());
+        // what every unchecked access below rests on, with the one in the loop
         assert!(self.sums.len() == g.outputs * stride(g) && self.x.len() >= g.padded_example());
         let last = (g.kernel - 1) * g.image_row() + g.window_row().next_multiple_of(L::COUNT);
-        assert!(self.window.iter().all(|&window| window as usize + last <= self.x.len()));
         let registers = g.window_row().div_ceil(L::COUNT);
-        let outputs = self.gradient.chunks_exact(places).zip(self.window.chunks_exact(places));
-        for ((gradient, window), sums) in outputs.zip(self.sums.chunks_exact_mut(stride(g))) {
+        for ((gradient, window), sums) in self.kept.outputs().zip(self.sums.chunks_exact_mut(stride(g))) {
+            assert!(window.iter().all(|&window| window as usize + last <= self.x.len()));
             for column in (0..registers).step_by(COLUMNS) {
                 for row in (0..g.kernel).step_by(ROWS) {
                     let tile = Tile {
@@ -125,11 +121,13 @@ impl Tile<'_> {
 
 /// From sums to (outputs, channels, kernel, kernel).
 pub(super) fn unpack(g: &Geometry, sums: &[f32], weight: &mut [f32]) {
-    let area = g.kernel * g.kernel;
     for (sums, weight) in sums.chunks_exact(stride(g)).zip(weight.chunks_exact_mut(g.taps())) {
-        for (k, weight) in weight.iter_mut().enumerate() {
-            let (c, ky, kx) = (k / area, k / g.kernel % g.kernel, k % g.kernel);
-            *weight = sums[ky * pitch(g) + kx * g.channels + c];
+        for (c, weight) in weight.chunks_exact_mut(g.kernel * g.kernel).enumerate() {
+            for (row, weight) in sums.chunks_exact(pitch(g)).zip(weight.chunks_exact_mut(g.kernel)) {
+                for (kx, weight) in weight.iter_mut().enumerate() {
+                    *weight = row[kx * g.channels + c];
+                }
+            }
         }
     }
 }

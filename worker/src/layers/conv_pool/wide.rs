@@ -113,9 +113,10 @@ impl Wide<'_> {
                     let top = self.x.as_ptr().add(start);
                     for kx in 0..g.kernel {
                         let mut pixels = [[L::splat(0.0); N]; 2];
-                        for n in 0..N {
-                            pixels[0][n] = L::load(top.add(kx + n * L::COUNT));
-                            pixels[1][n] = L::load(top.add(width + kx + n * L::COUNT));
+                        for (r, pixels) in pixels.iter_mut().enumerate() {
+                            for (n, pixels) in pixels.iter_mut().enumerate() {
+                                *pixels = L::load(top.add(r * width + kx + n * L::COUNT));
+                            }
                         }
                         for (m, sums) in sums.iter_mut().enumerate() {
                             let weight = L::splat(*weight.add(m));
@@ -132,9 +133,10 @@ impl Wide<'_> {
             for (m, sums) in sums.iter().enumerate() {
                 let bias = L::splat(*self.bias.as_ptr().add(tile + m));
                 let to = self.rows.as_mut_ptr().add(m * 2 * pitch + column);
-                for n in 0..N {
-                    L::store(to.add(n * L::COUNT), L::add(sums[0][n], bias));
-                    L::store(to.add(pitch + n * L::COUNT), L::add(sums[1][n], bias));
+                for (r, sums) in sums.iter().enumerate() {
+                    for (n, &sums) in sums.iter().enumerate() {
+                        L::store(to.add(r * pitch + n * L::COUNT), L::add(sums, bias));
+                    }
                 }
             }
         }
