@@ -117,7 +117,13 @@ pub fn conclude(report: &Report) -> Result {
             Ok(())
         }
         Outcome::NoWorkers { reason } => Err(Failure::Lost(format!("{reason}{}", how_to_resume(report)))),
-        Outcome::Failed { reason } => Err(Failure::ours(reason)),
+        Outcome::Failed { reason } => {
+            let kept = report.kept.filter(|_| !report.summary.folder.is_empty());
+            let kept = kept.map_or_else(String::new, |steps| {
+                format!("; the checkpoint of step {steps} stands in {}/checkpoints", report.summary.folder)
+            });
+            Err(Failure::ours(format!("{reason}{kept}")))
+        }
     }
 }
 

@@ -61,6 +61,7 @@ pub fn run(name: &str, recipe: Recipe, dataset: Arc<Dataset>, limits: Limits) ->
     let selection = selection(&recipe, &dataset)?;
     let run = Run {
         name: name.to_owned(),
+        build: crate::commands::BUILD.to_owned(),
         folder: None,
         schema: model.schema().clone(),
         initial: model.initial(recipe.seed),

@@ -90,6 +90,22 @@ fn another_device_class_is_refused_with_the_way_out() {
     second.finish().ok();
 }
 
+#[test]
+fn a_worker_that_is_asked_to_stop_finishes_its_shard_and_says_so() {
+    let desk = Desk::new();
+    let (mut running, address) = coordinator(&desk, "run", &["--epochs", "300", "--set", "evaluation.every_epochs=0"]);
+    let (anna, ben) = (worker(&desk, &address, &["--name", "anna"]), worker(&desk, &address, &["--name", "ben"]));
+    running.wait_for(|line| line.contains("  2/300").then_some(()));
+    anna.signal("TERM");
+    let left = anna.finish().ok();
+    assert!(left.stderr.contains("asked to stop"), "{}", left.stderr);
+    let done = running.finish().ok();
+    ben.finish().ok();
+    assert!(done.stdout.contains("it was asked to stop"), "{}", done.stdout);
+    let ledger = &desk.summary("run")["ledger"];
+    assert_eq!(ledger["reissued"], 0, "{ledger}");
+}
+
 /// Something that listens and never answers, as a port of another program may.
 #[test]
 fn a_port_that_says_nothing_is_given_up() {

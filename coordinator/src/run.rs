@@ -8,7 +8,6 @@ use std::time::Duration;
 use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::recipe::Recipe;
 use lockstep_proto::schema::Schema;
-use lockstep_proto::wire;
 
 use crate::average::Reducer;
 use crate::checkpoint::{CheckpointError, Snapshot};
@@ -23,6 +22,8 @@ use crate::telemetry::Summary;
 pub struct Run {
     /// The run's name: its folder's, or what it is for.
     pub name: String,
+    /// The program's build: version and digest of what decides bits. Workers of another one are refused.
+    pub build: String,
     /// Where results go; none for `bench` and `verify`.
     pub folder: Option<PathBuf>,
     pub recipe: Recipe,
@@ -48,6 +49,8 @@ pub struct Limits {
     pub lease_timeout: Duration,
     pub wait_for_workers: Duration,
     pub allow_foreign_workers: bool,
+    /// Pass tensors to workers on this host through shared memory.
+    pub shared_memory: bool,
 }
 
 impl Default for Limits {
@@ -58,6 +61,7 @@ impl Default for Limits {
             lease_timeout: Duration::from_secs(300),
             wait_for_workers: Duration::from_secs(300),
             allow_foreign_workers: false,
+            shared_memory: true,
         }
     }
 }
@@ -96,8 +100,6 @@ pub enum RunError {
     Records(#[from] lockstep_proto::records::RecordsError),
     #[error("can't start a thread or the server: {0}")]
     Io(#[from] std::io::Error),
-    #[error("the server stopped: {0}")]
-    Server(#[from] tonic::transport::Error),
     #[error("the run's own task ended early; this is a fault of the program, not yours")]
     Actor,
 }
@@ -152,11 +154,10 @@ impl Run {
                 state.data_hash
             ));
         }
-        if state.build != wire::BUILD {
+        if state.build != self.build {
             return mismatch(format!(
-                "build {} wrote it, this is {}; resume with that build",
-                state.build,
-                wire::BUILD
+                "build {} wrote it, this is {}; resume with that build, or begin a new run from its weights with --init-from",
+                state.build, self.build
             ));
         }
         if used.len() != self.dataset.train.len() {

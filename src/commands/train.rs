@@ -24,6 +24,7 @@ pub fn run(args: TrainArgs) -> Result {
         lease_timeout: args.run.lease_timeout,
         wait_for_workers: args.run.wait_for_workers,
         allow_foreign_workers: false,
+        shared_memory: true,
     };
     let Some(run) = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)? else { return Ok(()) };
     let telemetry = cluster::telemetry(&run, args.display.choose())?;

@@ -1,6 +1,7 @@
 //! `lockstep worker`: computes for a coordinator.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use lockstep_coordinator::dataset::{self, DataRequest, Silent, Source};
 use lockstep_coordinator::telemetry::format::{count, thousands};
@@ -26,11 +27,13 @@ pub fn run(args: WorkerArgs) -> Result {
     }
     let settings = Settings {
         address: args.join,
+        build: commands::BUILD.to_owned(),
         name: args.name.unwrap_or_else(default_name),
         threads,
-        local_data: args.data.map(|path| Box::new(move || local(&path)) as _),
+        local_data: args.data.map(|path| Arc::new(move || local(&path)) as _),
         cache: !args.no_cache,
         reconnect: args.reconnect,
+        wire_values: None,
         // `train` shows its own workers itself
         joined: if args.end_with_stdin { None } else { Some(Box::new(say_joined)) },
         die_at_step: args.die_at_step,

@@ -234,7 +234,7 @@ impl Actor {
                 data_hash: self.data_hash.clone(),
                 data: self.run.dataset.name.clone(),
                 device_class: self.device_class.clone(),
-                build: lockstep_proto::wire::BUILD.to_owned(),
+                build: self.run.build.clone(),
                 optimizer_steps: self.optimizer.steps(),
                 epoch: self.epoch,
                 ledger: self.ledger.counts(),

@@ -33,6 +33,12 @@ pub(super) trait Lanes {
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// a × b + c: rounded once in the x86 sets, twice in the portable one.
     unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// 0 where the element is at most 0: NaN stays.
+    unsafe fn relu(value: Self::Vector) -> Self::Vector;
+    /// Of the elements of `a`, then `b`: those at even places, and those at odd ones.
+    unsafe fn even_odd(a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
+    /// Both of `other` where its first is greater than that of `best`, or NaN; else both of `best`. The second may be any bits.
+    unsafe fn greater(best: [Self::Vector; 2], other: [Self::Vector; 2]) -> [Self::Vector; 2];
     /// The sum of the elements: halves are added until one is left.
     unsafe fn sum(value: Self::Vector) -> f32;
 }
