@@ -57,10 +57,8 @@ pub(super) fn run(args: &BenchArgs) -> Result {
 fn wire_run(args: &BenchArgs) -> Result<Run> {
     let examples = args.workers * args.steps;
     let images = |n: usize| Split { pixels: vec![1; n * PIXELS], labels: vec![0; n] };
-    let mut recipe = Recipe::default();
-    recipe.name = "wire".to_owned();
-    (recipe.shards, recipe.batch_size) = (args.workers, args.workers);
-    (recipe.epochs, recipe.max_steps) = (1, args.steps as u64);
+    let (shards, batch_size, max_steps) = (args.workers, args.workers, args.steps as u64);
+    let mut recipe = Recipe { name: "wire".to_owned(), shards, batch_size, epochs: 1, max_steps, ..Recipe::default() };
     // plain SGD, the least work that is a step; small, so that the values stay ordinary numbers
     (recipe.optimizer.lr, recipe.optimizer.momentum) = (1e-6, 0.0);
     let dataset = Dataset {

@@ -29,6 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Loads the run's images from where the user said they are.
 pub type LocalData = Arc<dyn Fn() -> Result<Records, String> + Send + Sync>;
 
+/// Told of the run that a worker has joined.
+pub type OnJoined = Box<dyn Fn(&Joined) + Send + Sync>;
+
 /// How to work, and for whom.
 pub struct Settings {
     /// `host:port` of the coordinator.
@@ -48,7 +51,7 @@ pub struct Settings {
     /// For measuring the wire: answer every lease with so many values, without computing anything.
     pub wire_values: Option<usize>,
     /// Hears when this worker has joined a run and has all that it needs.
-    pub joined: Option<Box<dyn Fn(&Joined) + Send + Sync>>,
+    pub joined: Option<OnJoined>,
     /// For tests: abort the process on the first lease of this step or a later one.
     pub die_at_step: Option<u64>,
 }

@@ -74,7 +74,7 @@ fn workers_are_called_by_their_names_and_fit_into_80_columns() {
     run.join_as(2, "a-host-with-a-very-long-name-4194304");
     (101..=200).for_each(|step| run.stats(2, step));
     let lines = run.lines(20.0);
-    assert!(lines[1].starts_with("  worker-0              computing "), "{lines:#?}");
+    assert!(lines[1].starts_with("  worker-0              silent 0:10 "), "{lines:#?}");
     assert!(lines[3].starts_with("  a-host-with-a-very-~  computing "), "{lines:#?}");
     assert!(lines.iter().all(|line| line.len() <= 80), "{lines:#?}");
 }

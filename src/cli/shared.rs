@@ -1,0 +1,131 @@
+//! Flags that several commands have: images, output, kernels, the run, its workers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::values::{Kill, kill, processes, seconds, threads, timeout};
+
+/// Where the images come from.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Data")]
+pub struct DataSource {
+    /// auto (LOCKSTEP_DATA, ./data, the cache, then the official download), builtin (procedural), or a path: CIFAR-10
+    /// binary or python batches (folder or .tar.gz), Hugging Face parquet, or an image folder [default: auto; with --resume
+    /// the run's own]
+    #[arg(long, value_name = "auto|builtin|PATH")]
+    pub data: Option<String>,
+    /// Download this archive instead of the official one; may end in #md5=<digest>
+    #[arg(long, value_name = "URL")]
+    pub data_url: Option<String>,
+    /// Never touch the network for data
+    #[arg(long)]
+    pub offline: bool,
+}
+
+impl DataSource {
+    /// Whether the user said where to look.
+    pub fn is_given(&self) -> bool {
+        self.data.is_some() || self.data_url.is_some()
+    }
+}
+
+/// How a run shows itself.
+#[derive(Args, Clone, Copy, Debug, Default)]
+#[command(next_help_heading = "Output")]
+pub struct DisplayArgs {
+    /// Every event as a line of JSON on standard output
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+    /// Warnings and errors only
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Plain lines, also on a terminal
+    #[arg(long, conflicts_with_all = ["json", "quiet"])]
+    pub plain: bool,
+}
+
+/// Which instructions compute.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct KernelArgs {
+    /// Kernel set: v4 (AVX-512), v3 (AVX2 and FMA) or portable; default: the best of this processor
+    #[arg(long, value_enum)]
+    pub kernels: Option<KernelName>,
+}
+
+/// How tensors travel between the processes of one host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plane {
+    /// Shared memory where a worker can map it, gRPC elsewhere
+    Auto,
+    /// gRPC alone
+    Grpc,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KernelName {
+    V4,
+    V3,
+    Portable,
+}
+
+impl KernelName {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::V4 => "v4",
+            Self::V3 => "v3",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+/// How a run is kept and continued.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Run")]
+pub struct RunArgs {
+    /// The run's folder; must not exist unless resuming [default: runs/<date>-<recipe>-<n>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on from the last checkpoint of --out, or of the newest run
+    #[arg(long)]
+    pub resume: bool,
+    /// Begin with the weights of this model.safetensors or checkpoint
+    #[arg(long, value_name = "FILE")]
+    pub init_from: Option<PathBuf>,
+    /// Go on without enough workers for so long, then checkpoint and exit with 2
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub wait_for_workers: Duration,
+    /// A worker that was not heard of for so long loses its work to others
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "2", value_parser = timeout)]
+    pub worker_timeout: Duration,
+    /// A worker that holds a piece of work for so long without an answer loses it to others
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = timeout)]
+    pub lease_timeout: Duration,
+    /// How tensors travel: through shared memory where a worker can map it, or over gRPC alone
+    #[arg(long, value_enum, default_value = "auto")]
+    pub plane: Plane,
+    /// For tests: "arrival" sums in order of arrival, which breaks the promise
+    #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
+    pub test_reducer: Option<String>,
+}
+
+/// Worker processes on this machine.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Workers")]
+pub struct LocalArgs {
+    /// Worker processes (torchrun's --nproc-per-node)
+    #[arg(long, short = 'n', visible_alias = "nproc-per-node", default_value = "2", value_parser = processes)]
+    pub workers: usize,
+    /// Compute threads of each worker [default: cores / workers, at least 1]
+    #[arg(long, value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Start a lost worker again at most so often
+    #[arg(long, default_value_t = 3)]
+    pub max_restarts: u32,
+    /// Abort worker W when it is given step S, once (for tests and demonstrations)
+    #[arg(long, value_name = "W@S", value_parser = kill)]
+    pub kill: Vec<Kill>,
+    #[command(flatten)]
+    pub kernels: KernelArgs,
+}

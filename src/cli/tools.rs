@@ -1,0 +1,96 @@
+//! The commands around a training: evaluate, verify, measure, list, ask.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use lockstep_proto::wire::DEFAULT_ADDRESS;
+
+use super::values::{Kill, address, count, kill, threads};
+use super::{DataSource, KernelArgs, RecipeArgs};
+
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    /// A checkpoint of a run, or a model.safetensors
+    pub checkpoint: PathBuf,
+    /// The model of a model.safetensors that lies in no run's folder
+    #[arg(long)]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub data: DataSource,
+    /// Compute threads [default: all cores]
+    #[arg(long, value_parser = threads)]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub kernels: KernelArgs,
+    /// One line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    #[command(flatten)]
+    pub data: DataSource,
+    /// Worker counts to compare
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4], value_parser = count)]
+    pub workers: Vec<usize>,
+    /// Optimizer steps of each run, if the recipe or --max-steps sets no limit
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: u64,
+    /// Also run with worker W aborted at step S; may be repeated
+    #[arg(long, value_name = "W@S", value_parser = kill)]
+    pub kill: Vec<Kill>,
+    #[command(flatten)]
+    pub kernels: KernelArgs,
+    #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
+    pub test_reducer: Option<String>,
+    /// One line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct RecipesArgs {
+    /// Show this recipe with every default filled in
+    pub show: Option<String>,
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct ModelArgs {
+    #[command(subcommand)]
+    pub command: Option<ModelCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Layers, shapes and parameters of a built-in model or a TOML file
+    Show {
+        model: String,
+        /// Classes that the last layer must tell apart
+        #[arg(long, default_value = "10", value_parser = count)]
+        classes: usize,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct DataArgs {
+    #[command(flatten)]
+    pub source: DataSource,
+    /// One line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct RemoteArgs {
+    /// The coordinator's address
+    #[arg(default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT", value_parser = address)]
+    pub address: String,
+    /// One line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
