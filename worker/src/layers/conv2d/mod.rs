@@ -1,8 +1,9 @@
-//! conv2d: the op, and the two ways to compute it.
+//! conv2d: the op, and the ways to compute it.
 
 mod direct;
 mod im2col;
 mod op;
+mod spectral;
 mod weight_gradient;
 
 pub use op::conv2d;

@@ -1,0 +1,109 @@
+//! The Fourier transform along one axis: its length, its frequencies and its tables.
+//!
+//! An axis of N = q × m places, m odd and q 1 or 2, is transformed as the group Z_q × Z_m: place i is (i mod q, i mod m), so
+//! that q = 2 costs a sum and a difference and no factors. A frequency is (b, g), b < q and g < m; (b, m − g) is the
+//! conjugate of (b, g). Which number of N a frequency has in other orders does not matter to a convolution.
+
+use std::f64::consts::TAU;
+
+pub(super) struct Axis {
+    pub(super) size: usize,
+    /// q.
+    pub(super) twos: usize,
+    /// m.
+    pub(super) odd: usize,
+    /// (m − 1) / 2: pairs of a frequency and its conjugate, for each b.
+    pub(super) half: usize,
+}
+
+/// A place that has no source: the image does not reach it.
+pub(super) const NONE: usize = usize::MAX;
+
+/// Where a line of an image lies on an axis.
+pub(super) struct Places {
+    /// For each residue of m, the pixel at the even place (any place if q is 1) and at the odd one.
+    pub(super) sources: Vec<[usize; 2]>,
+    /// For each pixel its residue of m, and whether its place is the odd one.
+    pub(super) targets: Vec<(usize, bool)>,
+}
+
+impl Axis {
+    /// The shortest axis of at least `least` places that is no multiple of four.
+    pub(super) fn new(least: usize) -> Self {
+        let size = if least.is_multiple_of(4) { least + 1 } else { least };
+        let twos = if size.is_multiple_of(2) { 2 } else { 1 };
+        let odd = size / twos;
+        Self { size, twos, odd, half: odd / 2 }
+    }
+
+    /// Frequencies of a real line, without conjugates.
+    pub(super) fn real_frequencies(&self) -> usize {
+        self.twos * (self.half + 1)
+    }
+
+    /// (b, g) of each of [`Self::real_frequencies`].
+    pub(super) fn frequency(&self, at: usize) -> (usize, usize) {
+        (at / (self.half + 1), at % (self.half + 1))
+    }
+
+    /// `len` pixels from place `offset` on, around the end.
+    pub(super) fn places(&self, len: usize, offset: isize) -> Places {
+        let place = |i: usize| (offset + i as isize).rem_euclid(self.size as isize) as usize;
+        let targets: Vec<_> =
+            (0..len).map(|i| (place(i) % self.odd, self.twos == 2 && !place(i).is_multiple_of(2))).collect();
+        let mut sources = vec![[NONE; 2]; self.odd];
+        for (i, &(residue, odd)) in targets.iter().enumerate() {
+            sources[residue][usize::from(odd)] = i;
+        }
+        Places { sources, targets }
+    }
+
+    /// The real and imaginary part of frequency (b, g) at place `place` (≥ 0).
+    pub(super) fn character(&self, (b, g): (usize, usize), place: usize) -> (f64, f64) {
+        let sign = if b * place % 2 == 1 { -1.0 } else { 1.0 };
+        let angle = TAU * (g * place % self.odd) as f64 / self.odd as f64;
+        // not the system's: its last bit is its own
+        (sign * libm::cos(angle), sign * libm::sin(angle))
+    }
+
+    /// `factor` × cos and sin of 2π × j × t / m for j in 1..=half, then t in 0..=half.
+    pub(super) fn table(&self, factor: f64) -> Vec<f32> {
+        let pair = |j, t| {
+            let (cosine, sine) = self.character((0, t), j);
+            [(factor * cosine) as f32, (factor * sine) as f32]
+        };
+        (1..=self.half).flat_map(|j| (0..=self.half).flat_map(move |t| pair(j, t))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frequency_is_one_of_the_axis() {
+        for least in 1..40 {
+            let axis = Axis::new(least);
+            assert!(axis.size >= least && axis.size <= least + 1 && axis.size == axis.twos * axis.odd);
+            // the characters of all frequencies at place 1 are the N roots of unity, each once
+            let mut turns: Vec<_> = (0..axis.twos)
+                .flat_map(|b| (0..axis.odd).map(move |g| (b, g)))
+                .map(|frequency| {
+                    let (re, im) = axis.character(frequency, 1);
+                    (im.atan2(re) / TAU * axis.size as f64).round().rem_euclid(axis.size as f64) as usize
+                })
+                .collect();
+            turns.sort_unstable();
+            assert_eq!(turns, (0..axis.size).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn places_go_around_the_end() {
+        let axis = Axis::new(6);
+        let places = axis.places(4, -2);
+        // places 4, 5, 0, 1
+        assert_eq!(places.targets, [(1, false), (2, true), (0, false), (1, true)]);
+        assert_eq!(places.sources, [[2, NONE], [0, 3], [NONE, 1]]);
+    }
+}
