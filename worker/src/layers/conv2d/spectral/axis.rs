@@ -46,6 +46,13 @@ impl Axis {
         (at / (self.half + 1), at % (self.half + 1))
     }
 
+    /// Each [`Self::frequency`] in order, without divisions.
+    #[inline(always)]
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (twos, half) = (self.twos, self.half);
+        (0..twos).flat_map(move |b| (0..=half).map(move |g| (b, g)))
+    }
+
     /// `len` pixels from place `offset` on, around the end.
     pub(super) fn places(&self, len: usize, offset: isize) -> Places {
         let place = |i: usize| (offset + i as isize).rem_euclid(self.size as isize) as usize;

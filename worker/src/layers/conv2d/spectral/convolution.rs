@@ -4,8 +4,8 @@ use super::super::super::kernels::KernelSet;
 use super::super::super::window::Window;
 use super::super::super::{scratch, simd, sums, threads};
 use super::axis::Axis;
-use super::correlate::Correlate;
-use super::mix::Mix;
+use super::correlate::{self, Correlate};
+use super::mix::{self, Mix};
 use super::planes::{Forward, Frame, Grid, Inverse, Planes};
 use super::spectra::Spectra;
 use super::weights::{Taps, Transpose};
@@ -166,8 +166,11 @@ impl Spectral {
         let plane = frame.height * frame.width;
         self.each_register(&to, |example, first, channels| {
             let image = &images[(example * to.channels + first) * plane..][..channels * plane];
-            let planes = Planes { grid: &self.grid, frame, channels, spectrum: to.spectrum(example, first) };
-            simd::run(self.set, Forward { planes, image });
+            let (grid, spectrum) = (&self.grid, to.spectrum(example, first));
+            scratch::with(self.grid.memory(frame, simd::lanes(self.set)), |memory| {
+                let planes = Planes { grid, frame, channels, spectrum, memory };
+                simd::run(self.set, Forward { planes, image });
+            });
         });
     }
 
@@ -176,9 +179,12 @@ impl Spectral {
         threads::for_each_chunk(images, from.channels * plane, |example, images| {
             for (block, image) in images.chunks_mut(lanes * plane).enumerate() {
                 let (first, channels) = (block * lanes, image.len() / plane);
-                let planes = Planes { grid: &self.grid, frame, channels, spectrum: from.spectrum(example, first) };
+                let (grid, spectrum) = (&self.grid, from.spectrum(example, first));
                 let bias = bias.map(|bias| &bias[first..first + channels]);
-                simd::run(self.set, Inverse { planes, bias, image });
+                scratch::with(self.grid.memory(frame, lanes), |memory| {
+                    let planes = Planes { grid, frame, channels, spectrum, memory };
+                    simd::run(self.set, Inverse { planes, bias, image });
+                });
             }
         });
     }
@@ -196,7 +202,9 @@ impl Spectral {
         threads::map(self.grid.x.real_frequencies() * blocks, |task| {
             let (column, first) = (task / blocks, task % blocks * block);
             let (axis, x, y) = (&self.grid.y, &x[column], &y[..]);
-            simd::run(self.set, Mix { kernel, axis, column, x, y, taps, from, to, first });
+            scratch::with(mix::memory(axis, from.channels, block), |memory| {
+                simd::run(self.set, Mix { kernel, axis, column, x, y, taps, from, to, first, memory });
+            });
         });
     }
 
@@ -227,7 +235,11 @@ impl Spectral {
             for Task { channels, first, sums } in tasks {
                 let (axis, x, y, middle) = (&self.grid.y, &x[..], &y[..], &middle[..]);
                 let (channels, first) = (channels.clone(), *first);
-                simd::run(self.set, Correlate { kernel, axis, x, middle, y, images, gradients, channels, first, sums });
+                scratch::with(correlate::memory(axis, channels.len(), self.block()), |memory| {
+                    let task =
+                        Correlate { kernel, axis, x, middle, y, images, gradients, channels, first, sums, memory };
+                    simd::run(self.set, task);
+                });
             }
         });
     }

@@ -1,7 +1,6 @@
 //! The gradient of the kernels: spectra multiplied over examples, and only the taps taken back.
 #![expect(unsafe_code, reason = "vector registers and pointers without bounds checks")]
 
-use super::super::super::scratch;
 use super::super::super::simd::{Kernel, Lanes};
 use super::axis::Axis;
 use super::product::Product;
@@ -23,6 +22,13 @@ pub(super) struct Correlate<'a> {
     pub(super) first: usize,
     /// Added to: channel by channel, tap by tap, a row of registers each.
     pub(super) sums: &'a mut [f32],
+    /// [`memory`] elements, to be overwritten.
+    pub(super) memory: &'a mut [f32],
+}
+
+/// Elements of memory that a task needs for `channels` by `columns` outputs.
+pub(super) fn memory(axis: &Axis, channels: usize, columns: usize) -> usize {
+    axis.size * channels * 2 * columns
 }
 
 impl Kernel for Correlate<'_> {
@@ -56,85 +62,85 @@ impl Correlate<'_> {
         let frequency = rows * 2 * columns;
         assert!(self.x.iter().chain(self.y).all(|taps| taps.0.len() == K / 2));
         assert_eq!(self.y.len(), self.axis.real_frequencies());
-        scratch::with(size * frequency, |products| {
-            for (column, (x, &middle)) in self.x.iter().zip(self.middle).enumerate() {
-                for row in 0..size {
-                    let at = column * size + row;
-                    // SAFETY: channels, outputs and examples lie in the spectra; `products` holds each frequency's
-                    unsafe {
-                        let product = Product {
-                            rows,
-                            depth: self.images.examples,
-                            left: self.images.frequency(at).add(self.channels.start),
-                            left_row: 1,
-                            left_step: self.images.example(),
-                            left_imaginary: self.images.lanes,
-                            right: self.gradients.frequency(at).add(self.first),
-                            right_step: self.gradients.example(),
-                            right_imaginary: self.gradients.lanes,
-                            result: products.as_mut_ptr().add(row * frequency),
-                            result_row: 2 * columns,
-                            result_imaginary: columns,
-                        };
-                        product.run::<L, V, true>();
-                    }
-                }
-                for block in 0..rows * V {
-                    let (row, v) = (block / V, block % V);
-                    // SAFETY: row < rows and v < V: both areas hold their registers, by the asserts
-                    unsafe {
-                        let from = products.as_ptr().add(row * 2 * columns + v * L::COUNT);
-                        let to = self.sums.as_mut_ptr().add((row * K * K * V + v) * L::COUNT);
-                        let taps = self.rows::<L, V, K>(from, frequency);
-                        add_columns::<L, V, K>(&taps, x, middle, to);
-                    }
+        let products = self.memory;
+        assert!(products.len() >= memory(self.axis, rows, columns));
+        for (column, (x, &middle)) in self.x.iter().zip(self.middle).enumerate() {
+            for row in 0..size {
+                let at = column * size + row;
+                // SAFETY: channels, outputs and examples lie in the spectra; `products` holds each frequency's
+                unsafe {
+                    let product = Product {
+                        rows,
+                        depth: self.images.examples,
+                        left: self.images.frequency(at).add(self.channels.start),
+                        left_row: 1,
+                        left_step: self.images.example(),
+                        left_imaginary: self.images.lanes,
+                        right: self.gradients.frequency(at).add(self.first),
+                        right_step: self.gradients.example(),
+                        right_imaginary: self.gradients.lanes,
+                        result: products.as_mut_ptr().add(row * frequency),
+                        result_row: 2 * columns,
+                        result_imaginary: columns,
+                    };
+                    product.run::<L, V, true>();
                 }
             }
-        });
-    }
-
-    /// The taps along y of the frequencies at `from`, `step` elements apart.
-    ///
-    /// # Safety
-    /// All frequencies are there.
-    #[inline(always)]
-    unsafe fn rows<L: Lanes, const V: usize, const K: usize>(
-        &self,
-        from: *const f32,
-        step: usize,
-    ) -> [[L::Vector; 2]; K] {
-        let (middle, odd) = (K / 2, self.axis.odd);
-        // SAFETY: the caller's
-        unsafe {
-            let zero = [L::splat(0.0); 2];
-            let (mut even, mut difference) = ([zero; K], [zero; K]);
-            for (at, taps) in self.y.iter().enumerate() {
-                let (b, g) = self.axis.frequency(at);
-                let load = |row: usize| {
-                    let at = from.add(row * step);
-                    [L::load(at), L::load(at.add(V * L::COUNT))]
-                };
-                let plus = load(b * odd + g);
-                let minus = if g > 0 { load(b * odd + odd - g) } else { zero };
-                for i in 0..2 {
-                    let (sum, less) = (L::add(plus[i], minus[i]), L::subtract(plus[i], minus[i]));
-                    even[0][i] = L::add(even[0][i], sum);
-                    for t in 1..=middle {
-                        let [cosine, sine] = *taps.0.get_unchecked(t - 1);
-                        even[t][i] = L::multiply_add(sum, L::splat(cosine), even[t][i]);
-                        difference[t][i] = L::multiply_add(less, L::splat(sine), difference[t][i]);
-                    }
+            for block in 0..rows * V {
+                let (row, v) = (block / V, block % V);
+                // SAFETY: row < rows and v < V: both areas hold their registers, by the asserts
+                unsafe {
+                    let from = products.as_ptr().add(row * 2 * columns + v * L::COUNT);
+                    let to = self.sums.as_mut_ptr().add((row * K * K * V + v) * L::COUNT);
+                    let taps = rows_of::<L, V, K>(self.axis, self.y, from, frequency);
+                    add_columns::<L, V, K>(&taps, x, middle, to);
                 }
             }
-            let mut taps = [zero; K];
-            taps[middle] = even[0];
-            for t in 1..=middle {
-                let (e, d) = (even[t], difference[t]);
-                taps[middle + t] = [L::subtract(e[0], d[1]), L::add(e[1], d[0])];
-                taps[middle - t] = [L::add(e[0], d[1]), L::subtract(e[1], d[0])];
-            }
-            taps
         }
+    }
+}
+
+/// The taps along y of the frequencies at `from`, `step` elements apart.
+///
+/// # Safety
+/// All frequencies are there.
+#[inline(always)]
+unsafe fn rows_of<L: Lanes, const V: usize, const K: usize>(
+    axis: &Axis,
+    y: &[Taps],
+    from: *const f32,
+    step: usize,
+) -> [[L::Vector; 2]; K] {
+    let (middle, odd) = (K / 2, axis.odd);
+    // SAFETY: the caller's
+    unsafe {
+        let zero = [L::splat(0.0); 2];
+        let (mut even, mut difference) = ([zero; K], [zero; K]);
+        for (taps, (b, g)) in y.iter().zip(axis.pairs()) {
+            let load = |row: usize| {
+                let at = from.add(row * step);
+                [L::load(at), L::load(at.add(V * L::COUNT))]
+            };
+            let plus = load(b * odd + g);
+            let minus = if g > 0 { load(b * odd + odd - g) } else { zero };
+            for i in 0..2 {
+                let (sum, less) = (L::add(plus[i], minus[i]), L::subtract(plus[i], minus[i]));
+                even[0][i] = L::add(even[0][i], sum);
+                for t in 1..=middle {
+                    let [cosine, sine] = *taps.0.get_unchecked(t - 1);
+                    even[t][i] = L::multiply_add(sum, L::splat(cosine), even[t][i]);
+                    difference[t][i] = L::multiply_add(less, L::splat(sine), difference[t][i]);
+                }
+            }
+        }
+        let mut taps = [zero; K];
+        taps[middle] = even[0];
+        for t in 1..=middle {
+            let (e, d) = (even[t], difference[t]);
+            taps[middle + t] = [L::subtract(e[0], d[1]), L::add(e[1], d[0])];
+            taps[middle - t] = [L::add(e[0], d[1]), L::subtract(e[1], d[0])];
+        }
+        taps
     }
 }
 

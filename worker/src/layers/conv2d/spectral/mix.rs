@@ -1,7 +1,6 @@
 //! Channels mixed by kernels, in the spectrum: the forward pass and the gradient of the input.
 #![expect(unsafe_code, reason = "vector registers and pointers without bounds checks")]
 
-use super::super::super::scratch;
 use super::super::super::simd::{Kernel, Lanes};
 use super::axis::Axis;
 use super::product::Product;
@@ -22,6 +21,13 @@ pub(super) struct Mix<'a> {
     pub(super) to: Spectra,
     /// The first channel.
     pub(super) first: usize,
+    /// [`memory`] elements, to be overwritten.
+    pub(super) memory: &'a mut [f32],
+}
+
+/// Elements of memory that a task needs for kernels of `depth` channels by `columns`.
+pub(super) fn memory(axis: &Axis, depth: usize, columns: usize) -> usize {
+    axis.size * depth * 2 * columns
 }
 
 impl Kernel for Mix<'_> {
@@ -51,39 +57,39 @@ impl Mix<'_> {
     #[inline(always)]
     fn columns<L: Lanes, const V: usize, const K: usize>(self) {
         let (depth, size, columns) = (self.from.channels, self.axis.size, V * L::COUNT);
-        scratch::with(size * depth * 2 * columns, |right| {
-            let weights = Weights {
-                depth,
-                x: self.x,
-                y: self.y,
-                axis: self.axis,
-                taps: self.taps[self.first..].as_ptr(),
-                lanes: self.to.lanes,
-                to: right.as_mut_ptr(),
-            };
-            // SAFETY: the asserts of `run` for the taps; `right` holds each frequency's registers
-            unsafe { weights.run::<L, V, K>() }
-            for row in 0..size {
-                let frequency = self.column * size + row;
-                // SAFETY: as above; frequency, examples and channels lie in the spectra, which are the caller's
-                unsafe {
-                    let product = Product {
-                        rows: self.from.examples,
-                        depth,
-                        left: self.from.frequency(frequency),
-                        left_row: self.from.example(),
-                        left_step: 1,
-                        left_imaginary: self.from.lanes,
-                        right: right.as_ptr().add(row * depth * 2 * columns),
-                        right_step: 2 * columns,
-                        right_imaginary: columns,
-                        result: self.to.frequency(frequency).add(self.first),
-                        result_row: self.to.example(),
-                        result_imaginary: self.to.lanes,
-                    };
-                    product.run::<L, V, false>();
-                }
+        let right = self.memory;
+        assert!(right.len() >= memory(self.axis, depth, columns));
+        let weights = Weights {
+            depth,
+            x: self.x,
+            y: self.y,
+            axis: self.axis,
+            taps: self.taps[self.first..].as_ptr(),
+            lanes: self.to.lanes,
+            to: right.as_mut_ptr(),
+        };
+        // SAFETY: the asserts of `run` for the taps; `right` holds each frequency's registers
+        unsafe { weights.run::<L, V, K>() }
+        for row in 0..size {
+            let frequency = self.column * size + row;
+            // SAFETY: as above; frequency, examples and channels lie in the spectra, which are the caller's
+            unsafe {
+                let product = Product {
+                    rows: self.from.examples,
+                    depth,
+                    left: self.from.frequency(frequency),
+                    left_row: self.from.example(),
+                    left_step: 1,
+                    left_imaginary: self.from.lanes,
+                    right: right.as_ptr().add(row * depth * 2 * columns),
+                    right_step: 2 * columns,
+                    right_imaginary: columns,
+                    result: self.to.frequency(frequency).add(self.first),
+                    result_row: self.to.example(),
+                    result_imaginary: self.to.lanes,
+                };
+                product.run::<L, V, false>();
             }
-        });
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Images to spectra and back, a register's worth of channels at a time.
 #![expect(unsafe_code, reason = "vector registers and pointers without bounds checks")]
 
-use super::super::super::scratch;
 use super::super::super::simd::{Kernel, Lanes};
 use super::axis::{Axis, Places};
 use super::fold::{Complex, Lines, Reals, Spectra, Terms, add, fold, store_terms, stored_terms, subtract};
@@ -63,17 +62,20 @@ pub(super) struct Planes<'a> {
     /// Channels, at most a register's elements.
     pub(super) channels: usize,
     pub(super) spectrum: Spectrum,
+    /// [`Grid::memory`] elements, to be overwritten.
+    pub(super) memory: &'a mut [f32],
 }
 
-impl Planes<'_> {
-    /// Elements of the three scratch areas: pixels, half-way spectra, lines.
-    fn areas<L: Lanes>(&self) -> [usize; 3] {
-        let (frame, grid) = (self.frame, self.grid);
-        [
-            frame.plane().next_multiple_of(L::COUNT) * L::COUNT,
-            grid.x.real_frequencies() * frame.height * 2 * L::COUNT,
-            2 * grid.x.size.max(grid.y.size) * 2 * L::COUNT,
-        ]
+/// Elements of the four scratch areas, for registers of `lanes`: pixels, half-way spectra, lines, residues.
+fn areas(grid: &Grid, frame: &Frame, lanes: usize) -> [usize; 4] {
+    let line = 2 * grid.x.size.max(grid.y.size) * lanes;
+    [frame.plane().next_multiple_of(lanes) * lanes, grid.x.real_frequencies() * frame.height * 2 * lanes, line, line]
+}
+
+impl Grid {
+    /// Elements of memory that [`Forward`] and [`Inverse`] need.
+    pub(super) fn memory(&self, frame: &Frame, lanes: usize) -> usize {
+        areas(self, frame, lanes).iter().sum()
     }
 }
 
@@ -89,43 +91,42 @@ impl Kernel for Forward<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Planes { grid, frame, channels, spectrum } = self.planes;
+        let Planes { grid, frame, channels, spectrum, memory } = self.planes;
         assert!(channels <= L::COUNT && self.image.len() == channels * frame.plane());
-        let areas = self.planes.areas::<L>();
-        scratch::with(areas.iter().sum(), |memory| {
-            let (pixels, rest) = memory.split_at_mut(areas[0]);
-            let (half_way, lines) = rest.split_at_mut(areas[1]);
-            let (pixels, half_way, lines) = (pixels.as_mut_ptr(), half_way.as_mut_ptr(), lines.as_mut_ptr());
-            let two = 2 * L::COUNT;
-            // SAFETY: the areas hold what `areas` says: each plane's pixels rounded up to whole registers, two registers for
-            // each frequency of each row, four for each folded term; the spectrum is the caller's
-            unsafe {
-                gather::<L>(self.image, channels, frame.plane(), pixels);
-                for row in (0..frame.height).step_by(2) {
-                    let rows = [row, (row + 1).min(frame.height - 1)];
-                    let line = rows.map(|row| pixels.add(row * frame.width * L::COUNT).cast_const());
-                    let line = Lines { first: line[0], second: line[1], step: L::COUNT };
-                    for b in 0..grid.x.twos {
-                        let zero = line.fold::<L>(&grid.x, &frame.x, b, lines);
-                        let first = b * (grid.x.half + 1) * frame.height;
-                        let to = rows.map(|row| half_way.add((first + row) * two));
-                        let mut emit = Spectra { zero, to, step: frame.height * two };
-                        fold::<L, _>(grid.x.half, &grid.x_table, stored_terms::<L>(lines), &mut emit);
-                    }
-                }
-                for column in 0..grid.x.real_frequencies() {
-                    let line = half_way.add(column * frame.height * two).cast_const();
-                    let line = Lines { first: line, second: line.add(L::COUNT), step: two };
-                    for b in 0..grid.y.twos {
-                        let zero = line.fold::<L>(&grid.y, &frame.y, b, lines);
-                        let Spectrum { at, step, imaginary } = spectrum;
-                        let to = at.add((column * grid.y.size + b * grid.y.odd) * step);
-                        let mut emit = Complex { zero, to, step, imaginary, odd: grid.y.odd };
-                        fold::<L, _>(grid.y.half, &grid.y_table, stored_terms::<L>(lines), &mut emit);
-                    }
+        let areas = areas(grid, frame, L::COUNT);
+        assert!(memory.len() >= areas.iter().sum());
+        let (pixels, rest) = memory.split_at_mut(areas[0]);
+        let (half_way, lines) = rest.split_at_mut(areas[1]);
+        let (pixels, half_way, lines) = (pixels.as_mut_ptr(), half_way.as_mut_ptr(), lines.as_mut_ptr());
+        let two = 2 * L::COUNT;
+        // SAFETY: the areas hold what `areas` says: each plane's pixels rounded up to whole registers, two registers for
+        // each frequency of each row, four for each folded term; the spectrum is the caller's
+        unsafe {
+            gather::<L>(self.image, channels, frame.plane(), pixels);
+            for row in (0..frame.height).step_by(2) {
+                let rows = [row, (row + 1).min(frame.height - 1)];
+                let line = rows.map(|row| pixels.add(row * frame.width * L::COUNT).cast_const());
+                let line = Lines { first: line[0], second: line[1], step: L::COUNT };
+                for b in 0..grid.x.twos {
+                    let zero = line.fold::<L>(&grid.x, &frame.x, b, lines);
+                    let first = b * (grid.x.half + 1) * frame.height;
+                    let to = rows.map(|row| half_way.add((first + row) * two));
+                    let mut emit = Spectra { zero, to, step: frame.height * two };
+                    fold::<L, _>(grid.x.half, &grid.x_table, stored_terms::<L>(lines), &mut emit);
                 }
             }
-        });
+            for column in 0..grid.x.real_frequencies() {
+                let line = half_way.add(column * frame.height * two).cast_const();
+                let line = Lines { first: line, second: line.add(L::COUNT), step: two };
+                for b in 0..grid.y.twos {
+                    let zero = line.fold::<L>(&grid.y, &frame.y, b, lines);
+                    let Spectrum { at, step, imaginary } = spectrum;
+                    let to = at.add((column * grid.y.size + b * grid.y.odd) * step);
+                    let mut emit = Complex { zero, to, step, imaginary, odd: grid.y.odd };
+                    fold::<L, _>(grid.y.half, &grid.y_table, stored_terms::<L>(lines), &mut emit);
+                }
+            }
+        }
     }
 }
 
@@ -143,70 +144,69 @@ impl Kernel for Inverse<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Planes { grid, frame, channels, spectrum } = self.planes;
+        let Planes { grid, frame, channels, spectrum, memory } = self.planes;
         assert!(channels <= L::COUNT && self.image.len() == channels * frame.plane());
         assert!(self.bias.is_none_or(|bias| bias.len() == channels));
-        let areas = self.planes.areas::<L>();
-        scratch::with(areas.iter().sum::<usize>() + areas[2], |memory| {
-            let (pixels, rest) = memory.split_at_mut(areas[0]);
-            let (half_way, rest) = rest.split_at_mut(areas[1]);
-            let (lines, residues) = rest.split_at_mut(areas[2]);
-            let (pixels, half_way) = (pixels.as_mut_ptr(), half_way.as_mut_ptr());
-            let (lines, residues) = (lines.as_mut_ptr(), residues.as_mut_ptr());
-            let two = 2 * L::COUNT;
-            // SAFETY: as in `Forward`; two registers for each residue and b
-            unsafe {
-                for column in 0..grid.x.real_frequencies() {
-                    for b in 0..grid.y.twos {
-                        let at = |g: usize| {
-                            let at = spectrum.at.add((column * grid.y.size + b * grid.y.odd + g) * spectrum.step);
-                            [L::load(at), L::load(at.add(spectrum.imaginary))]
-                        };
-                        for g in 1..=grid.y.half {
-                            let (plus, minus) = (at(g), at(grid.y.odd - g));
-                            store_terms::<L>(lines, g, add::<L>(plus, minus), subtract::<L>(plus, minus));
-                        }
-                        let to = residues.add(b * grid.y.odd * two);
-                        let mut emit = Complex { zero: at(0), to, step: two, imaginary: L::COUNT, odd: grid.y.odd };
-                        fold::<L, _>(grid.y.half, &grid.y_table, stored_terms::<L>(lines), &mut emit);
+        let areas = areas(grid, frame, L::COUNT);
+        assert!(memory.len() >= areas.iter().sum());
+        let (pixels, rest) = memory.split_at_mut(areas[0]);
+        let (half_way, rest) = rest.split_at_mut(areas[1]);
+        let (lines, residues) = rest.split_at_mut(areas[2]);
+        let (pixels, half_way) = (pixels.as_mut_ptr(), half_way.as_mut_ptr());
+        let (lines, residues) = (lines.as_mut_ptr(), residues.as_mut_ptr());
+        let two = 2 * L::COUNT;
+        // SAFETY: as in `Forward`; two registers for each residue and b
+        unsafe {
+            for column in 0..grid.x.real_frequencies() {
+                for b in 0..grid.y.twos {
+                    let at = |g: usize| {
+                        let at = spectrum.at.add((column * grid.y.size + b * grid.y.odd + g) * spectrum.step);
+                        [L::load(at), L::load(at.add(spectrum.imaginary))]
+                    };
+                    for g in 1..=grid.y.half {
+                        let (plus, minus) = (at(g), at(grid.y.odd - g));
+                        store_terms::<L>(lines, g, add::<L>(plus, minus), subtract::<L>(plus, minus));
                     }
-                    for (row, &target) in frame.y.targets.iter().enumerate() {
-                        let [re, im] = unfold::<L>(&grid.y, residues, target);
-                        let to = half_way.add((column * frame.height + row) * two);
-                        L::store(to, re);
-                        L::store(to.add(L::COUNT), im);
-                    }
+                    let to = residues.add(b * grid.y.odd * two);
+                    let mut emit = Complex { zero: at(0), to, step: two, imaginary: L::COUNT, odd: grid.y.odd };
+                    fold::<L, _>(grid.y.half, &grid.y_table, stored_terms::<L>(lines), &mut emit);
                 }
-                let bias = self.bias.map_or(L::splat(0.0), |bias| L::load_first(bias.as_ptr(), channels));
-                let one = L::splat((1.0 / (grid.y.size * grid.x.size) as f64) as f32);
-                for row in (0..frame.height).step_by(2) {
-                    let rows = [row, (row + 1).min(frame.height - 1)];
-                    for b in 0..grid.x.twos {
-                        let first = b * (grid.x.half + 1) * frame.height;
-                        let at = rows.map(|row| half_way.add((first + row) * two).cast_const());
-                        let zero = [
-                            L::multiply_add(L::load(at[0]), one, L::splat(0.0)),
-                            L::multiply_add(L::load(at[1]), one, L::splat(0.0)),
-                        ];
-                        let step = frame.height * two;
-                        let even = at[0].wrapping_add(step);
-                        let pair = (rows[1] - rows[0]) * two;
-                        let terms = Terms { even, odd: even.wrapping_add(L::COUNT), step, pair };
-                        let to = residues.add(b * grid.x.odd * two);
-                        let mut emit = Reals { zero, to, odd: grid.x.odd };
-                        fold::<L, _>(grid.x.half, &grid.x_inverse, terms, &mut emit);
-                    }
-                    for (column, &target) in frame.x.targets.iter().enumerate() {
-                        let values = unfold::<L>(&grid.x, residues, target);
-                        for i in 0..2 {
-                            let to = pixels.add((rows[i] * frame.width + column) * L::COUNT);
-                            L::store(to, L::add(values[i], bias));
-                        }
-                    }
+                for (row, &target) in frame.y.targets.iter().enumerate() {
+                    let [re, im] = unfold::<L>(&grid.y, residues, target);
+                    let to = half_way.add((column * frame.height + row) * two);
+                    L::store(to, re);
+                    L::store(to.add(L::COUNT), im);
                 }
-                scatter::<L>(pixels, channels, frame.plane(), self.image);
             }
-        });
+            let bias = self.bias.map_or(L::splat(0.0), |bias| L::load_first(bias.as_ptr(), channels));
+            let one = L::splat((1.0 / (grid.y.size * grid.x.size) as f64) as f32);
+            for row in (0..frame.height).step_by(2) {
+                let rows = [row, (row + 1).min(frame.height - 1)];
+                for b in 0..grid.x.twos {
+                    let first = b * (grid.x.half + 1) * frame.height;
+                    let at = rows.map(|row| half_way.add((first + row) * two).cast_const());
+                    let zero = [
+                        L::multiply_add(L::load(at[0]), one, L::splat(0.0)),
+                        L::multiply_add(L::load(at[1]), one, L::splat(0.0)),
+                    ];
+                    let step = frame.height * two;
+                    let even = at[0].wrapping_add(step);
+                    let pair = (rows[1] - rows[0]) * two;
+                    let terms = Terms { even, odd: even.wrapping_add(L::COUNT), step, pair };
+                    let to = residues.add(b * grid.x.odd * two);
+                    let mut emit = Reals { zero, to, odd: grid.x.odd };
+                    fold::<L, _>(grid.x.half, &grid.x_inverse, terms, &mut emit);
+                }
+                for (column, &target) in frame.x.targets.iter().enumerate() {
+                    let values = unfold::<L>(&grid.x, residues, target);
+                    for i in 0..2 {
+                        let to = pixels.add((rows[i] * frame.width + column) * L::COUNT);
+                        L::store(to, L::add(values[i], bias));
+                    }
+                }
+            }
+            scatter::<L>(pixels, channels, frame.plane(), self.image);
+        }
     }
 }
 

@@ -108,8 +108,7 @@ impl Weights<'_> {
                         }
                     }
                     let to = self.to.add(d * 2 * V * L::COUNT + v * L::COUNT);
-                    for (at, taps) in self.y.iter().enumerate() {
-                        let (b, g) = self.axis.frequency(at);
+                    for (taps, (b, g)) in self.y.iter().zip(self.axis.pairs()) {
                         let [mut re, mut im] = rows[middle];
                         let (mut re_odd, mut im_odd) = (L::splat(0.0), L::splat(0.0));
                         for t in 1..=middle {
