@@ -131,3 +131,30 @@ fn convolutions() {
         );
     }
 }
+
+/// A shard's gradient of each model with many channels, as a worker computes it.
+#[test]
+#[ignore = "prints times"]
+fn models() {
+    use crate::dataset::Batch;
+    use crate::gradient::{StepContext, gradient};
+    use crate::model::{Model, Weights};
+    use lockstep_proto::recipe::model::ModelSpec;
+    set_threads(std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)).expect("a few threads");
+    for (text, examples) in [
+        (include_str!("../../../recipes/models/base.toml"), 32),
+        (include_str!("../../../recipes/models/net6.toml"), 16),
+        (include_str!("../../../recipes/models/convnet.toml"), 25),
+    ] {
+        let spec = ModelSpec::parse(text, "recipe").expect("a readable file");
+        let model = Model::new(&spec, [3, 32, 32], 10).expect("a model that fits");
+        let weights = Weights::new(&model, &model.initial(1)).expect("the model's own");
+        let images = Tensor::from_vec(random(1, examples * 3072), (examples, 3, 32, 32), &Device::Cpu).expect("images");
+        let labels = (0..examples as u32).map(|i| i % 10).collect();
+        let batch = Batch { images, labels, examples: (0..examples as u32).collect() };
+        let context = StepContext { seed: 1, epoch: 0, batch_size: 4 * examples };
+        time(&spec.name, examples, || {
+            gradient(&model, &weights, &batch, &context).map(drop).map_err(candle_core::Error::wrap)
+        });
+    }
+}
