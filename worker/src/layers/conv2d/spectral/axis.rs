@@ -28,12 +28,24 @@ pub(super) struct Places {
 }
 
 impl Axis {
-    /// The shortest axis of at least `least` places that is no multiple of four.
-    pub(super) fn new(least: usize) -> Self {
-        let size = if least.is_multiple_of(4) { least + 1 } else { least };
-        let twos = if size.is_multiple_of(2) { 2 } else { 1 };
-        let odd = size / twos;
-        Self { size, twos, odd, half: odd / 2 }
+    /// An axis of at least `least` places, no multiple of four. Of the shortest odd and the shortest even one it is that
+    /// with the fewest multiplications, if a place costs `mixing` for each frequency and `transforms` for each term of a
+    /// transform's sum: an even axis has shorter sums.
+    pub(super) fn new(least: usize, mixing: usize, transforms: usize) -> Self {
+        let odd = Self::of(1, least | 1);
+        let even = Self::of(2, least.div_ceil(2) | 1);
+        let cost = |axis: &Self| axis.size * (axis.real_frequencies() * mixing + axis.size * axis.odd * transforms);
+        if cost(&even) < cost(&odd) { even } else { odd }
+    }
+
+    fn of(twos: usize, odd: usize) -> Self {
+        Self { size: twos * odd, twos, odd, half: odd / 2 }
+    }
+
+    /// Whether row `row` (b × m + g) of a spectrum is needed where the frequency along the other axis is `column`: where
+    /// that one is its own conjugate, half of the rows are conjugates of the others.
+    pub(super) fn needs(&self, row: usize, column: (usize, usize)) -> bool {
+        column.1 > 0 || row % self.odd <= self.half
     }
 
     /// Frequencies of a real line, without conjugates.
@@ -90,8 +102,8 @@ mod tests {
     #[test]
     fn every_frequency_is_one_of_the_axis() {
         for least in 1..40 {
-            let axis = Axis::new(least);
-            assert!(axis.size >= least && axis.size <= least + 1 && axis.size == axis.twos * axis.odd);
+            let axis = Axis::new(least, least % 3, 1);
+            assert!(axis.size >= least && axis.size <= least + 3 && axis.size == axis.twos * axis.odd);
             // the characters of all frequencies at place 1 are the N roots of unity, each once
             let mut turns: Vec<_> = (0..axis.twos)
                 .flat_map(|b| (0..axis.odd).map(move |g| (b, g)))
@@ -106,8 +118,14 @@ mod tests {
     }
 
     #[test]
+    fn few_channels_take_an_even_axis() {
+        assert_eq!((Axis::new(33, 1, 0).size, Axis::new(33, 1, 1).size), (33, 34));
+        assert_eq!((Axis::new(30, 1, 0).size, Axis::new(16, 1, 0).size), (30, 17));
+    }
+
+    #[test]
     fn places_go_around_the_end() {
-        let axis = Axis::new(6);
+        let axis = Axis::of(2, 3);
         let places = axis.places(4, -2);
         // places 4, 5, 0, 1
         assert_eq!(places.targets, [(1, false), (2, true), (0, false), (1, true)]);

@@ -45,7 +45,10 @@ impl Spectral {
         if !fits || channels.min(outputs) < FEWEST || channels.max(outputs) < 2 * FEWEST {
             return None;
         }
-        let axis = |size: usize| Axis::new((size + padding).max(kernel));
+        // multiplications of forward and backward for a place: four for each frequency, channel and output, three times;
+        // and two transforms of half as many terms as places, three times for each channel, twice for each output
+        let (mixing, transforms) = (12 * channels * outputs, 3 * channels + 2 * outputs);
+        let axis = |size: usize| Axis::new((size + padding).max(kernel), mixing, transforms);
         let grid = Grid::new(axis(height), axis(width));
         // four multiplications a frequency, and as much again for the transforms where channels are few
         if 6 * grid.frequencies() > kernel * kernel * out_height * out_width {
@@ -138,15 +141,16 @@ impl Spectral {
         if weight.is_empty() {
             return body(&[]);
         }
-        let (parts, rows, row_step, columns) = match way {
+        let (parts, rows, from_step, columns) = match way {
             Way::Forward => (1, outputs, channels * area, channels * area),
             Way::InputGradient => (outputs, channels, area, area),
         };
-        let part = self.lanes(rows) * columns;
+        let to_step = self.lanes(rows);
+        let part = to_step * columns;
         scratch::with(parts * part, |taps| {
             threads::for_each_chunk(taps, part, |i, to| {
                 let from = &weight[i * channels * area..];
-                simd::run(self.set, Transpose { from, rows, row_step, columns, to });
+                simd::run(self.set, Transpose { from, rows, from_step, columns, to, to_step });
             });
             body(taps);
         });
@@ -201,9 +205,9 @@ impl Spectral {
         let blocks = to.lanes.div_ceil(block);
         threads::map(self.grid.x.real_frequencies() * blocks, |task| {
             let (column, first) = (task / blocks, task % blocks * block);
-            let (axis, x, y) = (&self.grid.y, &x[column], &y[..]);
+            let (axis, frequency, x, y) = (&self.grid.y, self.grid.x.frequency(column), &x[column], &y[..]);
             scratch::with(mix::memory(axis, from.channels, block), |memory| {
-                simd::run(self.set, Mix { kernel, axis, column, x, y, taps, from, to, first, memory });
+                simd::run(self.set, Mix { kernel, axis, column, frequency, x, y, taps, from, to, first, memory });
             });
         });
     }
@@ -233,11 +237,24 @@ impl Spectral {
         let y = Taps::all(&self.grid.y, kernel / 2, (1.0, 1.0));
         threads::for_each_chunk(tasks, 1, |_, tasks| {
             for Task { channels, first, sums } in tasks {
-                let (axis, x, y, middle) = (&self.grid.y, &x[..], &y[..], &middle[..]);
+                let (axis, x_axis) = (&self.grid.y, &self.grid.x);
+                let (x, y, middle) = (&x[..], &y[..], &middle[..]);
                 let (channels, first) = (channels.clone(), *first);
                 scratch::with(correlate::memory(axis, channels.len(), self.block()), |memory| {
-                    let task =
-                        Correlate { kernel, axis, x, middle, y, images, gradients, channels, first, sums, memory };
+                    let task = Correlate {
+                        kernel,
+                        axis,
+                        x_axis,
+                        x,
+                        middle,
+                        y,
+                        images,
+                        gradients,
+                        channels,
+                        first,
+                        sums,
+                        memory,
+                    };
                     simd::run(self.set, task);
                 });
             }
@@ -249,13 +266,10 @@ impl Spectral {
         let (channels, area) = (self.window.channels, self.window.kernel * self.window.kernel);
         let mut weight = vec![0.0; self.outputs * channels * area];
         for Task { channels: range, first, sums } in tasks {
-            let lanes = sums.len() / (range.len() * area);
-            for (o, weight) in weight.chunks_mut(channels * area).skip(first).take(lanes).enumerate() {
-                let weight = &mut weight[range.start * area..range.end * area];
-                for (weight, sums) in weight.iter_mut().zip(sums.chunks(lanes)) {
-                    *weight = sums[o];
-                }
-            }
+            let rows = range.len() * area;
+            let (from_step, columns) = (sums.len() / rows, (sums.len() / rows).min(self.outputs - first));
+            let (to, to_step) = (&mut weight[(first * channels + range.start) * area..], channels * area);
+            simd::run(self.set, Transpose { from: &sums, rows, from_step, columns, to, to_step });
         }
         weight
     }

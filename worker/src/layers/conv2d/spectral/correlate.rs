@@ -3,6 +3,7 @@
 
 use super::super::super::simd::{Kernel, Lanes};
 use super::axis::Axis;
+use super::fold::conjugate;
 use super::product::Product;
 use super::spectra::Spectra;
 use super::weights::Taps;
@@ -11,6 +12,7 @@ use super::weights::Taps;
 pub(super) struct Correlate<'a> {
     pub(super) kernel: usize,
     pub(super) axis: &'a Axis,
+    pub(super) x_axis: &'a Axis,
     /// Of all frequencies along x, times their weight in a real sum; `middle` has the weights.
     pub(super) x: &'a [Taps],
     pub(super) middle: &'a [f32],
@@ -65,7 +67,8 @@ impl Correlate<'_> {
         let products = self.memory;
         assert!(products.len() >= memory(self.axis, rows, columns));
         for (column, (x, &middle)) in self.x.iter().zip(self.middle).enumerate() {
-            for row in 0..size {
+            let frequency_x = self.x_axis.frequency(column);
+            for row in (0..size).filter(|&row| self.axis.needs(row, frequency_x)) {
                 let at = column * size + row;
                 // SAFETY: channels, outputs and examples lie in the spectra; `products` holds each frequency's
                 unsafe {
@@ -92,7 +95,7 @@ impl Correlate<'_> {
                 unsafe {
                     let from = products.as_ptr().add(row * 2 * columns + v * L::COUNT);
                     let to = self.sums.as_mut_ptr().add((row * K * K * V + v) * L::COUNT);
-                    let taps = rows_of::<L, V, K>(self.axis, self.y, from, frequency);
+                    let taps = rows_of::<L, V, K>(self.axis, self.y, from, frequency, frequency_x.1 == 0);
                     add_columns::<L, V, K>(&taps, x, middle, to);
                 }
             }
@@ -100,7 +103,7 @@ impl Correlate<'_> {
     }
 }
 
-/// The taps along y of the frequencies at `from`, `step` elements apart.
+/// The taps along y of the frequencies at `from`, `step` elements apart; of a `real` column only those that are needed.
 ///
 /// # Safety
 /// All frequencies are there.
@@ -110,6 +113,7 @@ unsafe fn rows_of<L: Lanes, const V: usize, const K: usize>(
     y: &[Taps],
     from: *const f32,
     step: usize,
+    real: bool,
 ) -> [[L::Vector; 2]; K] {
     let (middle, odd) = (K / 2, axis.odd);
     // SAFETY: the caller's
@@ -122,7 +126,11 @@ unsafe fn rows_of<L: Lanes, const V: usize, const K: usize>(
                 [L::load(at), L::load(at.add(V * L::COUNT))]
             };
             let plus = load(b * odd + g);
-            let minus = if g > 0 { load(b * odd + odd - g) } else { zero };
+            let minus = match (g, real) {
+                (0, _) => zero,
+                (_, true) => conjugate::<L>(plus),
+                (_, false) => load(b * odd + odd - g),
+            };
             for i in 0..2 {
                 let (sum, less) = (L::add(plus[i], minus[i]), L::subtract(plus[i], minus[i]));
                 even[0][i] = L::add(even[0][i], sum);

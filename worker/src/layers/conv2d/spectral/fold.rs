@@ -181,6 +181,16 @@ pub(super) unsafe fn subtract<L: Lanes>(a: Pair<L::Vector>, b: Pair<L::Vector>) 
     unsafe { [L::subtract(a[0], b[0]), L::subtract(a[1], b[1])] }
 }
 
+/// Of a real and an imaginary part.
+///
+/// # Safety
+/// Called where the set's instructions are there.
+#[inline(always)]
+pub(super) unsafe fn conjugate<L: Lanes>(a: Pair<L::Vector>) -> Pair<L::Vector> {
+    // SAFETY: the caller's
+    unsafe { [a[0], L::subtract(L::splat(0.0), a[1])] }
+}
+
 /// Complex lines: output t is zero + even + i × odd, its mirror image zero + even − i × odd.
 pub(super) struct Complex<V> {
     pub(super) zero: Pair<V>,

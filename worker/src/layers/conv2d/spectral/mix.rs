@@ -11,8 +11,9 @@ use super::weights::{Taps, Weights};
 pub(super) struct Mix<'a> {
     pub(super) kernel: usize,
     pub(super) axis: &'a Axis,
-    /// The number of the frequency along x, and its taps.
+    /// The number of the frequency along x, what it is, and its taps.
     pub(super) column: usize,
+    pub(super) frequency: (usize, usize),
     pub(super) x: &'a Taps,
     pub(super) y: &'a [Taps],
     /// Tap by tap, `to.lanes` elements each.
@@ -70,7 +71,7 @@ impl Mix<'_> {
         };
         // SAFETY: the asserts of `run` for the taps; `right` holds each frequency's registers
         unsafe { weights.run::<L, V, K>() }
-        for row in 0..size {
+        for row in (0..size).filter(|&row| self.axis.needs(row, self.frequency)) {
             let frequency = self.column * size + row;
             // SAFETY: as above; frequency, examples and channels lie in the spectra, which are the caller's
             unsafe {

@@ -3,7 +3,7 @@
 
 use super::super::super::simd::{Kernel, Lanes};
 use super::axis::{Axis, Places};
-use super::fold::{Complex, Lines, Reals, Spectra, Terms, add, fold, store_terms, stored_terms, subtract};
+use super::fold::{Complex, Lines, Reals, Spectra, Terms, add, conjugate, fold, store_terms, stored_terms, subtract};
 
 /// The two axes of an image and the tables of their transforms.
 pub(super) struct Grid {
@@ -158,13 +158,16 @@ impl Kernel for Inverse<'_> {
         // SAFETY: as in `Forward`; two registers for each residue and b
         unsafe {
             for column in 0..grid.x.real_frequencies() {
+                // its own conjugate: half of its rows are conjugates of the others, and were not made
+                let real = grid.x.frequency(column).1 == 0;
                 for b in 0..grid.y.twos {
                     let at = |g: usize| {
                         let at = spectrum.at.add((column * grid.y.size + b * grid.y.odd + g) * spectrum.step);
                         [L::load(at), L::load(at.add(spectrum.imaginary))]
                     };
                     for g in 1..=grid.y.half {
-                        let (plus, minus) = (at(g), at(grid.y.odd - g));
+                        let plus = at(g);
+                        let minus = if real { conjugate::<L>(plus) } else { at(grid.y.odd - g) };
                         store_terms::<L>(lines, g, add::<L>(plus, minus), subtract::<L>(plus, minus));
                     }
                     let to = residues.add(b * grid.y.odd * two);

@@ -23,13 +23,15 @@ impl Taps {
     }
 }
 
-/// Rows side by side: a matrix transposed, its rows rounded up to whole registers with zeros.
+/// A matrix transposed. Steps are elements between rows; where those of the result are longer than its rows by less than a
+/// register they are filled up with zeros.
 pub(super) struct Transpose<'a> {
     pub(super) from: &'a [f32],
     pub(super) rows: usize,
-    pub(super) row_step: usize,
+    pub(super) from_step: usize,
     pub(super) columns: usize,
     pub(super) to: &'a mut [f32],
+    pub(super) to_step: usize,
 }
 
 impl Kernel for Transpose<'_> {
@@ -37,21 +39,24 @@ impl Kernel for Transpose<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let lanes = self.rows.next_multiple_of(L::COUNT);
-        assert!(self.rows > 0 && (self.rows - 1) * self.row_step + self.columns <= self.from.len());
-        assert!(self.columns * lanes <= self.to.len());
-        for column in (0..self.columns).step_by(L::COUNT) {
-            let count = L::COUNT.min(self.columns - column);
-            for row in (0..self.rows).step_by(L::COUNT) {
+        let Self { rows, columns, .. } = self;
+        assert!(rows > 0 && columns > 0 && rows <= self.to_step);
+        let padded = if self.to_step - rows < L::COUNT { self.to_step } else { rows };
+        assert!((rows - 1) * self.from_step + columns <= self.from.len());
+        assert!((columns - 1) * self.to_step + padded <= self.to.len());
+        for column in (0..columns).step_by(L::COUNT) {
+            let count = L::COUNT.min(columns - column);
+            for row in (0..rows).step_by(L::COUNT) {
+                let wide = L::COUNT.min(padded - row);
                 // SAFETY: rows and columns that are there, by the asserts
                 unsafe {
                     let mut block = [L::splat(0.0); 16];
-                    for (i, line) in block.iter_mut().enumerate().take(L::COUNT.min(self.rows - row)) {
-                        *line = L::load_first(self.from.as_ptr().add((row + i) * self.row_step + column), count);
+                    for (i, line) in block.iter_mut().enumerate().take(L::COUNT.min(rows - row)) {
+                        *line = L::load_first(self.from.as_ptr().add((row + i) * self.from_step + column), count);
                     }
                     L::transpose(&mut block);
                     for (i, &line) in block.iter().enumerate().take(count) {
-                        L::store(self.to.as_mut_ptr().add((column + i) * lanes + row), line);
+                        L::store_first(self.to.as_mut_ptr().add((column + i) * self.to_step + row), line, wide);
                     }
                 }
             }
