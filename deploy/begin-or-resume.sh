@@ -10,23 +10,22 @@ folder=$1
 shift
 
 # written when a run ends; a run that was stopped says so there and goes on
-if grep -qs '"stopped_early": false' "$folder/summary.json"; then
+if [ "${STAY:-0}" = 1 ] && grep -qs '"stopped_early": false' "$folder/summary.json"; then
     echo "the run in $folder is finished" >&2
-    [ "${STAY:-0}" = 1 ] || exit 0
     trap 'exit 0' TERM INT
     sleep infinity &
     wait
     exit 0
 fi
 
-for checkpoint in "$folder"/checkpoints/step-*.safetensors; do
-    if [ -e "$checkpoint" ]; then
-        exec lockstep coordinator "$@" --out "$folder" --resume
-    fi
-done
+# The first checkpoint stands before the first step; from then on there is something to go on with. A finished run says so and ends.
+if [ -n "$(find "$folder/checkpoints" -name 'step-*.safetensors' 2>/dev/null)" ]; then
+    exec lockstep coordinator "$@" --out "$folder" --resume
+fi
 
-# Ended before its first checkpoint: there is nothing to go on from, and a run never overwrites another. Kept aside.
-if [ -e "$folder" ] && [ -n "$(ls -A "$folder")" ]; then
-    mv "$folder" "$folder.unfinished-$(date +%s)"
+# Killed in the instant between making the folder and that checkpoint: nothing is in it. One is kept aside, for whoever wonders.
+if [ -n "$(ls -A "$folder" 2>/dev/null)" ]; then
+    rm -rf "$folder.unfinished"
+    mv "$folder" "$folder.unfinished"
 fi
 exec lockstep coordinator "$@" --out "$folder"

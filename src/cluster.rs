@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use lockstep_coordinator::engine::Outcome;
+use lockstep_coordinator::telemetry::format::count;
 use lockstep_coordinator::telemetry::{self, Telemetry};
 use lockstep_coordinator::{Report, Run};
 use tokio::net::TcpListener;
@@ -99,27 +100,43 @@ pub fn telemetry(run: &Run, display: telemetry::Display) -> Result<Telemetry> {
 /// The end of a run as the end of a command.
 pub fn conclude(report: &Report) -> Result {
     for warning in &report.warnings {
-        eprintln!("warning: {warning}");
+        warn!("warning: {warning}");
     }
     if let Some(problem) = &report.lost {
         return Err(Failure::ours(format!("{}, but not all of it is on the disk: {problem}", report.outcome)));
     }
+    if let (Outcome::Complete, Some(problem)) =
+        (&report.outcome, report.warnings.iter().find(|text| text.contains(telemetry::STANDARD_OUTPUT)))
+    {
+        return Err(Failure::ours(format!("the run is complete, but not all of it was shown: {problem}")));
+    }
     match &report.outcome {
         Outcome::Complete => Ok(()),
         Outcome::Stopped { reason } => {
-            eprintln!("stopped by {reason}{}", how_to_resume(report));
+            warn!("stopped by {reason}{}", how_to_resume(report));
             Ok(())
         }
         Outcome::NoWorkers { reason } => Err(Failure::Lost(format!("{reason}{}", how_to_resume(report)))),
-        Outcome::Failed { reason } => Err(Failure::ours(reason)),
+        Outcome::Failed { reason } => {
+            let kept = report.kept.filter(|_| !report.summary.folder.is_empty());
+            let kept = kept.map_or_else(String::new, |steps| {
+                format!("; the checkpoint of step {steps} stands in {}/checkpoints", report.summary.folder)
+            });
+            Err(Failure::ours(format!("{reason}{kept}")))
+        }
     }
 }
 
 fn how_to_resume(report: &Report) -> String {
     match (report.summary.folder.as_str(), report.kept) {
         ("", _) | (_, None) => String::new(),
-        (folder, Some(steps)) => format!("; {steps} steps are kept: go on with --resume --out {folder}"),
+        (folder, Some(0)) => format!(" before the first step; begin again with --resume --out {folder}"),
+        (folder, Some(steps)) => format!("; {} kept: go on with --resume --out {folder}", kept(steps)),
     }
+}
+
+fn kept(steps: u64) -> String {
+    format!("{} {}", count(steps, "step"), if steps == 1 { "is" } else { "are" })
 }
 
 /// How long `verify` and `bench` wait for their own workers: longer means that something is wrong with them.

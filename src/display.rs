@@ -61,8 +61,8 @@ impl Progress for LoadingBar {
 
     fn warn(&self, text: &str) {
         match &*self.bar.borrow() {
-            Some(bar) => bar.suspend(|| eprintln!("warning: {text}")),
-            None => eprintln!("warning: {text}"),
+            Some(bar) => bar.suspend(|| warn!("warning: {text}")),
+            None => warn!("warning: {text}"),
         }
     }
 }

@@ -56,6 +56,12 @@ impl From<CheckpointError> for Failure {
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Write { .. } => Self::ours(error),
+            CheckpointError::Read { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                Self::mistake(format!(
+                    "{}: there is no such file; give a checkpoint of a run's checkpoints/ folder or a model.safetensors",
+                    path.display()
+                ))
+            }
             _ => Self::mistake(error),
         }
     }
@@ -113,13 +119,27 @@ pub fn code(result: Result) -> ExitCode {
         Err(Failure::Lost(text)) => (text, 2),
         Err(Failure::Ours(text)) => (text, 1),
     };
-    eprintln!("error: {text}");
+    warn!("error: {text}");
     ExitCode::from(code)
+}
+
+/// Standard output took no more. A reader that went away has read enough; anything else is lost output.
+pub fn unheard(error: &std::io::Error) {
+    if error.kind() != std::io::ErrorKind::BrokenPipe {
+        warn!("error: can't write to standard output: {error}");
+        std::process::exit(1);
+    }
 }
 
 /// clap's own errors: help and version are no errors, everything else is the user's mistake.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    // if standard error is closed there is nobody to tell
-    let _ = error.print();
-    if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS }
+    let printed = error.print();
+    if error.use_stderr() {
+        // if standard error is closed there is nobody to tell
+        return ExitCode::from(64);
+    }
+    if let Err(error) = printed {
+        unheard(&error);
+    }
+    ExitCode::SUCCESS
 }

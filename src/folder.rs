@@ -3,6 +3,9 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use lockstep_coordinator::telemetry::Summary;
 
 use crate::exit::{Failure, Result};
 
@@ -37,22 +40,36 @@ pub fn create(out: Option<&Path>, recipe: &str) -> Result<PathBuf> {
 pub fn find(out: Option<&Path>) -> Result<PathBuf> {
     let folder = match out {
         Some(out) => out.to_owned(),
-        None => newest(Path::new(RUNS))
-            .ok_or_else(|| Failure::mistake("there is no run in runs/ to resume; name its folder with --out"))?,
+        None => newest(Path::new(RUNS)).ok_or_else(|| {
+            Failure::mistake("no run in runs/ has a checkpoint to resume from; name another folder with --out")
+        })?,
     };
-    if !folder.join("checkpoints").is_dir() {
-        let text = format!(
-            "{} has no checkpoints/, so there is nothing to resume; start it without --resume",
-            folder.display()
-        );
+    if last_checkpoint(&folder).is_none() {
+        let found = if folder.is_dir() { "has no checkpoint" } else { "is not there" };
+        let text = format!("{} {found}, so there is nothing to resume; start it without --resume", folder.display());
         return Err(Failure::mistake(text));
     }
     Ok(folder)
 }
 
+/// Whether the run in `folder` said at its end that it made all its steps, the last of which is `version`. One that was killed
+/// between its last checkpoint and that word is not.
+pub fn finished(folder: &Path, version: u64) -> bool {
+    Summary::read(folder).is_ok_and(|summary| !summary.stopped_early && summary.steps == version)
+}
+
+/// The run whose last checkpoint is the newest.
 fn newest(runs: &Path) -> Option<PathBuf> {
-    let entries = runs.read_dir().ok()?.flatten().filter(|entry| entry.path().join("checkpoints").is_dir());
-    entries.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok()).map(|entry| entry.path())
+    let folders = runs.read_dir().ok()?.flatten().map(|entry| entry.path());
+    let dated = folders.filter_map(|folder| Some((last_checkpoint(&folder)?, folder)));
+    dated.max().map(|(_, folder)| folder)
+}
+
+/// When the newest checkpoint of the run in `folder` was written.
+fn last_checkpoint(folder: &Path) -> Option<SystemTime> {
+    let entries = folder.join("checkpoints").read_dir().ok()?.flatten();
+    let steps = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("step-"));
+    steps.filter_map(|entry| entry.metadata().and_then(|data| data.modified()).ok()).max()
 }
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {

@@ -15,6 +15,9 @@ use crate::exit::{Failure, Result};
 /// How long a worker may take to end by itself once the run is over.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After this long its standard input is closed, which ends one that never got to hear of the end: it was still joining.
+const HINT: Duration = Duration::from_millis(500);
+
 /// How often a worker is looked after.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -34,6 +37,8 @@ pub struct Fleet {
     pub max_restarts: u32,
     pub kernels: Option<&'static str>,
     pub kill: Vec<Kill>,
+    /// Do not compute: answer with so many values.
+    pub wire_values: Option<usize>,
 }
 
 impl Fleet {
@@ -128,6 +133,9 @@ impl Keeper {
         if let Some(kernels) = self.fleet.kernels {
             command.args(["--kernels", kernels]);
         }
+        if let Some(values) = self.fleet.wire_values {
+            command.args(["--wire-values", &values.to_string()]);
+        }
         if let Some(step) = die_at_step {
             command.args(["--die-at-step", &step.to_string()]);
         }
@@ -148,8 +156,9 @@ impl Keeper {
             // ends with the pipe, that is with the worker
             std::thread::spawn(move || {
                 use std::io::Write as _;
-                for line in BufReader::new(stderr).lines().map_while(std::result::Result::ok) {
-                    let _ = writeln!(telemetry::writer(), "[{name}] {line}");
+                // split, not lines: what is no UTF-8 must not silence the rest
+                for line in BufReader::new(stderr).split(b'\n').map_while(std::result::Result::ok) {
+                    let _ = writeln!(telemetry::writer(), "[{name}] {}", String::from_utf8_lossy(&line));
                 }
             });
         }
@@ -209,6 +218,9 @@ impl Keeper {
             }
             if self.over.load(Ordering::Acquire) {
                 let since = *over_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > HINT {
+                    child.stdin = None;
+                }
                 if since.elapsed() > PATIENCE {
                     let _ = child.kill();
                     let _ = child.wait();

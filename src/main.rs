@@ -13,6 +13,7 @@ mod local_workers;
 mod logging;
 mod prepare;
 mod signals;
+mod source;
 
 use std::process::ExitCode;
 

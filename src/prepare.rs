@@ -1,12 +1,14 @@
 //! From what was typed to a run that can be served: recipe, images, model, folder.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use lockstep_coordinator::checkpoint::{Snapshot, Store, read_weights};
 use lockstep_coordinator::dataset::{self, DataRequest, Dataset, Selection, Source};
-use lockstep_coordinator::{Limits, Reducer, Run};
+use lockstep_coordinator::telemetry::format::{count, thousands};
+use lockstep_coordinator::{Limits, Plan, Reducer, Run};
 use lockstep_proto::recipe::Recipe;
 use lockstep_proto::recipe::model::ModelSpec;
 use lockstep_worker::dataset::IMAGE;
@@ -15,7 +17,7 @@ use lockstep_worker::model::Model;
 use crate::cli::{self, DataSource, RecipeArgs, RunArgs};
 use crate::display::LoadingBar;
 use crate::exit::{Failure, Result};
-use crate::folder;
+use crate::{folder, source};
 
 /// The recipe with everything that was typed laid over it.
 pub fn recipe(args: &RecipeArgs) -> Result<Recipe> {
@@ -24,13 +26,16 @@ pub fn recipe(args: &RecipeArgs) -> Result<Recipe> {
 
 /// Reads a recipe or a model file.
 pub fn read_file(path: &str) -> std::result::Result<String, String> {
-    fs::read_to_string(path).map_err(|error| error.to_string())
+    fs::read_to_string(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => "there is no such file".to_owned(),
+        _ => error.to_string(),
+    })
 }
 
 /// The images, with a bar while they load.
 pub fn dataset(source: &DataSource) -> Result<Dataset> {
     let request = DataRequest {
-        source: Source::from(source.data.as_str()),
+        source: source.data.as_deref().map_or(Source::Auto, Source::from),
         url: source.data_url.clone(),
         offline: source.offline,
         ..DataRequest::default()
@@ -47,16 +52,16 @@ pub fn model_spec(name: &str) -> Result<ModelSpec> {
 /// The training and held-out examples that the recipe asks for.
 fn selection(recipe: &Recipe, dataset: &Dataset) -> Result<Selection> {
     let data = &recipe.data;
-    let subset = data.subset.word().parse()?;
-    Ok(dataset::select(dataset.train.len(), subset, data.fraction, data.validation, recipe.seed)?)
+    Ok(dataset::select(dataset.train.len(), data.subset, data.fraction, data.validation, recipe.seed)?)
 }
 
 /// A run without a folder, from its first step: what `bench` and `verify` serve, and `train` begins with.
 pub fn run(name: &str, recipe: Recipe, dataset: Arc<Dataset>, limits: Limits) -> Result<Run> {
     let model = Model::new(&recipe.model, IMAGE, dataset.classes.len())?;
     let selection = selection(&recipe, &dataset)?;
-    Ok(Run {
+    let run = Run {
         name: name.to_owned(),
+        build: crate::commands::BUILD.to_owned(),
         folder: None,
         schema: model.schema().clone(),
         initial: model.initial(recipe.seed),
@@ -67,14 +72,41 @@ pub fn run(name: &str, recipe: Recipe, dataset: Arc<Dataset>, limits: Limits) ->
         trace: false,
         recipe,
         dataset,
-    })
+    };
+    check_statistics(&model, &run.plan(), run.selection.train.len())?;
+    Ok(run)
 }
 
-/// A run that is kept: a new folder, or an old one to go on in.
-pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Run> {
+/// A shard of one example has no variance where a BatchNorm sees one value a channel: found now, not in that step.
+fn check_statistics(model: &Model, plan: &Plan, examples: usize) -> Result {
+    let Some(layer) = model.norm_of_single_values() else { return Ok(()) };
+    let steps = plan.steps_per_epoch().min(plan.total_steps());
+    // all batches but an epoch's last are alike
+    let alone = [0, steps.saturating_sub(1)].into_iter().find_map(|step| {
+        let shard = plan.leaves(step).checked_sub(1)?;
+        (plan.shard(step, shard).len() == 1).then(|| plan.batch(step).len())
+    });
+    let Some(batch) = alone else { return Ok(()) };
+    let last = match batch == plan.batch_size as usize {
+        true => String::new(),
+        false => format!(", the last of the {} images of an epoch", thousands(examples as u64)),
+    };
+    Err(Failure::mistake(format!(
+        "{layer}: it has one value a channel of each example, and a batch of {}{last}, cut into {}, has a shard of one \
+         example: one value has no variance; change batch_size or shards, or move the layer",
+        count(batch as u64, "image"),
+        count(u64::from(plan.shards), "shard"),
+    )))
+}
+
+/// A run that is kept: a new folder, or an old one to go on in. None if that is finished, which is said.
+pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Option<Run>> {
     let reducer = cli::reducer(args.test_reducer.as_deref())?;
     let mut run = if args.resume {
-        resumed(recipe_args, data, args, limits)?
+        match resumed(recipe_args, data, args, limits)? {
+            Some(run) => run,
+            None => return Ok(None),
+        }
     } else {
         let recipe = recipe(recipe_args)?;
         let dataset = Arc::new(dataset(data)?);
@@ -85,6 +117,7 @@ pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, lim
         // last, so that no mistake leaves an empty folder behind
         let folder = folder::create(args.out.as_deref(), &run.recipe.name)?;
         fs::write(folder.join("recipe.toml"), run.recipe.to_toml())?;
+        source::keep(&folder, data, &run.dataset)?;
         run.name = name_of(&folder);
         run.folder = Some(folder);
         run
@@ -92,24 +125,42 @@ pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, lim
     run.reducer = reducer;
     // before anything in the folder is touched
     run.check()?;
-    Ok(run)
+    Ok(Some(run))
 }
 
-fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Run> {
+fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Option<Run>> {
     if args.init_from.is_some() {
         return Err(Failure::mistake("--init-from begins a run and --resume goes on with one; give only one of them"));
     }
     let folder = folder::find(args.out.as_deref())?;
     let (path, snapshot, damaged) = Store::open(&folder, 1)?.latest()?;
     for error in damaged {
-        eprintln!("warning: {error}");
+        warn!("warning: {error}");
     }
     let recipe = resumed_recipe(recipe_args, &snapshot, &path)?;
-    let dataset = Arc::new(dataset(data)?);
+    let finished = folder::finished(&folder, snapshot.state.version);
+    // at once, unless there are images to compare
+    if finished && !data.is_given() {
+        say_finished(&folder, snapshot.state.version);
+        return Ok(None);
+    }
+    let dataset = Arc::new(dataset(&source::resume(&folder, data)?)?);
     let mut run = run(&name_of(&folder), recipe, dataset, limits)?;
-    run.folder = Some(folder);
     run.resume = Some(snapshot);
-    Ok(run)
+    run.check()?;
+    if finished {
+        say_finished(&folder, run.position().version);
+        return Ok(None);
+    }
+    run.folder = Some(folder);
+    Ok(Some(run))
+}
+
+fn say_finished(folder: &Path, steps: u64) {
+    let (folder, steps) = (folder.display(), count(steps, "step"));
+    warn!(
+        "{folder} is finished: all its {steps} are made; for more, begin a run with --init-from {folder}/model.safetensors"
+    );
 }
 
 /// The checkpoint's recipe. What was typed must not differ from it: one run, one recipe.
@@ -123,14 +174,21 @@ fn resumed_recipe(args: &RecipeArgs, snapshot: &Snapshot, path: &Path) -> Result
             Recipe::resolve(Some(KEPT), &args.settings()?, &load)?
         }
     };
-    let differences: Vec<String> = kept.differences(&typed).iter().map(ToString::to_string).collect();
-    if differences.is_empty() {
+    let differences = kept.differences(&typed);
+    // of another model the name says more than its first layer that differs
+    let Some(first) = differences.iter().find(|one| one.key == "model.name").or(differences.first()) else {
         return Ok(kept);
-    }
+    };
+    let more = match differences.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and {})", count(n as u64, "more difference")),
+    };
     Err(Failure::mistake(format!(
-        "the run was begun with another recipe: {}; resume without these, or begin a new run (with --init-from {} to keep \
-         its weights)",
-        differences.join(", "),
+        "the run was begun with another recipe: {} was {}, and is {} now{more}; resume without this, or begin a new run \
+         (with --init-from {} to keep its weights)",
+        first.key,
+        first.ours,
+        first.theirs,
         path.display()
     )))
 }

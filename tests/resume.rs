@@ -24,13 +24,14 @@ fn a_run_that_is_stopped_and_resumed_anywhere_ends_with_the_same_weights() {
     let same = ["--set", "checkpoint.every_steps=4"];
     desk.train("quiet", &[RUN, &same].concat()).ok();
     // politely in the middle of an epoch, and with SIGKILL, at three worker counts
-    for (signal, step, workers) in [("TERM", 7, "1"), ("KILL", 9, "3"), ("INT", 20, "4")] {
+    for (signal, step, workers) in [("TERM", 7, "1"), ("KILL", 9, "3"), ("INT", 20, "4"), ("HUP", 11, "2")] {
         let out = format!("{signal}-{step}");
         let running = start_until(&desk, &out, step);
         running.signal(signal);
         let done = running.finish();
         assert_eq!(done.code, (signal != "KILL").then_some(0), "{}", done.stderr);
-        let args = ["train", "--data", "images", "--plain", "--resume", "--out", &out, "--workers", workers];
+        // it knows where its images are
+        let args = ["train", "--plain", "--resume", "--out", &out, "--workers", workers];
         let resumed = desk.run(&args).ok();
         assert_eq!(desk.hash(&out), desk.hash("quiet"), "{signal}: {}", resumed.stdout);
         let (ours, quiet) = (desk.summary(&out), desk.summary("quiet"));
@@ -52,7 +53,9 @@ fn another_recipe_other_images_and_a_used_folder_are_refused_by_name() {
     desk.train("run", &["--max-steps", "6"]).ok();
     let resume = |args: &[&str]| desk.run(&[&["train", "--resume", "--out", "run", "--plain"], args].concat());
     resume(&["--data", "images", "--lr", "0.5"]).refused(&["optimizer.lr", "0.5", "0.01"]);
-    resume(&["--data", "images", "lenet-dropout"]).refused(&["model"]);
+    let other = resume(&["--data", "images", "lenet-dropout"]);
+    other.refused(&["model.name", "\"lenet\"", "\"lenet-dropout\"", "more differences"]);
+    assert!(other.stderr.len() < 400, "only the first is told: {}", other.stderr);
     resume(&["--data", "builtin"]).refused(&["builtin", "cifar10-like", "same --data"]);
     desk.train("run", &["--max-steps", "6"]).refused(&["run is there already", "--resume"]);
     desk.run(&["train", "--data", "images", "--resume", "--out", "nowhere"]).refused(&["nowhere", "nothing to resume"]);
@@ -89,4 +92,91 @@ fn a_run_can_begin_with_the_weights_of_another() {
     assert!(first_loss < 1.5, "ln 10 = 2.3 is where fresh weights start, and these at {first_loss}");
     desk.train("third", &["lenet-dropout-bn", "--init-from", "first/model.safetensors"])
         .refused(&["another model", "net."]);
+}
+
+#[test]
+fn a_finished_run_says_so_and_starts_no_worker() {
+    let desk = Desk::new();
+    desk.run(&["train", "--data", "images", "--max-steps", "6", "--quiet"]).ok();
+    let metrics = std::fs::read_dir(desk.path("runs")).expect("runs").next().expect("one").expect("entry").path();
+    let before = fs::read(metrics.join("metrics.jsonl")).expect("metrics");
+    // neither folder is a run that could be resumed
+    fs::create_dir_all(desk.path("runs/zzz/checkpoints")).expect("folder");
+    fs::create_dir(desk.path("runs/empty")).expect("folder");
+    for args in [&["train", "--resume"][..], &["train", "--resume", "--data", "images"], &["coordinator", "--resume"]] {
+        let done = desk.run(args).ok();
+        assert!(done.stderr.contains("is finished") && done.stderr.contains("6 steps"), "{}", done.stderr);
+        assert_eq!(done.stdout, "");
+    }
+    assert_eq!(fs::read(metrics.join("metrics.jsonl")).expect("metrics"), before);
+    fs::remove_dir_all(&metrics).expect("removed");
+    desk.run(&["train", "--resume"]).refused(&["no run in runs/", "--out"]);
+    desk.run(&["train", "--resume", "--out", "runs/zzz"]).refused(&["runs/zzz", "has no checkpoint"]);
+}
+
+#[test]
+fn images_that_moved_are_asked_for() {
+    let desk = Desk::new();
+    let running = start_until(&desk, "run", 5);
+    running.signal("TERM");
+    running.finish().ok();
+    fs::rename(desk.path("images"), desk.path("moved")).expect("renamed");
+    desk.run(&["train", "--resume", "--out", "run"]).refused(&["images", "data.toml", "--data"]);
+    desk.run(&["train", "--resume", "--out", "run", "--data", "moved", "--quiet"]).ok();
+}
+
+/// A coordinator nobody has joined: it stops at once, leaves no weights that nobody trained, and can be begun again.
+#[test]
+fn a_run_that_is_stopped_before_its_first_step_begins_again() {
+    let desk = Desk::new();
+    let args = ["coordinator", "--data", "images", "--listen", "127.0.0.1:0", "--out", "run", "--max-steps", "6"];
+    let mut running = desk.start(&args);
+    running.wait_for(|line| line.contains("waiting for").then_some(()));
+    running.signal("INT");
+    let done = running.finish().ok();
+    assert!(
+        done.stderr.contains("before the first step") && done.stderr.contains("--resume --out run"),
+        "{}",
+        done.stderr
+    );
+    assert!(!desk.path("run/model.safetensors").exists());
+    desk.run(&["train", "--resume", "--out", "run", "--quiet"]).ok();
+    desk.train("quiet", &["--max-steps", "6"]).ok();
+    assert_eq!(desk.hash("run"), desk.hash("quiet"));
+}
+
+#[test]
+fn the_container_script_begins_goes_on_and_ends() {
+    let desk = Desk::new();
+    let binaries = std::path::Path::new(env!("CARGO_BIN_EXE_lockstep")).parent().expect("a folder").to_owned();
+    let script = crate::support::root().join("deploy/begin-or-resume.sh");
+    let run = || {
+        let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = std::process::Command::new("sh");
+        command.arg(&script).args(["run", "lenet", "--data", "images", "--listen", "127.0.0.1:0", "--max-steps", "6"]);
+        let output = command.args(["--wait-for-workers", "0.5"]).current_dir(desk.path(".")).env("PATH", path).output();
+        let output = output.expect("sh runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // nobody joins: each time it goes on with the same folder
+    for _ in 0..3 {
+        assert_eq!(run().0, Some(2));
+    }
+    let unfinished = || {
+        fs::read_dir(desk.path("."))
+            .expect("list")
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().contains("unfinished"))
+            .count()
+    };
+    assert_eq!(unfinished(), 0);
+    // killed before its first checkpoint, twice
+    for _ in 0..2 {
+        fs::remove_dir_all(desk.path("run/checkpoints")).expect("removed");
+        assert_eq!(run().0, Some(2));
+    }
+    assert_eq!(unfinished(), 1);
+    desk.run(&["train", "--resume", "--out", "run", "--quiet"]).ok();
+    let (code, text) = run();
+    assert!(code == Some(0) && text.contains("is finished"), "{code:?} {text}");
 }

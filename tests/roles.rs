@@ -27,6 +27,7 @@ fn three_terminals_give_the_hash_of_train() {
     for worker in workers {
         let done = worker.finish().ok();
         assert!(done.stderr.contains("done: every step is made"), "{}", done.stderr);
+        assert!(done.stderr.contains("joined roles: lenet on 640 training and 100 test images"), "{}", done.stderr);
     }
     assert_eq!(desk.hash("roles"), desk.hash("train"));
 }
@@ -87,4 +88,48 @@ fn another_device_class_is_refused_with_the_way_out() {
     running.finish().ok();
     first.finish().ok();
     second.finish().ok();
+}
+
+#[test]
+fn a_worker_that_is_asked_to_stop_finishes_its_shard_and_says_so() {
+    let desk = Desk::new();
+    let (mut running, address) = coordinator(&desk, "run", &["--epochs", "300", "--set", "evaluation.every_epochs=0"]);
+    let (anna, ben) = (worker(&desk, &address, &["--name", "anna"]), worker(&desk, &address, &["--name", "ben"]));
+    running.wait_for(|line| line.contains("  2/300").then_some(()));
+    anna.signal("TERM");
+    let left = anna.finish().ok();
+    assert!(left.stderr.contains("asked to stop"), "{}", left.stderr);
+    let done = running.finish().ok();
+    ben.finish().ok();
+    assert!(done.stdout.contains("it was asked to stop"), "{}", done.stdout);
+    let ledger = &desk.summary("run")["ledger"];
+    assert_eq!(ledger["reissued"], 0, "{ledger}");
+}
+
+/// Something that listens and never answers, as a port of another program may.
+#[test]
+fn a_port_that_says_nothing_is_given_up() {
+    let desk = Desk::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("address").to_string();
+    for command in ["status", "stop"] {
+        let done = desk.run(&[command, &address]);
+        assert_eq!(done.code, Some(2), "{}", done.stderr);
+        assert!(done.stderr.contains(&address) && done.stderr.contains("is it a coordinator?"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn an_ipv6_address_is_told_in_brackets() {
+    let desk = Desk::new();
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return; // this machine has no IPv6
+    }
+    let args = ["coordinator", "--data", "images", "--listen", "[::1]:0", "--out", "run", "--max-steps", "6"];
+    let mut running = desk.start(&args);
+    let line = running.wait_for_error("join with");
+    let address = line.trim().rsplit(' ').next().expect("an address").to_owned();
+    assert!(address.starts_with("[::1]:"), "{line}");
+    worker(&desk, &address, &[]).finish().ok();
+    running.finish().ok();
 }

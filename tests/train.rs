@@ -68,11 +68,37 @@ fn eval_finds_what_the_run_found() {
     let summary = desk.summary("run");
     let last = "run/checkpoints/step-00000028.safetensors";
     for file in ["run/model.safetensors", last] {
-        let found = desk.run(&["eval", file, "--data", "images", "--json"]).ok().json();
+        // on the run's own images, unless told otherwise
+        let found = desk.run(&["eval", file, "--json"]).ok().json();
         for key in ["test_accuracy", "test_loss", "confusion", "weights_hash"] {
             assert_eq!(found[key], summary[key], "{key} of {file}");
         }
     }
+}
+
+#[test]
+fn eval_says_when_the_images_are_others_and_what_a_folder_lacks() {
+    let desk = Desk::new();
+    desk.train("run", &["--max-steps", "3"]).ok();
+    for file in ["run/model.safetensors", "run/checkpoints/step-00000003.safetensors"] {
+        let done = desk.run(&["eval", file, "--data", "builtin"]).ok();
+        assert!(done.stderr.contains("warning") && done.stderr.contains("other images"), "{}", done.stderr);
+    }
+    assert_eq!(desk.run(&["eval", "run/model.safetensors"]).ok().stderr, "");
+    desk.run(&["eval", "run"]).refused(&["run/checkpoints/best.safetensors"]);
+    desk.run(&["eval", "images"]).refused(&["images is a folder", "not a run's"]);
+    desk.run(&["eval", "gone.safetensors"]).refused(&["gone.safetensors", "no such file"]);
+}
+
+/// What people read says how far the run goes, and who computes, in the words of the logs.
+#[test]
+fn the_screen_tells_the_run_as_it_is() {
+    let desk = Desk::new();
+    let done = desk.train("run", &["--max-steps", "5", "--epochs", "20"]).ok();
+    for words in ["run      run", "length   1 epoch, 5 steps", "worker-0 joined", "worker-1 joined"] {
+        assert!(done.stdout.contains(words), "no {words:?} in {}", done.stdout);
+    }
+    assert_eq!(desk.summary("run")["epochs"], 1);
 }
 
 #[test]

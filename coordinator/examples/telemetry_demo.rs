@@ -61,7 +61,12 @@ fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) -> Str
     telemetry.emit(Event::Waiting { what: format!("{workers} workers"), deadline_seconds: 60.0 });
     sleep(Duration::from_millis(800));
     for worker in 0..workers {
-        telemetry.emit(Event::WorkerJoined { worker, device_class: "cpu-v4".into(), threads: 1 });
+        telemetry.emit(Event::WorkerJoined {
+            worker,
+            name: format!("worker-{worker}"),
+            device_class: "cpu-v4".into(),
+            threads: 1,
+        });
     }
     telemetry.emit(Event::Notice { text: format!("{workers} workers for 4 shards: some work more than others") });
     let mut last = (2.3, 0.1);
@@ -100,7 +105,12 @@ fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) -> Str
             let _ = writeln!(writer(), "2026-01-02T03:04:05Z  INFO a line of the log, above the bars");
         }
         if step == run.steps * 6 / 10 && workers > 1 {
-            telemetry.emit(Event::WorkerJoined { worker: 1, device_class: "cpu-v4".into(), threads: 1 });
+            telemetry.emit(Event::WorkerJoined {
+                worker: 1,
+                name: "worker-1".into(),
+                device_class: "cpu-v4".into(),
+                threads: 1,
+            });
         }
         if step % STEPS == 0 {
             telemetry.emit(Event::EpochEnded {

@@ -1,7 +1,10 @@
 //! One step's sums: the gradient along the fixed tree, and the counts of its shards.
 
-use lockstep_proto::tree::{Node, Reduction, add_assign};
+use lockstep_proto::tensors::add_assign;
+use lockstep_proto::tree::{Node, Reduction};
 use lockstep_proto::wire::ShardOutcome;
+
+use crate::buffers::Buffers;
 
 /// In which order the answers of a step are added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,7 @@ pub struct StepSum {
 #[derive(Debug)]
 pub struct Average {
     reducer: Reducer,
+    buffers: Buffers,
     leaves: u32,
     tree: Reduction,
     arrival: Option<Vec<f32>>,
@@ -36,8 +40,8 @@ pub struct Average {
 
 impl Average {
     #[must_use]
-    pub fn new(reducer: Reducer, leaves: u32) -> Self {
-        Self { reducer, leaves, tree: Reduction::new(leaves), arrival: None, root: None, outcomes: Vec::new() }
+    pub fn new(reducer: Reducer, leaves: u32, buffers: Buffers) -> Self {
+        Self { reducer, buffers, leaves, tree: Reduction::new(leaves), arrival: None, root: None, outcomes: Vec::new() }
     }
 
     /// Adds the sum of `node`'s shards and what they counted.
@@ -48,6 +52,7 @@ impl Average {
                 if let Some(root) = self.tree.add(node, values) {
                     self.root = Some(root);
                 }
+                self.tree.take_spare().into_iter().for_each(|spare| self.buffers.give(spare));
             }
             Reducer::Arrival => {
                 match &mut self.arrival {
@@ -85,7 +90,7 @@ mod tests {
 
     fn sum(reducer: Reducer, order: [u32; 3]) -> u32 {
         let leaves = [1.0e8_f32, -1.0e8, 1.0];
-        let mut average = Average::new(reducer, 3);
+        let mut average = Average::new(reducer, 3, Buffers::default());
         for shard in order {
             average.add(Node::leaf(shard), vec![leaves[shard as usize]], vec![outcome(shard)]);
         }
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_open_step_has_no_sum() {
-        let mut average = Average::new(Reducer::Tree, 2);
+        let mut average = Average::new(Reducer::Tree, 2, Buffers::default());
         average.add(Node::leaf(0), vec![1.0], vec![outcome(0)]);
         assert!(average.finish().is_none());
     }

@@ -4,6 +4,7 @@
 
 mod actor;
 mod average;
+mod buffers;
 pub mod checkpoint;
 pub mod dataset;
 pub mod engine;
@@ -12,6 +13,7 @@ mod ledger;
 mod parameters;
 mod partition;
 mod plan;
+mod plane;
 mod run;
 mod schedule;
 mod server;
@@ -25,9 +27,10 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use average::Reducer;
 pub use plan::Plan;
-pub use run::{Limits, Report, Run, RunError};
+pub use run::{Limits, Report, Run, RunError, Timing};
 
 use actor::{Actor, Message};
+use buffers::Buffers;
 use telemetry::Telemetry;
 
 /// Messages that may wait for the actor. More would only hide that it is the bottleneck; full, senders wait.
@@ -42,7 +45,8 @@ pub async fn serve(
 ) -> Result<Report, RunError> {
     let records = Bytes::from(run.dataset.to_bytes()?);
     let (schema, data_hash) = (run.schema.clone(), run.dataset.hash());
-    let actor = Actor::new(run, records.len() as u64, telemetry)?;
+    let buffers = Buffers::default();
+    let actor = Actor::new(run, records.len() as u64, telemetry, buffers.clone())?;
     let (sender, inbox) = mpsc::channel(INBOX);
     let (close, closed) = oneshot::channel::<()>();
 
@@ -51,13 +55,33 @@ pub async fn serve(
         let reason = stop.await;
         let _ = stopper.send(Message::Stop { reason, reply: None }).await;
     });
-    let server = tokio::spawn(server::serve(listener, sender, schema, records, data_hash, async {
-        let _ = closed.await;
-    }));
-    let report = tokio::spawn(actor.serve(inbox)).await;
+    let mut server = tokio::spawn(server::serve(
+        listener,
+        sender.clone(),
+        server::Facts { schema, data_hash, buffers },
+        records,
+        async {
+            let _ = closed.await;
+        },
+    ));
+    let mut actor = tokio::spawn(actor.serve(inbox));
+    let report = tokio::select! {
+        report = &mut actor => report,
+        ended = &mut server => {
+            // nobody can reach the run any more: it keeps what it has and ends
+            let reason = match ended {
+                Ok(Err(error)) => format!("the server stopped: {error}"),
+                _ => "the server stopped".to_owned(),
+            };
+            let _ = sender.send(Message::Stop { reason, reply: None }).await;
+            actor.await
+        }
+    };
     watch.abort();
     let _ = close.send(());
-    // Sessions end when their senders are gone; one that does not read must not hold up the end of a run.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+    if !server.is_finished() {
+        // Sessions end when their senders are gone; one that does not read must not hold up the end of a run.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+    }
     report.map_err(|_| RunError::Actor)
 }

@@ -6,6 +6,8 @@ use lockstep_proto::schema::{Kind, Schema};
 use lockstep_proto::wire::{self, ToWorker, to_worker};
 use lockstep_proto::{hash, tensors};
 
+use crate::plane::Plane;
+
 /// Parameters and buffers after `version` optimizer steps.
 #[derive(Debug)]
 pub struct Parameters {
@@ -59,15 +61,22 @@ impl Parameters {
         self.bytes = None;
     }
 
+    /// The message that brings a worker to this version that has mapped our memory.
+    pub fn shared_message(&self, plane: &mut Plane) -> Option<ToWorker> {
+        let (slot, digest) = plane.publish(self.version, &self.values)?;
+        let total = self.values.len() as u64;
+        let message = wire::Parameters { version: self.version, total, digest, slot: Some(slot), ..Default::default() };
+        Some(ToWorker { message: Some(to_worker::Message::Parameters(message)) })
+    }
+
     /// The messages that bring a worker to this version; their data are shared by all workers.
     pub fn messages(&mut self) -> Vec<ToWorker> {
         let values = &self.values;
         let (bytes, digest) = self
             .bytes
             .get_or_insert_with(|| {
-                let bytes = tensors::to_bytes(values);
-                let digest = tensors::digest(&bytes);
-                (bytes, digest)
+                let digest = tensors::digest_values(values);
+                (tensors::into_bytes(values.clone()), digest)
             })
             .clone();
         tensors::parts(bytes.len())
@@ -78,6 +87,7 @@ impl Parameters {
                     total: self.values.len() as u64,
                     data: bytes.slice(part),
                     digest,
+                    slot: None,
                 };
                 ToWorker { message: Some(to_worker::Message::Parameters(message)) }
             })

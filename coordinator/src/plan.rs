@@ -47,6 +47,12 @@ impl Plan {
         if self.max_steps == 0 { all } else { all.min(self.max_steps) }
     }
 
+    /// Epochs that the run begins: fewer than the recipe's where `max_steps` ends it before.
+    #[must_use]
+    pub fn epochs_begun(&self) -> u32 {
+        self.epoch(self.total_steps().saturating_sub(1)) + 1
+    }
+
     /// The epoch of `step`, from 0.
     #[must_use]
     pub fn epoch(&self, step: u64) -> u32 {
@@ -170,6 +176,12 @@ mod tests {
         assert_eq!(plan.batch(10), 100..103);
         assert_eq!(plan.leaves(10), 3);
         assert_eq!(plan.batch(11), 0..10);
+    }
+
+    #[test]
+    fn a_limit_on_steps_is_a_limit_on_epochs() {
+        let begun = |max_steps| Plan { max_steps, ..sample() }.epochs_begun();
+        assert_eq!([0, 1, 11, 12, 33, 99].map(begun), [3, 1, 1, 2, 3, 3]);
     }
 
     #[test]

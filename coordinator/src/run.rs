@@ -8,7 +8,6 @@ use std::time::Duration;
 use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::recipe::Recipe;
 use lockstep_proto::schema::Schema;
-use lockstep_proto::wire;
 
 use crate::average::Reducer;
 use crate::checkpoint::{CheckpointError, Snapshot};
@@ -23,6 +22,8 @@ use crate::telemetry::Summary;
 pub struct Run {
     /// The run's name: its folder's, or what it is for.
     pub name: String,
+    /// The program's build: version and digest of what decides bits. Workers of another one are refused.
+    pub build: String,
     /// Where results go; none for `bench` and `verify`.
     pub folder: Option<PathBuf>,
     pub recipe: Recipe,
@@ -48,6 +49,8 @@ pub struct Limits {
     pub lease_timeout: Duration,
     pub wait_for_workers: Duration,
     pub allow_foreign_workers: bool,
+    /// Pass tensors to workers on this host through shared memory.
+    pub shared_memory: bool,
 }
 
 impl Default for Limits {
@@ -58,8 +61,32 @@ impl Default for Limits {
             lease_timeout: Duration::from_secs(300),
             wait_for_workers: Duration::from_secs(300),
             allow_foreign_workers: false,
+            shared_memory: true,
         }
     }
+}
+
+/// Where a step's time goes: mean seconds over the timed steps, but for the median.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Steps that were timed.
+    pub steps: usize,
+    /// The median step.
+    pub median: f64,
+    pub step: f64,
+    /// Forward, backward and node sums, mean of the workers.
+    pub compute: f64,
+    /// Checksum and copy of the gradient, mean of the workers.
+    pub encode: f64,
+    /// Messages on their way, and threads that wake up for them.
+    pub wire: f64,
+    /// Time for which the mean worker waited for the last one.
+    pub straggle: f64,
+    /// Sums on the coordinator after the last answer's arrival, or before it.
+    pub sum: f64,
+    pub optimizer: f64,
+    /// Making the new parameters ready to travel.
+    pub publish: f64,
 }
 
 /// How a run ended and what it came to.
@@ -73,6 +100,8 @@ pub struct Report {
     pub trace: Vec<Vec<u64>>,
     /// Training images a second over the steps after the first tenth (at least ten steps), without evaluations.
     pub steady_images_per_s: f64,
+    /// Where the time of those steps went.
+    pub timing: Timing,
     /// What telemetry complained about.
     pub warnings: Vec<String>,
     /// The step of the newest checkpoint that stands.
@@ -96,8 +125,6 @@ pub enum RunError {
     Records(#[from] lockstep_proto::records::RecordsError),
     #[error("can't start a thread or the server: {0}")]
     Io(#[from] std::io::Error),
-    #[error("the server stopped: {0}")]
-    Server(#[from] tonic::transport::Error),
     #[error("the run's own task ended early; this is a fault of the program, not yours")]
     Actor,
 }
@@ -152,11 +179,10 @@ impl Run {
                 state.data_hash
             ));
         }
-        if state.build != wire::BUILD {
+        if state.build != self.build {
             return mismatch(format!(
-                "build {} wrote it, this is {}; resume with that build",
-                state.build,
-                wire::BUILD
+                "build {} wrote it, this is {}; resume with that build, or begin a new run from its weights with --init-from",
+                state.build, self.build
             ));
         }
         if used.len() != self.dataset.train.len() {

@@ -9,7 +9,7 @@ use crate::schema::Schema;
 pub fn weights_hash(schema: &Schema, values: &[f32]) -> String {
     let mut hash = blake3::Hasher::new_derive_key("lockstep v1 weights");
     schema.feed(&mut hash);
-    hash.update(&crate::tensors::to_bytes(values));
+    hash.update(crate::tensors::as_bytes(values));
     hash.finalize().to_hex().to_string()
 }
 

@@ -1,5 +1,5 @@
 //! What coordinator and worker must agree on to the bit: the messages, the flat layout of a model, the keyed generator,
-//! the reduction tree, the recipe and the optimizer's arithmetic. Nothing here reads a clock, a file or a socket.
+//! the reduction tree, the recipe and the optimizer's arithmetic. Nothing here reads a clock, a file or a socket; `shared` maps memory.
 
 pub mod hash;
 pub mod keys;
@@ -7,6 +7,8 @@ pub mod optimizer;
 pub mod recipe;
 pub mod records;
 pub mod schema;
+#[cfg_attr(not(target_os = "linux"), path = "shared_elsewhere.rs")]
+pub mod shared;
 pub mod tensors;
 pub mod tree;
 pub mod wire;

@@ -73,6 +73,11 @@ impl Schema {
         Ok(Self { tensors, offsets, parameters })
     }
 
+    /// One tensor of `values` parameters: what a benchmark of the wire sends around.
+    pub fn wire(values: usize) -> Result<Self, DuplicateName> {
+        Self::new(vec![TensorSpec { name: "wire".to_owned(), shape: vec![values], kind: Kind::Parameter }])
+    }
+
     /// The tensors in schema order.
     #[must_use]
     pub fn tensors(&self) -> &[TensorSpec] {

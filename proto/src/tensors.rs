@@ -1,47 +1,100 @@
-//! `f32` values as little-endian bytes, whole and in parts.
+//! `f32` values as little-endian bytes, whole and in parts, and the checksum that goes with them.
 
 use std::ops::Range;
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
+use rayon::prelude::*;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::wire::CHUNK_BYTES;
 
-/// The bytes of `values`, little-endian. One copy; share the result.
+#[cfg(target_endian = "big")]
+compile_error!(
+    "tensors travel as the bytes that they are in memory, little-endian: another machine needs code for that"
+);
+
+/// Bytes that are copied and checked in one go: small enough that the second finds what the first left in the cache.
+pub(crate) const BLOCK_BYTES: usize = 1 << 16;
+
+/// Values from which several threads are worth their waking.
+pub(crate) const PARALLEL: usize = CHUNK_BYTES / 4 + 1;
+
+/// The values as bytes, little-endian.
 #[must_use]
-pub fn to_bytes(values: &[f32]) -> Bytes {
-    let mut bytes = Vec::with_capacity(values.len() * 4);
-    for value in values {
-        bytes.extend_from_slice(&value.to_le_bytes());
-    }
-    Bytes::from(bytes)
+pub fn as_bytes(values: &[f32]) -> &[u8] {
+    bytemuck::cast_slice(values)
 }
 
-/// Writes the little-endian `bytes` over `values`. The caller has checked that lengths fit.
-fn from_bytes(values: &mut [f32], bytes: &[u8]) {
-    for (value, four) in values.iter_mut().zip(bytes.chunks_exact(4)) {
-        *value = f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+/// The bytes of `values`, little-endian. No copy; share the result.
+#[must_use]
+pub fn into_bytes(values: Vec<f32>) -> Bytes {
+    struct Owner(Vec<f32>);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            as_bytes(&self.0)
+        }
     }
+    Bytes::from_owner(Owner(values))
 }
 
-/// XXH3-64 of the bytes: finds what the network or a bad memory changed. It is no defence against an attacker.
+/// Checksum of the bytes: finds what the network or a bad memory changed. It is no defence against an attacker.
+///
+/// XXH3-64 of the XXH3-64 sums (little-endian) of its parts of [`CHUNK_BYTES`], so that each part can be summed where and
+/// when it is at hand.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> u64 {
-    xxh3_64(bytes)
+    let mut sums = Sums::new(bytes.len());
+    let parts = sums.0.par_iter_mut().zip(bytes.par_chunks(CHUNK_BYTES));
+    if bytes.len() / 4 >= PARALLEL {
+        parts.for_each(|(sum, part)| *sum = xxh3_64(part));
+    } else {
+        sums.0.iter_mut().zip(bytes.chunks(CHUNK_BYTES)).for_each(|(sum, part)| *sum = xxh3_64(part));
+    }
+    sums.digest()
 }
 
 /// [`digest`] of the values' little-endian bytes.
 #[must_use]
 pub fn digest_values(values: &[f32]) -> u64 {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    let mut block = [0_u8; 4096];
-    for part in values.chunks(1024) {
-        for (four, value) in block.chunks_exact_mut(4).zip(part) {
-            four.copy_from_slice(&value.to_le_bytes());
-        }
-        hash.update(&block[..part.len() * 4]);
+    digest(as_bytes(values))
+}
+
+/// The checksums of parts, on their way to one.
+#[derive(Debug)]
+pub(crate) struct Sums(pub(crate) Vec<u64>);
+
+impl Sums {
+    /// For a vector of `bytes`.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(vec![xxh3_64(&[]); bytes.div_ceil(CHUNK_BYTES).max(1)])
     }
-    hash.digest()
+
+    pub(crate) fn digest(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        self.0.iter().for_each(|sum| hash.update(&sum.to_le_bytes()));
+        hash.digest()
+    }
+}
+
+/// `left[i] += right[i]`, on all of the pool's threads where that is worth it: no order matters, so no bit depends on it.
+pub fn add_assign(left: &mut [f32], right: &[f32]) {
+    let add = |left: &mut [f32], right: &[f32]| left.iter_mut().zip(right).for_each(|(l, r)| *l += r);
+    if left.len() < PARALLEL {
+        return add(left, right);
+    }
+    let block = 1 << 16;
+    left.par_chunks_mut(block).zip(right.par_chunks(block)).for_each(|(left, right)| add(left, right));
+}
+
+/// The first value that is NaN or infinite.
+#[must_use]
+pub fn first_not_finite(values: &[f32]) -> Option<usize> {
+    // whole blocks first: without a way out in the middle the compiler uses vectors
+    let is_bad = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
+    let bad = |block: &[f32]| block.iter().fold(false, |bad, value| bad | is_bad(value));
+    let block = values.chunks(1024).position(bad)?;
+    let start = block * 1024;
+    values[start..].iter().position(is_bad).map(|at| start + at)
 }
 
 /// The parts in which `bytes` travel: byte ranges of at most [`CHUNK_BYTES`], whole values each; one, maybe empty, at least.
@@ -54,6 +107,7 @@ pub fn parts(bytes: usize) -> impl Iterator<Item = Range<usize>> {
 pub struct Assembly {
     values: Vec<f32>,
     filled: usize,
+    sums: Sums,
 }
 
 /// A part that does not continue the vector.
@@ -63,6 +117,8 @@ pub enum PartError {
     Order { found: u64, expected: usize },
     #[error("a part has {0} bytes, which is no multiple of 4 (one f32)")]
     Ragged(usize),
+    #[error("a part ends at value {end}, in the middle of a checksum's block; parts are 1 MiB each but the last")]
+    Uneven { end: usize },
     #[error("a part ends at value {end}, but the vector has {total}")]
     TooLong { end: usize, total: usize },
     #[error("the last part ends at value {found}, but the vector has {total}")]
@@ -75,7 +131,14 @@ impl Assembly {
     /// Room for `total` values.
     #[must_use]
     pub fn new(total: usize) -> Self {
-        Self { values: vec![0.0; total], filled: 0 }
+        Self::reuse(Vec::new(), total)
+    }
+
+    /// As [`Assembly::new`], in the memory of a vector that nobody needs any more: fresh pages cost more than the copy.
+    #[must_use]
+    pub fn reuse(mut values: Vec<f32>, total: usize) -> Self {
+        values.resize(total, 0.0);
+        Self { values, filled: 0, sums: Sums::new(total * 4) }
     }
 
     /// Adds the part that starts at value `offset`.
@@ -90,7 +153,13 @@ impl Assembly {
         if end > self.values.len() {
             return Err(PartError::TooLong { end, total: self.values.len() });
         }
-        from_bytes(&mut self.values[self.filled..end], data);
+        if end < self.values.len() && !(end * 4).is_multiple_of(CHUNK_BYTES) {
+            return Err(PartError::Uneven { end });
+        }
+        let room: &mut [u8] = bytemuck::cast_slice_mut(&mut self.values[self.filled..end]);
+        for (at, (to, from)) in room.chunks_mut(CHUNK_BYTES).zip(data.chunks(CHUNK_BYTES)).enumerate() {
+            self.sums.0[self.filled * 4 / CHUNK_BYTES + at] = copy_and_sum(to, from);
+        }
         self.filled = end;
         Ok(())
     }
@@ -106,12 +175,22 @@ impl Assembly {
         if !self.is_complete() {
             return Err(PartError::TooShort { found: self.filled, total: self.values.len() });
         }
-        let found = digest_values(&self.values);
+        let found = self.sums.digest();
         if found != digest {
             return Err(PartError::Digest { found, expected: digest });
         }
         Ok(self.values)
     }
+}
+
+/// Copies, and gives the checksum of the copy.
+fn copy_and_sum(to: &mut [u8], from: &[u8]) -> u64 {
+    let mut hash = Xxh3::new();
+    for (to, from) in to.chunks_mut(BLOCK_BYTES).zip(from.chunks(BLOCK_BYTES)) {
+        to.copy_from_slice(from);
+        hash.update(to);
+    }
+    hash.digest()
 }
 
 #[cfg(test)]
@@ -126,7 +205,7 @@ mod tests {
     fn a_vector_survives_the_trip_in_parts() {
         for n in [0, 1, CHUNK_BYTES / 4 - 1, CHUNK_BYTES / 4, CHUNK_BYTES / 4 + 1, CHUNK_BYTES] {
             let sent = values(n);
-            let bytes = to_bytes(&sent);
+            let bytes = into_bytes(sent.clone());
             let mut assembly = Assembly::new(n);
             for part in parts(bytes.len()) {
                 assembly.add((part.start / 4) as u64, &bytes[part]).expect("in order");
@@ -141,13 +220,34 @@ mod tests {
         assert_eq!(assembly.add(1, &[0; 4]), Err(PartError::Order { found: 1, expected: 0 }));
         assert_eq!(assembly.add(0, &[0; 3]), Err(PartError::Ragged(3)));
         assert_eq!(assembly.add(0, &[0; 12]), Err(PartError::TooLong { end: 3, total: 2 }));
-        assembly.add(0, &[0; 4]).expect("fits");
-        assert_eq!(assembly.finish(0).expect_err("short"), PartError::TooShort { found: 1, total: 2 });
+        assert_eq!(assembly.add(0, &[0; 4]), Err(PartError::Uneven { end: 1 }));
+        assert_eq!(assembly.finish(0).expect_err("short"), PartError::TooShort { found: 0, total: 2 });
+    }
+
+    #[test]
+    fn what_is_not_finite_is_found_wherever_it_is() {
+        for at in [0, 1023, 1024, 2999] {
+            for bad in [f32::NAN, f32::NEG_INFINITY] {
+                let mut values = values(3000);
+                values[at] = bad;
+                assert_eq!(first_not_finite(&values), Some(at));
+            }
+        }
+        assert_eq!(first_not_finite(&[f32::MAX, -0.0, f32::MIN_POSITIVE / 2.0]), None);
+    }
+
+    #[test]
+    fn a_sum_on_many_threads_has_the_bits_of_one() {
+        let right = values(PARALLEL + 3);
+        let mut left: Vec<f32> = right.iter().map(|value| value * 0.1).collect();
+        let expected: Vec<f32> = left.iter().zip(&right).map(|(l, r)| l + r).collect();
+        add_assign(&mut left, &right);
+        assert_eq!(left, expected);
     }
 
     #[test]
     fn one_flipped_bit_changes_the_digest() {
-        let bytes = to_bytes(&values(3000));
+        let bytes = into_bytes(values(3000));
         assert_eq!(digest(&bytes), digest_values(&values(3000)));
         let mut broken = bytes.to_vec();
         broken[5000] ^= 1;

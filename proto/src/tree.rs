@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::tensors::add_assign;
+
 /// A place in the tree. Level 0 holds the shards themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node {
@@ -56,13 +58,15 @@ impl Node {
 pub struct Reduction {
     leaves: u32,
     waiting: Vec<(Node, Vec<f32>)>,
+    /// Vectors whose values are in another one now.
+    spare: Vec<Vec<f32>>,
 }
 
 impl Reduction {
     /// An empty tree over `leaves` shards.
     #[must_use]
     pub fn new(leaves: u32) -> Self {
-        Self { leaves, waiting: Vec::new() }
+        Self { leaves, waiting: Vec::new(), spare: Vec::new() }
     }
 
     /// Adds the sum of `node` and whatever it completes. Returns the root's sum when it is the last.
@@ -70,6 +74,11 @@ impl Reduction {
     /// All sums have one length, and no shard is added twice: the engine sees to both.
     pub fn add(&mut self, node: Node, values: Vec<f32>) -> Option<Vec<f32>> {
         self.add_below(Node::root(self.leaves), node, values)
+    }
+
+    /// The vectors that were added into others: memory for what comes next.
+    pub fn take_spare(&mut self) -> Vec<Vec<f32>> {
+        std::mem::take(&mut self.spare)
     }
 
     /// As [`Reduction::add`], for the tree below `top`: what a worker sums before it sends.
@@ -84,17 +93,11 @@ impl Reduction {
                 let (_, other) = self.waiting.swap_remove(at);
                 // f32 addition is commutative to the bit, so the sum may go into either buffer.
                 add_assign(&mut values, &other);
+                self.spare.push(other);
             }
             node = node.parent();
         }
         Some(values)
-    }
-}
-
-/// `left[i] += right[i]`.
-pub fn add_assign(left: &mut [f32], right: &[f32]) {
-    for (l, r) in left.iter_mut().zip(right) {
-        *l += r;
     }
 }
 

@@ -16,10 +16,7 @@ pub use generated::*;
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lockstep.descriptors"));
 
 /// Changes with every message that an older program would misread.
-pub const PROTOCOL: u32 = 1;
-
-/// The program's build: results hold within one.
-pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+pub const PROTOCOL: u32 = 2;
 
 /// Bytes in one part of a tensor: large enough that framing costs nothing, well below tonic's limit of 4 MiB a message,
 /// and small enough that a sum can begin while the rest is under way.
@@ -27,6 +24,10 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 
 /// HTTP/2 windows in bytes, both ways: the default of 64 KiB makes a bulk stream wait for an answer every 16 frames.
 pub const WINDOW_BYTES: u32 = 16 << 20;
+
+/// Bytes in one HTTP/2 frame at most, both ways: a part of a tensor is one frame, not 65 of the default 16 KiB, each with its own
+/// system call.
+pub const FRAME_BYTES: u32 = 2 << 20;
 
 /// Where a coordinator listens unless told otherwise: loopback, because peers are not authenticated.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7077";

@@ -9,10 +9,12 @@ use lockstep_proto::wire::DEFAULT_ADDRESS;
 
 use crate::exit::Result;
 
+mod bench;
 mod values;
 
+pub use bench::BenchArgs;
 pub use values::{Kill, reducer};
-use values::{count, kill, processes, seconds, timeout};
+use values::{address, count, kill, processes, seconds, threads, timeout};
 
 /// Data-parallel training of CIFAR-10 networks: one run, one result.
 ///
@@ -117,19 +119,27 @@ impl RecipeArgs {
 }
 
 /// Where the images come from.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Data")]
 pub struct DataSource {
     /// auto (LOCKSTEP_DATA, ./data, the cache, then the official download), builtin (procedural), or a path: CIFAR-10
-    /// binary or python batches (folder or .tar.gz), Hugging Face parquet, or an image folder
-    #[arg(long, default_value = "auto", value_name = "auto|builtin|PATH")]
-    pub data: String,
+    /// binary or python batches (folder or .tar.gz), Hugging Face parquet, or an image folder [default: auto; with --resume
+    /// the run's own]
+    #[arg(long, value_name = "auto|builtin|PATH")]
+    pub data: Option<String>,
     /// Download this archive instead of the official one; may end in #md5=<digest>
     #[arg(long, value_name = "URL")]
     pub data_url: Option<String>,
     /// Never touch the network for data
     #[arg(long)]
     pub offline: bool,
+}
+
+impl DataSource {
+    /// Whether the user said where to look.
+    pub fn is_given(&self) -> bool {
+        self.data.is_some() || self.data_url.is_some()
+    }
 }
 
 /// How a run shows itself.
@@ -153,6 +163,15 @@ pub struct KernelArgs {
     /// Kernel set: v4 (AVX-512), v3 (AVX2 and FMA) or portable; default: the best of this processor
     #[arg(long, value_enum)]
     pub kernels: Option<KernelName>,
+}
+
+/// How tensors travel between the processes of one host.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// Shared memory where a worker can map it, gRPC elsewhere
+    Auto,
+    /// gRPC alone
+    Grpc,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -194,6 +213,9 @@ pub struct RunArgs {
     /// A worker that holds a piece of work for so long without an answer loses it to others
     #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = timeout)]
     pub lease_timeout: Duration,
+    /// How tensors travel: through shared memory where a worker can map it, or over gRPC alone
+    #[arg(long, value_enum, default_value = "auto")]
+    pub plane: Plane,
     /// For tests: "arrival" sums in order of arrival, which breaks the promise
     #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
     pub test_reducer: Option<String>,
@@ -221,7 +243,7 @@ pub struct LocalArgs {
     #[arg(long, short = 'n', visible_alias = "nproc-per-node", default_value = "2", value_parser = processes)]
     pub workers: usize,
     /// Compute threads of each worker [default: cores / workers, at least 1]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     /// Start a lost worker again at most so often
     #[arg(long, default_value_t = 3)]
@@ -242,7 +264,7 @@ pub struct CoordinatorArgs {
     #[command(flatten)]
     pub run: RunArgs,
     /// Where to listen. Peers are not authenticated: anyone who reaches this address can read the data and take part
-    #[arg(long, default_value = DEFAULT_ADDRESS)]
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = address)]
     pub listen: String,
     /// Start with the first step once so many workers are there
     #[arg(long, default_value = "1", value_parser = count)]
@@ -257,7 +279,7 @@ pub struct CoordinatorArgs {
 #[derive(Args, Debug)]
 pub struct WorkerArgs {
     /// The coordinator's address
-    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS)]
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = address)]
     pub join: String,
     /// What logs call this worker [default: host name and process number]
     #[arg(long)]
@@ -266,7 +288,7 @@ pub struct WorkerArgs {
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Compute threads [default: all cores]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     /// Take the images from here instead of from the coordinator; they must be the same
     #[arg(long, value_name = "PATH")]
@@ -279,6 +301,9 @@ pub struct WorkerArgs {
     pub reconnect: Duration,
     #[command(flatten)]
     pub kernels: KernelArgs,
+    /// For `bench --wire`: answer with so many values, without computing
+    #[arg(long, hide = true)]
+    pub wire_values: Option<usize>,
     /// End when standard input does: how a worker knows that `train` is gone, however it ended
     #[arg(long, hide = true)]
     pub end_with_stdin: bool,
@@ -297,7 +322,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub data: DataSource,
     /// Compute threads [default: all cores]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     #[command(flatten)]
     pub kernels: KernelArgs,
@@ -328,36 +353,6 @@ pub struct VerifyArgs {
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
-}
-
-#[derive(Args, Debug)]
-pub struct BenchArgs {
-    #[command(flatten)]
-    pub recipe: RecipeArgs,
-    #[command(flatten)]
-    pub data: BenchData,
-    /// Worker processes
-    #[arg(long, short = 'n', default_value = "2", value_parser = count)]
-    pub workers: usize,
-    /// Optimizer steps; the first tenth, at least 10, are not timed
-    #[arg(long, default_value = "200", value_parser = count)]
-    pub steps: usize,
-    /// Compute threads of each worker [default: cores / workers, at least 1]
-    #[arg(long, value_parser = count)]
-    pub threads: Option<usize>,
-    #[command(flatten)]
-    pub kernels: KernelArgs,
-    /// One line of JSON with the keys of the PyTorch script that it is compared with
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The images of a benchmark: made here unless told otherwise, for their content does not change the speed.
-#[derive(Args, Clone, Debug)]
-pub struct BenchData {
-    /// As in `lockstep train`
-    #[arg(long, default_value = "builtin", value_name = "auto|builtin|PATH")]
-    pub data: String,
 }
 
 #[derive(Args, Debug)]
@@ -397,7 +392,7 @@ pub struct DataArgs {
 #[derive(Args, Debug)]
 pub struct RemoteArgs {
     /// The coordinator's address
-    #[arg(default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT")]
+    #[arg(default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT", value_parser = address)]
     pub address: String,
     /// One line of JSON
     #[arg(long)]

@@ -1,9 +1,11 @@
 //! `lockstep coordinator`: serves a run to workers that join by hand.
 
+use std::net::IpAddr;
+
 use lockstep_coordinator::Limits;
 use tokio::net::TcpListener;
 
-use crate::cli::CoordinatorArgs;
+use crate::cli::{CoordinatorArgs, Plane};
 use crate::exit::{Failure, Result};
 use crate::{cluster, commands, logging, prepare, signals};
 
@@ -20,15 +22,20 @@ pub fn run(args: CoordinatorArgs) -> Result {
         lease_timeout: args.run.lease_timeout,
         wait_for_workers: args.run.wait_for_workers,
         allow_foreign_workers: args.allow_foreign_workers,
+        shared_memory: args.run.plane == Plane::Auto,
     };
-    let run = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;
+    let Some(run) = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)? else { return Ok(()) };
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
-        eprintln!("warning: peers are not authenticated: whoever reaches {address} can read the data and take part");
+        warn!("warning: peers are not authenticated: whoever reaches {address} can read the data and take part");
     }
     // 0.0.0.0 is every address of this machine, and none that another one could use
-    let host = if address.ip().is_unspecified() { commands::host_name() } else { address.ip().to_string() };
-    eprintln!("join with: lockstep worker --join {host}:{}", address.port());
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => commands::host_name(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    warn!("join with: lockstep worker --join {host}:{}", address.port());
     let telemetry = cluster::telemetry(&run, args.display.choose())?;
     let report = runtime.block_on(async {
         let stop = signals::stop()?;

@@ -1,6 +1,7 @@
 //! `lockstep data`: what a data set is, by its numbers.
 
 use lockstep_coordinator::dataset::{channel_moments, class_counts};
+use lockstep_coordinator::telemetry::format::count;
 use serde_json::json;
 
 use crate::cli::DataArgs;
@@ -23,8 +24,9 @@ pub fn run(args: &DataArgs) -> Result {
     say!("data      {}", set.name);
     say!("source    {}", set.source);
     say!("hash      {}", set.hash());
-    say!("train     {} images, channel means {}, deviations {}", set.train.len(), triple(mean), triple(std));
-    say!("test      {} images", set.test.len());
+    let (train, test) = (count(set.train.len() as u64, "image"), count(set.test.len() as u64, "image"));
+    say!("train     {train}, channel means {}, deviations {}", triple(mean), triple(std));
+    say!("test      {test}");
     for (class, (train, test)) in set.classes.iter().zip(counts.0.iter().zip(&counts.1)) {
         say!("  {class:<12} {train:>6} train  {test:>6} test");
     }

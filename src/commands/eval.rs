@@ -1,8 +1,10 @@
 //! `lockstep eval`: a checkpoint or weights on the test images, in this process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lockstep_coordinator::checkpoint::{self, read_weights};
+use lockstep_coordinator::telemetry::Summary;
+use lockstep_coordinator::telemetry::format::count;
 use lockstep_coordinator::telemetry::summary::accuracy_by_class;
 use lockstep_proto::recipe::Recipe;
 use lockstep_worker::dataset::{Batches, IMAGE, Purpose};
@@ -13,15 +15,19 @@ use serde_json::json;
 
 use crate::cli::EvalArgs;
 use crate::exit::{Failure, Result};
-use crate::{commands, logging, prepare};
+use crate::{commands, logging, prepare, source};
 
 pub fn run(args: &EvalArgs) -> Result {
     logging::start();
     commands::choose_kernels(args.kernels)?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     layers::set_threads(threads).map_err(Failure::ours)?;
-    let recipe = recipe(args)?;
-    let dataset = prepare::dataset(&args.data)?;
+    let Origin { recipe, folder, data } = origin(args)?;
+    let source = folder.map_or_else(|| Ok(args.data.clone()), |folder| source::resume(&folder, &args.data))?;
+    let dataset = prepare::dataset(&source)?;
+    if let Some((name, hash)) = data.filter(|(_, hash)| *hash != dataset.hash()) {
+        warn!("warning: the weights were of a run on other images, {name} ({hash:.12}); these are {}", dataset.name);
+    }
     let model = Model::new(&recipe.model, IMAGE, dataset.classes.len())?;
     let values = read_weights(model.schema(), &args.checkpoint)?;
     let weights = Weights::new(&model, &values)?;
@@ -54,7 +60,7 @@ pub fn run(args: &EvalArgs) -> Result {
     }
     say!("model     {}", recipe.model.name);
     say!("data      {}", dataset.name);
-    say!("test      loss {loss:.4}  accuracy {:.2}%  of {images} images", accuracy * 100.0);
+    say!("test      loss {loss:.4}  accuracy {:.2}%  of {}", accuracy * 100.0, count(images as u64, "image"));
     say!("weights   {hash}");
     for (class, accuracy) in dataset.classes.iter().zip(per_class) {
         let text = accuracy.map_or_else(|| "no images".to_owned(), |value| format!("{:6.2}%", value * 100.0));
@@ -63,19 +69,52 @@ pub fn run(args: &EvalArgs) -> Result {
     Ok(())
 }
 
+/// What is known of where weights come from.
+struct Origin {
+    recipe: Recipe,
+    /// The run's folder.
+    folder: Option<PathBuf>,
+    /// Name and hash of the images that the run had.
+    data: Option<(String, String)>,
+}
+
 /// The recipe that the weights were trained with: in the checkpoint, or beside the weights, or a bare model.
-fn recipe(args: &EvalArgs) -> Result<Recipe> {
-    if let Some(name) = &args.model {
-        return Ok(Recipe { model: prepare::model_spec(name)?, ..Recipe::default() });
-    }
+fn origin(args: &EvalArgs) -> Result<Origin> {
     let path = &args.checkpoint;
-    let beside = path.parent().unwrap_or(Path::new("")).join("recipe.toml");
+    if path.is_dir() {
+        let text = match path.join("checkpoints").is_dir() {
+            true => format!(
+                "{0} is a folder; name one of its files, for instance {0}/checkpoints/best.safetensors",
+                path.display()
+            ),
+            false => {
+                format!("{} is a folder, and not a run's; give a checkpoint or a model.safetensors", path.display())
+            }
+        };
+        return Err(Failure::mistake(text));
+    }
+    if let Some(name) = &args.model {
+        let recipe = Recipe { model: prepare::model_spec(name)?, ..Recipe::default() };
+        return Ok(Origin { recipe, folder: None, data: None });
+    }
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let recipe_file = beside.join("recipe.toml");
     match checkpoint::read(path) {
-        Ok(snapshot) => Ok(Recipe::parse(&snapshot.state.recipe, &path.display().to_string())?),
+        Ok(snapshot) => Ok(Origin {
+            recipe: Recipe::parse(&snapshot.state.recipe, &path.display().to_string())?,
+            // the run's, above its checkpoints
+            folder: beside.parent().map(Path::to_owned),
+            data: Some((snapshot.state.data, snapshot.state.data_hash)),
+        }),
         // weights alone: no checkpoint, but no damage either
-        Err(checkpoint::CheckpointError::Format { .. }) if path.is_file() && beside.is_file() => {
-            let text = std::fs::read_to_string(&beside)?;
-            Ok(Recipe::parse(&text, &beside.display().to_string())?)
+        Err(checkpoint::CheckpointError::Format { .. }) if path.is_file() && recipe_file.is_file() => {
+            let text = std::fs::read_to_string(&recipe_file)?;
+            let summary = Summary::read(beside).ok();
+            Ok(Origin {
+                recipe: Recipe::parse(&text, &recipe_file.display().to_string())?,
+                folder: Some(beside.to_owned()),
+                data: summary.map(|summary| (summary.data, summary.data_hash)),
+            })
         }
         Err(checkpoint::CheckpointError::Format { .. }) if path.is_file() => Err(Failure::mistake(format!(
             "{} does not say which model it is of, and no recipe.toml lies beside it; name the model with --model",

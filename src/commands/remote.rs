@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lockstep_coordinator::telemetry::format::{count, rate, thousands};
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
 use lockstep_proto::wire::{StatusRequest, StopRequest};
 use serde_json::json;
@@ -28,11 +29,19 @@ async fn connect(address: &str, timeout: Duration) -> Result<CoordinatorClient<C
     Ok(CoordinatorClient::new(channel))
 }
 
+fn no_answer(address: &str, status: &tonic::Status) -> Failure {
+    let problem = match status.code() {
+        tonic::Code::Cancelled | tonic::Code::DeadlineExceeded => "no answer in time",
+        _ => status.message(),
+    };
+    Failure::Lost(format!("{address}: {problem}; is it a coordinator? Its line \"join with\" names its address"))
+}
+
 pub fn status(args: &RemoteArgs) -> Result {
     let reply = cluster::runtime()?.block_on(async {
         let mut client = connect(&args.address, TIMEOUT).await?;
         let reply = client.status(StatusRequest {}).await;
-        reply.map_err(|status| Failure::Lost(format!("{}: {}", args.address, status.message())))
+        reply.map_err(|status| no_answer(&args.address, &status))
     })?;
     let status = reply.into_inner();
     let test_accuracy = (status.test_accuracy >= 0.0).then_some(status.test_accuracy);
@@ -52,16 +61,17 @@ pub fn status(args: &RemoteArgs) -> Result {
         return Ok(());
     }
     say!("{}: {}", status.run, status.phase);
-    say!("step      {} of {}, epoch {} of {}", status.step, status.steps, status.epoch + 1, status.epochs);
+    let (step, steps) = (thousands(status.step), thousands(status.steps));
+    say!("step      {step} of {steps}, epoch {} of {}", status.epoch + 1, status.epochs);
     if status.train_loss.is_finite() {
         let (loss, accuracy) = (status.train_loss, status.train_accuracy * 100.0);
-        say!("train     loss {loss:.4}  accuracy {accuracy:.2}%  {:.0} images/s", status.images_per_s);
+        say!("train     loss {loss:.4}  accuracy {accuracy:.2}%  {} images/s", rate(status.images_per_s));
     }
     if let Some(accuracy) = test_accuracy {
         say!("test      accuracy {:.2}%", accuracy * 100.0);
     }
     for worker in &status.workers {
-        say!("  {:<20} {}  {} shards", worker.name, worker.device_class, worker.shards);
+        say!("  {:<20} {}  {}", worker.name, worker.device_class, count(worker.shards, "shard"));
     }
     if !status.folder.is_empty() {
         say!("folder    {}", status.folder);
@@ -71,17 +81,20 @@ pub fn status(args: &RemoteArgs) -> Result {
 
 pub fn stop(args: &RemoteArgs) -> Result {
     let reply = cluster::runtime()?.block_on(async {
+        // whoever answers nothing at all is no coordinator, and not worth the wait for a checkpoint
+        let status = connect(&args.address, TIMEOUT).await?.status(StatusRequest {}).await;
+        status.map_err(|status| no_answer(&args.address, &status))?;
         let mut client = connect(&args.address, STOP_TIMEOUT).await?;
         let reply = client.stop(StopRequest { reason: "lockstep stop".to_owned() }).await;
-        reply.map_err(|status| Failure::Lost(format!("{}: {}", args.address, status.message())))
+        reply.map_err(|status| no_answer(&args.address, &status))
     })?;
     let reply = reply.into_inner();
     if args.json {
         say!("{}", json!({"step": reply.step, "checkpoint": reply.checkpoint}));
     } else if reply.checkpoint.is_empty() || reply.step == 0 {
-        say!("stopped at step {}", reply.step);
+        say!("stopped at step {}", thousands(reply.step));
     } else {
-        say!("stopped at step {}; checkpoint in {}", reply.step, reply.checkpoint);
+        say!("stopped at step {}; checkpoint in {}", thousands(reply.step), reply.checkpoint);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use lockstep_coordinator::Limits;
 
-use crate::cli::TrainArgs;
+use crate::cli::{Plane, TrainArgs};
 use crate::exit::Result;
 use crate::local_workers::Fleet;
 use crate::{cluster, logging, prepare, signals};
@@ -16,6 +16,7 @@ pub fn run(args: TrainArgs) -> Result {
         max_restarts: local.max_restarts,
         kernels: local.kernels.kernels.map(|kernels| kernels.word()),
         kill: local.kill.clone(),
+        wire_values: None,
     };
     fleet.check()?;
     let limits = Limits {
@@ -24,8 +25,9 @@ pub fn run(args: TrainArgs) -> Result {
         lease_timeout: args.run.lease_timeout,
         wait_for_workers: args.run.wait_for_workers,
         allow_foreign_workers: false,
+        shared_memory: args.run.plane == Plane::Auto,
     };
-    let run = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;
+    let Some(run) = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)? else { return Ok(()) };
     let telemetry = cluster::telemetry(&run, args.display.choose())?;
     let report = cluster::runtime()?.block_on(async {
         let stop = signals::stop()?;

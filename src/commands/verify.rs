@@ -34,7 +34,7 @@ impl fmt::Display for Trial {
 }
 
 /// What every trial is given.
-struct Bench {
+struct Setup {
     recipe: Recipe,
     dataset: Arc<Dataset>,
     reducer: Reducer,
@@ -47,13 +47,13 @@ pub fn run(args: VerifyArgs) -> Result {
     if recipe.max_steps == 0 {
         recipe.max_steps = args.steps;
     }
-    let bench = Bench {
+    let setup = Setup {
         dataset: Arc::new(prepare::dataset(&args.data)?),
         reducer: cli::reducer(args.test_reducer.as_deref())?,
         kernels: args.kernels.kernels.map(|kernels| kernels.word()),
         recipe,
     };
-    let trials = trials(&args, &bench.recipe)?;
+    let trials = trials(&args, &setup.recipe)?;
     let runtime = cluster::runtime()?;
     let say = |text: String| {
         if !args.json {
@@ -62,32 +62,32 @@ pub fn run(args: VerifyArgs) -> Result {
     };
     say(format!(
         "verify {}: {} steps of {} images, {} shards, on {}",
-        bench.recipe.name, bench.recipe.max_steps, bench.recipe.batch_size, bench.recipe.shards, bench.dataset.name
+        setup.recipe.name, setup.recipe.max_steps, setup.recipe.batch_size, setup.recipe.shards, setup.dataset.name
     ));
 
     let mut first: Option<(String, Report)> = None;
     for trial in &trials {
         let start = Instant::now();
-        let report = runtime.block_on(bench.train(trial, bench.recipe.seed, bench.recipe.max_steps))?;
+        let report = runtime.block_on(setup.train(trial, setup.recipe.seed, setup.recipe.max_steps))?;
         say(format!(
             "  {:<36} {}  {:5.1} s",
             trial.to_string(),
             report.summary.weights_hash,
             start.elapsed().as_secs_f64()
         ));
-        bench.check_work(trial, &report)?;
+        setup.check_work(trial, &report)?;
         match &first {
             None => first = Some((trial.to_string(), report)),
-            Some((name, expected)) => bench.compare((name, expected), (&trial.to_string(), &report))?,
+            Some((name, expected)) => setup.compare((name, expected), (&trial.to_string(), &report))?,
         }
     }
     let Some((_, report)) = first else { return Ok(()) };
     let hash = report.summary.weights_hash;
-    bench.check_meaning(&runtime, &hash)?;
+    setup.check_meaning(&runtime, &hash)?;
     if args.json {
         let names: Vec<String> = trials.iter().map(ToString::to_string).collect();
         let line = json!({
-            "recipe": bench.recipe.name, "steps": bench.recipe.max_steps, "shards": bench.recipe.shards,
+            "recipe": setup.recipe.name, "steps": setup.recipe.max_steps, "shards": setup.recipe.shards,
             "device_class": report.summary.device_class, "trials": names, "weights_hash": hash, "equal": true,
         });
         say!("{line}");
@@ -126,7 +126,7 @@ fn trials(args: &VerifyArgs, recipe: &Recipe) -> Result<Vec<Trial>> {
     Ok(trials)
 }
 
-impl Bench {
+impl Setup {
     async fn train(&self, trial: &Trial, seed: u64, steps: u64) -> Result<Report> {
         let recipe = Recipe { seed, max_steps: steps, ..self.recipe.clone() };
         let limits = Limits { min_workers: trial.workers, wait_for_workers: cluster::OWN_WORKERS, ..Limits::default() };
@@ -141,6 +141,7 @@ impl Bench {
             max_restarts: 1,
             kernels: self.kernels,
             kill: trial.kill.into_iter().collect(),
+            wire_values: None,
         };
         let report = cluster::train(run, &fleet, telemetry, cluster::never()).await?;
         cluster::conclude(&report)?;

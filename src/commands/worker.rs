@@ -1,10 +1,12 @@
 //! `lockstep worker`: computes for a coordinator.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use lockstep_coordinator::dataset::{self, DataRequest, Silent, Source};
+use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_proto::records::Records;
-use lockstep_worker::{Settings, layers};
+use lockstep_worker::{Joined, Settings, layers};
 
 use crate::cli::WorkerArgs;
 use crate::exit::{Failure, Result};
@@ -25,11 +27,15 @@ pub fn run(args: WorkerArgs) -> Result {
     }
     let settings = Settings {
         address: args.join,
+        build: commands::BUILD.to_owned(),
         name: args.name.unwrap_or_else(default_name),
         threads,
-        local_data: args.data.map(|path| Box::new(move || local(&path)) as _),
+        local_data: args.data.map(|path| Arc::new(move || local(&path)) as _),
         cache: !args.no_cache,
         reconnect: args.reconnect,
+        wire_values: args.wire_values,
+        // `train` shows its own workers itself
+        joined: if args.end_with_stdin { None } else { Some(Box::new(say_joined)) },
         die_at_step: args.die_at_step,
     };
     // one thread for the network: the cores are for the products
@@ -40,10 +46,16 @@ pub fn run(args: WorkerArgs) -> Result {
         Ok::<_, Failure>(lockstep_worker::work(settings, stop).await?)
     })?;
     if !args.end_with_stdin {
-        eprintln!("done: {}", farewell.reason);
+        warn!("done: {}", farewell.reason);
     }
     // a run that ended early is no fault of this worker
     Ok(())
+}
+
+fn say_joined(joined: &Joined) {
+    let Joined { run, model, images: (train, test), data_hash } = joined;
+    let (train, test) = (thousands(*train as u64), count(*test as u64, "test image"));
+    warn!("joined {run}: {model} on {train} training and {test} ({data_hash:.12})");
 }
 
 /// Starts this program again in its own place with `CANDLE_NUM_THREADS=1`, unless somebody set it.

@@ -1,5 +1,8 @@
 //! What the server's sessions tell the actor.
 
+use std::sync::Arc;
+
+use lockstep_proto::shared::Shared;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{Hello, Refused, ShardOutcome, StatusReply, StopReply, ToWorker, Welcome};
 use tokio::sync::{mpsc, oneshot};
@@ -11,17 +14,28 @@ use crate::evaluation::SliceCounts;
 /// buffer that all share) and its few leases, and gets nothing more before it has answered.
 pub(crate) type Outbound = mpsc::UnboundedSender<ToWorker>;
 
+/// A worker that may take part.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) worker: WorkerId,
+    pub(crate) welcome: Welcome,
+    /// Our side of the memory that the worker may pass gradients through.
+    pub(crate) gradients: Option<Arc<Shared>>,
+}
+
 /// Something that reached the server.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A worker is at the door.
-    Knock { hello: Hello, outbound: Outbound, reply: oneshot::Sender<Result<(WorkerId, Welcome), Refused>> },
-    /// It has model and data.
-    Ready { worker: WorkerId },
+    Knock { hello: Hello, outbound: Outbound, reply: oneshot::Sender<Result<Admitted, Refused>> },
+    /// It has model and data, and the shared memory or not.
+    Ready { worker: WorkerId, shared: bool },
     /// It is alive; the reply says whether it is still one of us.
     Beat { worker: WorkerId, reply: oneshot::Sender<bool> },
     /// It computed something, or could not.
     Answer { worker: WorkerId, lease: LeaseId, answer: Answer },
+    /// It wants to go, once it has answered.
+    Leaving { worker: WorkerId },
     /// Its stream ended.
     Left { worker: WorkerId, reason: String },
     /// Somebody asks where the run is.
@@ -33,7 +47,20 @@ pub(crate) enum Message {
 /// An answer to a lease. Lengths, checksum and finiteness of gradients are checked before they get here.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Gradient { version: u64, node: Node, values: Vec<f32>, outcomes: Vec<ShardOutcome>, compute_us: u64, wait_us: u64 },
-    Slice { version: u64, counts: SliceCounts },
-    Failed { reason: String },
+    Gradient {
+        version: u64,
+        node: Node,
+        values: Vec<f32>,
+        outcomes: Vec<ShardOutcome>,
+        compute_us: u64,
+        encode_us: u64,
+        wait_us: u64,
+    },
+    Slice {
+        version: u64,
+        counts: SliceCounts,
+    },
+    Failed {
+        reason: String,
+    },
 }

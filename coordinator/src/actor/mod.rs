@@ -7,6 +7,7 @@ mod check;
 mod door;
 mod evaluate;
 mod message;
+mod meter;
 mod perform;
 mod report;
 mod sessions;
@@ -17,9 +18,10 @@ use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::wire::{Refused, StopReply, Welcome};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use message::{Answer, Message, Outbound};
+pub(crate) use message::{Admitted, Answer, Message, Outbound};
 
 use crate::average::Average;
+use crate::buffers::Buffers;
 use crate::checkpoint::{Epoch, Store, Writer, Written};
 use crate::engine::{Engine, Event, LeaseId, Outcome, WorkerId};
 use crate::evaluation::Tally;
@@ -27,9 +29,11 @@ use crate::ledger::Ledger;
 use crate::parameters::Parameters;
 use crate::partition::Partition;
 use crate::plan::Plan;
+use crate::plane::Plane;
 use crate::run::{Report, Run, RunError};
 use crate::schedule::Schedule;
 use crate::telemetry::{self, Summary, Telemetry};
+use meter::Meter;
 use sessions::{Farewell, Sessions};
 
 /// How often the engine hears that time went by: a fraction of the shortest deadline that it keeps.
@@ -46,6 +50,9 @@ pub(crate) struct Actor {
     sessions: Sessions,
     partition: Partition,
     average: Average,
+    plane: Plane,
+    /// Vectors for the sessions to fill with the next gradients.
+    buffers: Buffers,
     parameters: Parameters,
     optimizer: Optimizer,
     schedule: Schedule,
@@ -61,7 +68,7 @@ pub(crate) struct Actor {
     data_bytes: u64,
     summary: Summary,
     trace: Vec<Vec<u64>>,
-    meter: report::Meter,
+    meter: Meter,
     telemetry: Telemetry,
     writer: Option<Writer>,
     warnings: Vec<String>,
@@ -72,7 +79,7 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    pub(crate) fn new(run: Run, data_bytes: u64, telemetry: Telemetry) -> Result<Self, RunError> {
+    pub(crate) fn new(run: Run, data_bytes: u64, telemetry: Telemetry, buffers: Buffers) -> Result<Self, RunError> {
         run.check()?;
         let plan = run.plan();
         let position = run.position();
@@ -94,7 +101,9 @@ impl Actor {
             engine: Engine::new(plan.clone(), position),
             sessions: Sessions::default(),
             partition: Partition::new(run.recipe.seed, run.selection.train.clone()),
-            average: Average::new(run.reducer, plan.leaves(position.version)),
+            average: Average::new(run.reducer, plan.leaves(position.version), buffers.clone()),
+            plane: Plane::new(run.schema.len(), run.limits.shared_memory),
+            buffers,
             parameters: Parameters::new(run.schema.clone(), values, position.version),
             optimizer,
             schedule: Schedule::new(&run.recipe.schedule, run.recipe.optimizer.lr, steps_per_epoch, plan.total_steps()),
@@ -108,7 +117,7 @@ impl Actor {
             data_bytes,
             summary,
             trace: Vec::new(),
-            meter: report::Meter::new(plan.total_steps() - position.version.min(plan.total_steps())),
+            meter: Meter::new(plan.total_steps() - position.version.min(plan.total_steps())),
             telemetry,
             writer,
             warnings: Vec::new(),
@@ -157,8 +166,8 @@ impl Actor {
                 let answer = self.knock(hello, outbound);
                 let _ = reply.send(answer);
             }
-            Message::Ready { worker } => {
-                if self.worker_ready(worker) {
+            Message::Ready { worker, shared } => {
+                if self.worker_ready(worker, shared) {
                     self.event(Event::Joined { worker });
                 }
             }
@@ -167,6 +176,7 @@ impl Actor {
                 self.event(Event::Beat { worker });
             }
             Message::Answer { worker, lease, answer } => self.answer(worker, lease, answer),
+            Message::Leaving { worker } => self.event(Event::Leaving { worker }),
             Message::Left { worker, reason } => {
                 self.event(Event::Left { worker, reason: reason.clone() });
                 self.sessions.close(worker, &reason, Farewell::MayReturn);
@@ -200,19 +210,19 @@ impl Actor {
         self.perform(commands, Some(answer));
     }
 
-    fn knock(
-        &mut self,
-        hello: lockstep_proto::wire::Hello,
-        outbound: Outbound,
-    ) -> Result<(WorkerId, Welcome), Refused> {
-        door::check(&hello, self.device_class.as_deref(), self.run.limits.allow_foreign_workers)
+    fn knock(&mut self, hello: lockstep_proto::wire::Hello, outbound: Outbound) -> Result<Admitted, Refused> {
+        // before the first accepted shard the class is that of who is here: a worker that came by mistake and left pins nothing
+        let present = self.sessions.device_class();
+        let pinned = self.device_class.as_deref().or(present);
+        let rules =
+            door::Rules { build: &self.run.build, pinned, allow_foreign: self.run.limits.allow_foreign_workers };
+        door::check(&hello, &rules)
             .inspect_err(|refused| self.warn(format!("refused worker {}: {}", hello.name, refused.reason)))?;
         if hello.foreign {
             self.warn(format!("{} is a foreign worker: this run no longer promises one result", hello.name));
-        } else if self.device_class.is_none() {
-            self.device_class = Some(hello.device_class.clone());
         }
         let worker = self.sessions.open(hello, outbound);
+        let (gradients, shared) = self.plane.offer().unzip();
         let welcome = Welcome {
             worker,
             run: self.run.name.clone(),
@@ -221,16 +231,19 @@ impl Actor {
             data_hash: self.data_hash.clone(),
             data_bytes: self.data_bytes,
             heartbeat_ms: HEARTBEAT.as_millis() as u32,
+            shared,
         };
-        Ok((worker, welcome))
+        Ok(Admitted { worker, welcome, gradients })
     }
 
     /// False if its session is over, or it said so before.
-    fn worker_ready(&mut self, worker: WorkerId) -> bool {
+    fn worker_ready(&mut self, worker: WorkerId, shared: bool) -> bool {
         let Some(session) = self.sessions.get_mut(worker).filter(|session| !session.ready) else { return false };
         session.ready = true;
+        session.shared = shared;
         let joined = telemetry::Event::WorkerJoined {
             worker: session.slot,
+            name: session.name.clone(),
             device_class: session.device_class.clone(),
             threads: session.threads,
         };

@@ -1,5 +1,7 @@
 //! Doing what the engine says.
 
+use std::time::Instant;
+
 use lockstep_proto::optimizer::clip;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{self, Lease, ShardsWork, SliceWork, lease, to_worker};
@@ -33,6 +35,10 @@ impl Actor {
                 Command::Evaluated { version } => self.end_evaluation(version),
                 Command::Checkpoint { position, reason } => self.checkpoint(position, &reason),
                 Command::Lost { worker, reissued, reason } => self.lost(worker, reissued, &reason),
+                Command::Reissue { shards, reason } => {
+                    self.ledger.reissue(shards);
+                    self.warn(reason);
+                }
                 Command::Dismiss { worker, reason, may_return } => {
                     let farewell = if may_return { Farewell::MayReturn } else { Farewell::StayAway };
                     self.sessions.close(worker, &reason, farewell);
@@ -55,7 +61,12 @@ impl Actor {
         let Some(session) = self.sessions.get_mut(worker) else { return };
         if session.version != Some(version) {
             session.version = Some(version);
-            session.send_all(self.parameters.messages());
+            let start = Instant::now();
+            match session.shared.then(|| self.parameters.shared_message(&mut self.plane)).flatten() {
+                Some(message) => session.send_all(vec![message]),
+                None => session.send_all(self.parameters.messages()),
+            }
+            self.meter.published(start.elapsed());
         }
         session.send(to_worker::Message::Lease(Lease { lease, version, work: Some(work) }));
     }
@@ -76,14 +87,21 @@ impl Actor {
     }
 
     fn sum(&mut self, worker: WorkerId, node: Node, answer: Option<Answer>) {
-        let Some(Answer::Gradient { values, outcomes, compute_us, wait_us, .. }) = answer else { return };
+        let Some(Answer::Gradient { values, outcomes, compute_us, encode_us, wait_us, .. }) = answer else { return };
         let images = outcomes.iter().map(|outcome| u64::from(outcome.count)).sum();
         let step = self.parameters.version();
         for outcome in &outcomes {
             self.accepted.extend_from_slice(self.partition.shard(&self.plan, step, outcome.shard));
         }
+        if self.device_class.is_none() {
+            // the first accepted shard pins the run to its worker's class
+            self.device_class = self.sessions.get(worker).filter(|s| !s.foreign).map(|s| s.device_class.clone());
+        }
         self.sessions.credit(worker, &Stats { shards: outcomes.len() as u32, images, compute_us, wait_us });
+        self.meter.answered(worker, compute_us, encode_us);
+        let start = Instant::now();
         self.average.add(node, values, outcomes);
+        self.meter.summed(start.elapsed());
     }
 
     fn step(&mut self, step: u64) {
@@ -91,14 +109,16 @@ impl Actor {
         let next = Average::new(
             self.run.reducer,
             if version < self.plan.total_steps() { self.plan.leaves(version) } else { 0 },
+            self.buffers.clone(),
         );
         // the engine counts shards, so a step is complete when it says so
         let Some(mut sum) = std::mem::replace(&mut self.average, next).finish() else {
             let reason =
-                format!("step {step} was declared complete without all its shards; this is a fault of the program");
+                format!("step {version} was declared complete without all its shards; this is a fault of the program");
             self.outcome = Some(Outcome::Failed { reason });
             return;
         };
+        let start = Instant::now();
         let epoch = self.plan.epoch(step);
         let lr = self.schedule.lr(step, u64::from(epoch));
         let split = self.run.schema.parameters();
@@ -107,13 +127,15 @@ impl Actor {
         if !norm.is_finite() {
             // every shard was finite, their sum is not: nothing is wrong with a worker
             let reason = format!(
-                "the gradient of step {step} has the norm {norm}: the training diverged at learning rate {lr}; lower \
+                "the gradient of step {version} has the norm {norm}: the training diverged at learning rate {lr}; lower \
                  optimizer.lr or set optimizer.clip_grad_norm"
             );
             self.outcome = Some(Outcome::Failed { reason });
             return;
         }
         self.parameters.step(&mut self.optimizer, lr, &sum.values);
+        let took = start.elapsed();
+        self.buffers.give(sum.values);
         self.ledger.commit(&std::mem::take(&mut self.accepted));
         self.epoch.loss_sum += sum.loss_sum;
         self.epoch.correct += u64::from(sum.correct);
@@ -122,7 +144,7 @@ impl Actor {
             self.trace.push(self.parameters.digests());
         }
         let images = u64::from(sum.count);
-        let images_per_s = self.meter.step(images);
+        let images_per_s = self.meter.step(images, took);
         let n = f64::from(sum.count.max(1));
         self.telemetry.emit(telemetry::Event::Step {
             step: version,
@@ -147,7 +169,7 @@ impl Actor {
                 step: version,
                 train_loss: loss,
                 train_accuracy: accuracy,
-                images_per_s: self.meter.epoch(),
+                images_per_s: self.meter.end_epoch(),
                 lr: self.schedule.lr(version - 1, u64::from(epoch)),
             });
         }

@@ -15,85 +15,6 @@ use crate::telemetry::{self, Event};
 /// How often the workers' shares are told: often enough for a moving line, rarely enough to cost nothing.
 const WORKER_STATS_EVERY: Duration = Duration::from_millis(500);
 
-/// Measures training time, without evaluations.
-#[derive(Debug)]
-pub(super) struct Meter {
-    last: Option<Instant>,
-    epoch_images: u64,
-    epoch_time: Duration,
-    all_images: u64,
-    all_time: Duration,
-    /// Steps before the steady part begins: connections, caches and clocks settle.
-    warm_up: u64,
-    steps: u64,
-    steady_images: u64,
-    steady_time: Duration,
-    pub(super) told_workers: Instant,
-}
-
-impl Meter {
-    pub(super) fn new(steps: u64) -> Self {
-        Self {
-            last: None,
-            epoch_images: 0,
-            epoch_time: Duration::ZERO,
-            all_images: 0,
-            all_time: Duration::ZERO,
-            warm_up: (steps / 10).max(10),
-            steps: 0,
-            steady_images: 0,
-            steady_time: Duration::ZERO,
-            told_workers: Instant::now(),
-        }
-    }
-
-    /// A step of `images` is done; returns its images a second.
-    pub(super) fn step(&mut self, images: u64) -> f64 {
-        let now = Instant::now();
-        self.steps += 1;
-        // The first step after a pause has no beginning: leases, connections and evaluations lie in between.
-        let Some(last) = self.last.replace(now) else { return f64::NAN };
-        let time = now - last;
-        self.epoch_images += images;
-        self.epoch_time += time;
-        self.all_images += images;
-        self.all_time += time;
-        if self.steps > self.warm_up {
-            self.steady_images += images;
-            self.steady_time += time;
-        }
-        images as f64 / time.as_secs_f64()
-    }
-
-    pub(super) fn pause(&mut self) {
-        self.last = None;
-    }
-
-    pub(super) fn resume(&mut self) {
-        self.last = Some(Instant::now());
-    }
-
-    /// Images a second of the epoch that ends.
-    pub(super) fn epoch(&mut self) -> f64 {
-        let rate = rate(self.epoch_images, self.epoch_time);
-        self.epoch_images = 0;
-        self.epoch_time = Duration::ZERO;
-        rate
-    }
-
-    fn average(&self) -> f64 {
-        rate(self.all_images, self.all_time)
-    }
-
-    fn steady(&self) -> f64 {
-        rate(self.steady_images, self.steady_time)
-    }
-}
-
-fn rate(images: u64, time: Duration) -> f64 {
-    if time.is_zero() { 0.0 } else { images as f64 / time.as_secs_f64() }
-}
-
 /// A written checkpoint, or the reason why there is none, as an event.
 pub(super) fn checkpoint_event(written: Written) -> Event {
     let Written { step, best, seconds, result } = written;
@@ -114,7 +35,7 @@ impl Actor {
             workers: run.limits.min_workers as u32,
             shards: plan.shards,
             batch_size: plan.batch_size,
-            epochs: plan.epochs,
+            epochs: plan.epochs_begun(),
             steps: plan.total_steps(),
             parameters: run.schema.parameters() as u64,
             seed: run.recipe.seed,
@@ -164,8 +85,8 @@ impl Actor {
             phase: self.engine.phase().to_owned(),
             step: version,
             steps: self.plan.total_steps(),
-            epoch: self.plan.epoch(version).min(self.plan.epochs.saturating_sub(1)),
-            epochs: self.plan.epochs,
+            epoch: self.plan.epoch(version).min(self.plan.epochs_begun() - 1),
+            epochs: self.plan.epochs_begun(),
             images_per_s: self.meter.average(),
             train_loss: loss,
             train_accuracy: accuracy,
@@ -205,7 +126,7 @@ impl Actor {
         }
         summary.shards = plan.shards;
         summary.batch_size = plan.batch_size;
-        summary.epochs = plan.epochs;
+        summary.epochs = plan.epochs_begun();
         summary.steps = self.parameters.version();
         summary.seed = run.recipe.seed;
         summary.device_class = self.device_class.clone().unwrap_or_default();
@@ -234,7 +155,7 @@ impl Actor {
                 data_hash: self.data_hash.clone(),
                 data: self.run.dataset.name.clone(),
                 device_class: self.device_class.clone(),
-                build: lockstep_proto::wire::BUILD.to_owned(),
+                build: self.run.build.clone(),
                 optimizer_steps: self.optimizer.steps(),
                 epoch: self.epoch,
                 ledger: self.ledger.counts(),
@@ -265,8 +186,10 @@ impl Actor {
         let mut lost = lost.map(|error| error.to_string());
         if let Some(folder) = &self.run.folder {
             let weights = folder.join("model.safetensors");
-            let version = self.parameters.version();
-            if let Err(error) = checkpoint::write_weights(&self.run.schema, self.parameters.values(), version, &weights)
+            let (version, values) = (self.parameters.version(), self.parameters.values());
+            // before the first step there is nothing that anybody would want to load
+            if version > 0
+                && let Err(error) = checkpoint::write_weights(&self.run.schema, values, version, &weights)
             {
                 lost = Some(error.to_string());
             }
@@ -286,8 +209,10 @@ impl Actor {
             shards: self.sessions.accepted,
             trace: self.trace,
             steady_images_per_s: self.meter.steady(),
+            timing: self.meter.timing(),
             warnings: self.warnings,
-            kept: kept.or(self.run.resume.map(|snapshot| snapshot.state.version)),
+            // without a later one it is that of the start
+            kept: kept.or(self.run.resume.map(|snapshot| snapshot.state.version)).or(self.run.folder.map(|_| 0)),
             lost,
         }
     }

@@ -13,9 +13,12 @@ pub(super) struct Session {
     pub(super) name: String,
     pub(super) device_class: String,
     pub(super) threads: u32,
+    pub(super) foreign: bool,
     /// Its number on the screen: the smallest that is free, so that a worker that comes back gets its old line.
     pub(super) slot: u32,
     pub(super) ready: bool,
+    /// It has mapped our memory.
+    pub(super) shared: bool,
     /// The version that it was sent last.
     pub(super) version: Option<u64>,
     /// Shards accepted in this session.
@@ -72,8 +75,10 @@ impl Sessions {
             name: hello.name,
             device_class: hello.device_class,
             threads: hello.threads,
+            foreign: hello.foreign,
             slot,
             ready: false,
+            shared: false,
             version: None,
             shards: 0,
             since_stats: Stats::default(),
@@ -95,6 +100,11 @@ impl Sessions {
             Farewell::MayReturn => to_worker::Message::Finished(Finished { reason, complete: false, run_over: false }),
             Farewell::StayAway => to_worker::Message::Refused(Refused { reason, mistake: true }),
         });
+    }
+
+    /// The class that those who are here agreed on at the door.
+    pub(super) fn device_class(&self) -> Option<&str> {
+        self.open.values().find(|session| !session.foreign).map(|session| session.device_class.as_str())
     }
 
     pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Session> {

@@ -1,7 +1,9 @@
 //! `model.safetensors`: the weights alone, as PyTorch's `load_state_dict(strict=True)` wants them.
 
+use std::collections::HashMap;
 use std::path::Path;
 
+use lockstep_proto::hash::weights_hash;
 use lockstep_proto::schema::Schema;
 use lockstep_proto::tensors;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -12,11 +14,13 @@ use super::store::replace;
 /// What PyTorch's BatchNorm calls its running statistics, and the counter that a strict load asks for beside them.
 const RUNNING: &str = "running_mean";
 const COUNTER: &str = "num_batches_tracked";
+/// Metadata key of the weights hash, which a file that was not ours need not have.
+const HASH: &str = "lockstep.weights_hash";
 
 /// Writes parameters and buffers of `values` (schema order) after `version` steps.
 pub fn write_weights(schema: &Schema, values: &[f32], version: u64, path: &Path) -> Result<(), CheckpointError> {
     let failed = |source| CheckpointError::Write { path: path.to_owned(), source };
-    let bytes = tensors::to_bytes(values);
+    let bytes = tensors::as_bytes(values);
     // every step updates every running statistic once, so PyTorch's int64 counter is the number of steps
     let counter = version.to_le_bytes();
     let mut views = Vec::new();
@@ -31,7 +35,8 @@ pub fn write_weights(schema: &Schema, values: &[f32], version: u64, path: &Path)
             add(format!("{prefix}{COUNTER}"), Dtype::I64, vec![], &counter)?;
         }
     }
-    let file = safetensors::serialize(views, None).map_err(|error| failed(std::io::Error::other(error)))?;
+    let metadata = HashMap::from([(HASH.to_owned(), weights_hash(schema, values))]);
+    let file = safetensors::serialize(views, Some(metadata)).map_err(|error| failed(std::io::Error::other(error)))?;
     replace(path, &file).map_err(failed)
 }
 
@@ -61,6 +66,13 @@ pub fn read_weights(schema: &Schema, path: &Path) -> Result<Vec<f32>, Checkpoint
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
         let name = schema.at(at).map_or("?", |tensor| &tensor.name);
         return Err(CheckpointError::format(path, format!("its {name} holds {}", values[at])));
+    }
+    let header = SafeTensors::read_metadata(&bytes).ok().and_then(|(_, header)| header.metadata().clone());
+    if let Some(expected) = header.and_then(|mut metadata| metadata.remove(HASH)) {
+        let found = weights_hash(schema, &values);
+        if found != expected {
+            return Err(CheckpointError::Checksum { path: path.to_owned(), found, expected });
+        }
     }
     let known = |name: &str| {
         schema.range(name).is_some()
@@ -92,6 +104,21 @@ mod tests {
         let file = SafeTensors::deserialize(&bytes).expect("safetensors");
         let counter = file.tensor("net.1.num_batches_tracked").expect("counter");
         assert_eq!((counter.dtype(), counter.data()), (Dtype::I64, &3_u64.to_le_bytes()[..]));
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_weights_is_found() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("model.safetensors");
+        let snapshot = sample(3);
+        write_weights(&snapshot.schema, &snapshot.values, 3, &path).expect("written");
+        let mut bytes = std::fs::read(&path).expect("bytes");
+        // the lowest bit of a weight's mantissa: finite before and after
+        let at = bytes.windows(4).rposition(|four| four == 4.5_f32.to_le_bytes()).expect("a weight of the sample");
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).expect("damaged");
+        let error = read_weights(&snapshot.schema, &path).expect_err("damaged");
+        assert!(matches!(error, CheckpointError::Checksum { .. }), "{error}");
     }
 
     #[test]

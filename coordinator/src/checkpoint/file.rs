@@ -59,8 +59,8 @@ pub fn write(snapshot: &Snapshot, path: &Path) -> Result<(), CheckpointError> {
     let entries: Vec<Entry> = snapshot.schema.tensors().iter().map(entry).collect();
     let kinds = encode(serde_json::to_string(&entries))?;
 
-    let values = tensors::to_bytes(&snapshot.values);
-    let optimizer: Vec<_> = snapshot.optimizer.iter().map(|(name, values)| (name, tensors::to_bytes(values))).collect();
+    let values = tensors::as_bytes(&snapshot.values);
+    let optimizer: Vec<_> = snapshot.optimizer.iter().map(|(name, values)| (name, tensors::as_bytes(values))).collect();
     let mut views: Vec<(String, TensorView<'_>)> = Vec::new();
     let view = |dtype, shape: Vec<usize>, bytes| {
         TensorView::new(dtype, shape, bytes)
@@ -70,7 +70,7 @@ pub fn write(snapshot: &Snapshot, path: &Path) -> Result<(), CheckpointError> {
         let bytes = &values[range.start * 4..range.end * 4];
         views.push((tensor.name.clone(), view(Dtype::F32, tensor.shape.clone(), bytes)?));
     }
-    for (name, bytes) in &optimizer {
+    for (name, bytes) in optimizer.iter().copied() {
         views.push((format!("{OPTIMIZER}{name}"), view(Dtype::F32, vec![bytes.len() / 4], bytes)?));
     }
     views.push((USED.to_owned(), view(Dtype::U8, vec![snapshot.used.len()], &snapshot.used)?));
@@ -142,6 +142,10 @@ pub fn read(path: &Path) -> Result<Snapshot, CheckpointError> {
     let mut values = Vec::with_capacity(schema.len());
     for (spec, _) in schema.iter() {
         values.extend(floats(tensor(&spec.name)?.data()));
+    }
+    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        let name = schema.at(at).map_or("?", |tensor| &tensor.name);
+        return Err(bad(format!("its {name} holds {}: the run diverged before it", values[at])));
     }
     let mut optimizer: Vec<(String, Vec<f32>)> = views
         .iter()

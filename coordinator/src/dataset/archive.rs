@@ -31,7 +31,11 @@ fn read_entries(path: &Path, mut input: impl BufRead, progress: &dyn Progress) -
     let input: Box<dyn Read + '_> =
         if magic.starts_with(&[0x1f, 0x8b]) { Box::new(MultiGzDecoder::new(input)) } else { Box::new(input) };
     let damaged = |e: io::Error| {
-        DataError::content(path.display().to_string(), format!("is damaged or cut short ({e}); get the archive again"))
+        let why = reason(&e);
+        DataError::content(
+            path.display().to_string(),
+            format!("is damaged or cut short ({why}); get the archive again"),
+        )
     };
     let mut batches = Batches::new(path);
     let mut archive = tar::Archive::new(input);
@@ -80,6 +84,14 @@ fn read_entries(path: &Path, mut input: impl BufRead, progress: &dyn Progress) -
         return Err(DataError::layout(path, format!("has more than {MOST_PADDING} bytes after its last entry")));
     }
     batches.finish(progress)
+}
+
+/// What the reader of archives complains of, without the bytes that it read: its messages quote whole headers.
+fn reason(error: &io::Error) -> String {
+    const LONGEST: usize = 100;
+    let text = error.to_string();
+    let readable = |c: char| !c.is_control() && c != char::REPLACEMENT_CHARACTER;
+    if text.chars().count() <= LONGEST && text.chars().all(readable) { text } else { "a broken header".to_owned() }
 }
 
 /// A name that leaves the archive's folder has no business in a data set, even though nothing is unpacked.

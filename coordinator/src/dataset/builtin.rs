@@ -14,6 +14,9 @@ use super::{Dataset, Progress};
 /// What the labels of the built-in set mean.
 pub const CLASSES: [&str; 10] = shapes::NAMES;
 
+/// What every result calls these images.
+pub(super) const NAME: &str = "builtin";
+
 /// Training images: an epoch of LeNet takes seconds, and is long enough to learn something.
 const TRAIN: u32 = 20_000;
 const TEST: u32 = 4_000;
@@ -30,7 +33,7 @@ pub(super) fn make(seed: u64, progress: &dyn Progress) -> Dataset {
     let test = split(Key::new(seed, "builtin", "test"), TEST, progress);
     progress.finish();
     Dataset {
-        name: "builtin".to_owned(),
+        name: NAME.to_owned(),
         source: format!("the built-in procedural set, seed {seed} (not CIFAR-10)"),
         classes: CLASSES.map(str::to_owned).to_vec(),
         train,

@@ -27,6 +27,8 @@ const LARGEST: u64 = 1 << 30;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) url: String,
+    /// Given by the user, who can put it right.
+    typed: bool,
     /// Lower-case hexadecimal; None: the archive's own checksum (gzip) must do.
     md5: Option<String>,
 }
@@ -35,9 +37,10 @@ impl Address {
     /// `None` is the official archive. `#md5=<32 digits>` may follow an address.
     pub(super) fn parse(url: Option<&str>) -> Result<Self, DataError> {
         let Some(text) = url else {
-            return Ok(Self { url: OFFICIAL_URL.to_owned(), md5: Some(BINARY_ARCHIVE_MD5.to_owned()) });
+            return Ok(Self { url: OFFICIAL_URL.to_owned(), typed: false, md5: Some(BINARY_ARCHIVE_MD5.to_owned()) });
         };
-        let wrong = |rule: &str| DataError::Setting { name: "data-url", found: text.to_owned(), rule: rule.to_owned() };
+        let wrong =
+            |rule: &str| DataError::Setting { name: "--data-url", found: text.to_owned(), rule: rule.to_owned() };
         let (url, md5) = match text.split_once('#') {
             None => (text, None),
             Some((url, fragment)) => {
@@ -49,7 +52,7 @@ impl Address {
         if !(url.starts_with("http://") || url.starts_with("https://")) {
             return Err(wrong("an address begins with http:// or https://; for a file use --data PATH"));
         }
-        Ok(Self { url: url.to_owned(), md5 })
+        Ok(Self { url: url.to_owned(), typed: true, md5 })
     }
 
     pub(super) fn unavailable(&self, reason: impl ToString) -> DataError {
@@ -166,6 +169,10 @@ fn receive(
             file.set_len(0).map_err(disk)?;
             return receive(agent, address, file, 0, progress, announced);
         }
+        status @ 400..500 if address.typed => {
+            let rule = format!("the server answered {status}; check the address, or give --data PATH");
+            return Err(DataError::Setting { name: "--data-url", found: address.url.clone(), rule });
+        }
         status => return Ok(Outcome::Broken(format!("the server answered with status {status}"))),
     };
     let total = response.body().content_length().map(|n| n.saturating_add(start));
@@ -224,10 +231,12 @@ fn verify(address: &Address, part: &Path, file: &mut File) -> Result<(), DataErr
     if found != *wanted {
         let size = file.metadata().map_or(0, |m| m.len());
         file.set_len(0).map_err(DataError::io(part, "emptying"))?;
-        return Err(address.failed(format!(
-            "{size} bytes came with MD5 {found}; {wanted} was promised: the file was damaged on its way or is another one; \
-             it is thrown away, try again"
-        )));
+        let problem = format!("{size} bytes came with MD5 {found}, but {wanted} was promised");
+        if address.typed {
+            let rule = format!("{problem}: correct the digest after #md5= or the address; what came is thrown away");
+            return Err(DataError::Setting { name: "--data-url", found: address.url.clone(), rule });
+        }
+        return Err(address.failed(format!("{problem}: it was damaged on its way, and is thrown away; try again")));
     }
     Ok(())
 }

@@ -15,6 +15,14 @@ const LARGEST_FILE: u64 = 16 << 20;
 
 /// Reads both splits below `root`.
 pub(super) fn read(root: &Path, progress: &dyn Progress) -> Result<Records, DataError> {
+    for split in ["train", "test"] {
+        if !root.join(split).is_dir() {
+            return Err(DataError::layout(
+                root,
+                format!("has no folder {split}/; an image folder has both, train/<class>/*.png and test/<class>/*.png"),
+            ));
+        }
+    }
     let classes = names(&root.join("train"), true)?;
     if classes.is_empty() {
         return Err(DataError::layout(&root.join("train"), "has no class folders; images lie in train/<class>/"));

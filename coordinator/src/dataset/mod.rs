@@ -38,7 +38,7 @@ pub use known::CIFAR10_CLASSES;
 pub use load::{DataRequest, Source, load};
 pub use lockstep_proto::records::{PIXELS, Records, Split};
 pub use progress::{Progress, Silent};
-pub use select::{Selection, Subset, select};
+pub use select::{Selection, select};
 pub use set::Dataset;
 pub use statistics::{channel_moments, class_counts};
 

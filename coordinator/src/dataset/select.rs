@@ -1,44 +1,9 @@
 //! Which training images a run uses: a subset, a fraction of it, and a validation split held out.
 
-use std::str::FromStr;
-
 use lockstep_proto::keys::Key;
+use lockstep_proto::recipe::Subset;
 
 use super::DataError;
-
-/// Training images by their number, before any fraction is drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Subset {
-    #[default]
-    All,
-    /// Numbers below half of the set's length, rounded down.
-    FirstHalf,
-    /// The others.
-    SecondHalf,
-    /// Numbers 0, 2, 4, …
-    Even,
-    /// Numbers 1, 3, 5, …
-    Odd,
-}
-
-impl FromStr for Subset {
-    type Err = DataError;
-
-    fn from_str(text: &str) -> Result<Self, DataError> {
-        match text {
-            "all" => Ok(Self::All),
-            "first-half" => Ok(Self::FirstHalf),
-            "second-half" => Ok(Self::SecondHalf),
-            "even" => Ok(Self::Even),
-            "odd" => Ok(Self::Odd),
-            other => Err(DataError::Setting {
-                name: "data.subset",
-                found: format!("{other:?}"),
-                rule: "one of all, first-half, second-half, even, odd".to_owned(),
-            }),
-        }
-    }
-}
 
 /// Example numbers of the training set, ascending; the two lists share none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +35,7 @@ pub fn select(
     };
     let mut chosen: Vec<u32> = match subset {
         Subset::All => (0..length).collect(),
+        // rounded down; the second half has the odd one
         Subset::FirstHalf => (0..length / 2).collect(),
         Subset::SecondHalf => (length / 2..length).collect(),
         Subset::Even => (0..length).step_by(2).collect(),
@@ -89,10 +55,18 @@ pub fn select(
             return Err(setting("data.validation", validation, "large enough for at least one image"));
         }
     }
+    if chosen.is_empty() && !held_out.is_empty() {
+        let n = held_out.len();
+        return Err(setting(
+            "data.validation",
+            validation,
+            &format!("it holds out all {n} images; leave some to train on"),
+        ));
+    }
     if chosen.is_empty() {
         return Err(DataError::Setting {
-            name: "data.fraction and data.subset",
-            found: format!("{fraction} of {subset:?}"),
+            name: "data.fraction",
+            found: format!("{fraction} (data.subset = {subset})"),
             rule: format!("at least one of the {train_len} training images must be left to train on"),
         });
     }
@@ -159,6 +133,9 @@ mod tests {
             assert!(matches!(error, DataError::Setting { .. }) && error.is_users_mistake(), "{fraction} {validation}");
         }
         assert!(select(0, Subset::All, 1.0, 0.0, 7).is_err());
-        assert!("evens".parse::<Subset>().expect_err("unknown").to_string().contains("first-half"));
+        let error = select(100, Subset::All, 1.0, 0.99999, 7).expect_err("all held out").to_string();
+        assert!(error.contains("data.validation = 0.99999") && error.contains("all 100 images"), "{error}");
+        let error = select(100, Subset::FirstHalf, 1e-9, 0.0, 7).expect_err("nothing left").to_string();
+        assert!(error.contains("data.fraction") && error.contains("first-half"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use lockstep_proto::records::{self, Records, RecordsError, Split};
 
-use super::{DataError, known};
+use super::{DataError, builtin, known};
 
 /// Images and labels, what results call them, and where they came from.
 #[derive(Clone, Debug)]
@@ -40,6 +40,12 @@ impl Dataset {
         });
         let Records { classes, train, test } = records;
         Ok(Self { name, source, classes, train, test })
+    }
+
+    /// Whether these are the procedural images.
+    #[must_use]
+    pub fn is_builtin(&self) -> bool {
+        self.name == builtin::NAME
     }
 
     /// BLAKE3 over the labels and pixels of both splits: one set of images has one hash, in whatever layout it came.

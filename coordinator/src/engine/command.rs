@@ -16,6 +16,8 @@ pub type LeaseId = u64;
 pub enum Event {
     /// A worker has the data and the model, and may be given work.
     Joined { worker: WorkerId },
+    /// A worker wants to go: it finishes what it has in hand and takes nothing more.
+    Leaving { worker: WorkerId },
     /// A worker's stream ended.
     Left { worker: WorkerId, reason: String },
     /// A worker was heard of.
@@ -42,10 +44,11 @@ pub enum Work {
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Shards { step, node } if node.level == 0 => write!(f, "shard {} of step {step}", node.index),
+            // people count steps from 1, as bars and metrics do
+            Self::Shards { step, node } if node.level == 0 => write!(f, "shard {} of step {}", node.index, step + 1),
             Self::Shards { step, node } => {
                 let (first, end) = (u64::from(node.index) << node.level, (u64::from(node.index) + 1) << node.level);
-                write!(f, "shards {first} to {} of step {step}", end - 1)
+                write!(f, "shards {first} to {} of step {}", end - 1, step + 1)
             }
             Self::Slice { version, slice } => write!(f, "slice {slice} of the evaluation after step {version}"),
         }
@@ -75,6 +78,8 @@ pub enum Command {
     Checkpoint { position: super::Position, reason: String },
     /// A worker is no longer part of the run; so many shards that it held are free again.
     Lost { worker: WorkerId, reissued: u32, reason: String },
+    /// An answer was refused and nobody else is there to be asked: so many shards are free again for the same worker.
+    Reissue { shards: u32, reason: String },
     /// End a worker's session. One that may not return computed something wrong.
     Dismiss { worker: WorkerId, reason: String, may_return: bool },
     /// The run is over, at this position.

@@ -17,6 +17,10 @@ use evaluating::Evaluating;
 use training::Training;
 use workers::Workers;
 
+/// The actor lets the engine hear of the time every 100 ms: a longer gap means that the coordinator itself stood still (a
+/// stopped process, a busy machine), and messages wait that it has not read. Nobody is blamed for the rest of it.
+const BLIND: Duration = Duration::from_millis(500);
+
 /// Where a run stands: what a checkpoint holds of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -45,8 +49,11 @@ pub struct Engine {
     next_lease: LeaseId,
     /// Set once `min_workers` are there: later losses do not hold the run up.
     started: bool,
-    /// Since when too few workers are there.
+    /// Since when too few workers are there. Cleared by an accepted answer, not by a join: a worker that comes and dies
+    /// again and again must not keep a run waiting for ever.
     short_since: Option<Duration>,
+    /// When the engine last heard of anything.
+    heard: Duration,
 }
 
 /// Work in somebody's hands.
@@ -76,6 +83,7 @@ impl Engine {
             next_lease: 1,
             started: false,
             short_since: Some(Duration::ZERO),
+            heard: Duration::ZERO,
             plan,
         }
     }
@@ -122,9 +130,12 @@ impl Engine {
         if matches!(self.phase, Phase::Finished) {
             return out;
         }
+        self.forgive(now.saturating_sub(self.heard).saturating_sub(BLIND));
+        self.heard = self.heard.max(now);
         match event {
             Event::Joined { worker } => self.workers.join(worker, now),
             Event::Left { worker, reason } => self.lose(now, worker, &reason, &mut out),
+            Event::Leaving { worker } => self.workers.leaving(worker),
             Event::Beat { worker } => self.workers.beat(worker, now),
             Event::Answered { worker, lease } => self.answered(now, worker, lease, &mut out),
             Event::Failed { worker, lease, reason } => self.failed(now, worker, lease, &reason, &mut out),
@@ -138,10 +149,25 @@ impl Engine {
         out
     }
 
+    /// Moves every deadline by the time in which the coordinator did not look.
+    fn forgive(&mut self, gap: Duration) {
+        if gap.is_zero() {
+            return;
+        }
+        self.workers.forgive(gap);
+        self.leases.values_mut().for_each(|lease| lease.since += gap);
+        self.short_since = self.short_since.map(|since| since + gap);
+    }
+
     /// Declares workers dead that were silent too long, and gives up when nobody comes.
     fn look_after_workers(&mut self, now: Duration, out: &mut Vec<Command>) {
         for worker in self.workers.silent(now, self.plan.worker_timeout) {
             let reason = format!("no heartbeat for {:.1} s", self.plan.worker_timeout.as_secs_f64());
+            self.lose(now, worker, &reason, out);
+            out.push(Command::Dismiss { worker, reason, may_return: true });
+        }
+        for worker in self.workers.gone() {
+            let reason = "it was asked to stop".to_owned();
             self.lose(now, worker, &reason, out);
             out.push(Command::Dismiss { worker, reason, may_return: true });
         }
@@ -155,7 +181,6 @@ impl Engine {
         self.started |= self.workers.len() >= self.plan.min_workers;
         let enough = self.started && !self.workers.is_empty();
         if enough {
-            self.short_since = None;
             return;
         }
         let since = *self.short_since.get_or_insert(now);
@@ -204,6 +229,7 @@ impl Engine {
         let work = held.work;
         self.leases.remove(&lease);
         self.workers.release(worker, lease);
+        self.short_since = None;
         match (&mut self.phase, work) {
             (Phase::Training(training), Work::Shards { step, node }) => {
                 out.push(Command::Sum { worker, lease, node });
@@ -246,7 +272,9 @@ impl Engine {
         } else {
             self.leases.remove(&lease);
             self.workers.release(worker, lease);
-            self.give_back(work);
+            let shards = self.give_back(work);
+            let reason = format!("worker {worker} could not compute {work}: {reason}");
+            out.push(Command::Reissue { shards, reason });
         }
     }
 

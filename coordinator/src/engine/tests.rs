@@ -62,6 +62,7 @@ impl World {
                 Command::Lost { worker, .. } => drop(self.held.remove(&worker)),
                 Command::Dismiss { worker, .. } => drop(self.dismissed.insert(worker)),
                 Command::Drop { .. } => self.dropped += 1,
+                Command::Reissue { .. } => {}
                 Command::EndEpoch { epoch } => assert!(plan.ends_epoch(self.steps) && epoch < plan.epochs),
                 Command::Finish { outcome, .. } => self.outcome = Some(outcome),
             }
@@ -188,14 +189,42 @@ fn one_worker_gets_the_root_and_two_get_halves() {
     assert_eq!(halves, [(1, 1, Node { level: 1, index: 0 }), (2, 2, Node { level: 1, index: 1 })]);
 }
 
+/// Lets time pass as the actor does, with a beat of each of `beating` every tick; returns the commands of the last tick,
+/// and makes sure that none came before it.
+fn pass(engine: &mut Engine, from: u64, to: u64, beating: &[WorkerId]) -> Vec<Command> {
+    let mut last = Vec::new();
+    for ms in (from..=to).step_by(100) {
+        assert_eq!(last, [], "before {ms} ms");
+        for worker in beating {
+            last.extend(engine.handle(Duration::from_millis(ms), Event::Beat { worker: *worker }));
+        }
+        last.extend(engine.handle(Duration::from_millis(ms), Event::Tick));
+    }
+    last
+}
+
+#[test]
+fn a_worker_that_leaves_finishes_what_it_has_in_hand() {
+    let mut engine = Engine::new(Plan { min_workers: 2, ..sample() }, START);
+    join(&mut engine, 1);
+    join(&mut engine, 2);
+    assert_eq!(engine.handle(Duration::ZERO, Event::Leaving { worker: 2 }), []);
+    let last = engine.handle(Duration::ZERO, Event::Answered { worker: 2, lease: 2 });
+    assert!(matches!(&last[0], Command::Sum { worker: 2, .. }), "{last:?}");
+    assert!(matches!(&last[1], Command::Lost { worker: 2, reissued: 0, .. }), "{last:?}");
+    assert!(matches!(&last[2], Command::Dismiss { worker: 2, may_return: true, .. }), "{last:?}");
+    // the other one has the next step to itself
+    let next = engine.handle(Duration::ZERO, Event::Answered { worker: 1, lease: 1 });
+    assert_eq!(leases(&next), [(1, 3, Node { level: 2, index: 0 })]);
+}
+
 #[test]
 fn a_silent_worker_loses_its_leases_to_the_others() {
     let mut engine = Engine::new(Plan { min_workers: 2, ..sample() }, START);
     join(&mut engine, 1);
     join(&mut engine, 2);
-    let late = Duration::from_millis(2_500);
-    engine.handle(late - Duration::from_millis(600), Event::Answered { worker: 1, lease: 1 });
-    let commands = engine.handle(late, Event::Beat { worker: 1 });
+    engine.handle(Duration::ZERO, Event::Answered { worker: 1, lease: 1 });
+    let commands = pass(&mut engine, 0, 2_100, &[1]);
     assert!(matches!(&commands[0], Command::Lost { worker: 2, reissued: 2, .. }), "{commands:?}");
     assert_eq!(leases(&commands), [(1, 3, Node { level: 1, index: 1 })]);
 }
@@ -205,14 +234,9 @@ fn a_worker_that_sounds_alive_and_never_answers_loses_its_lease() {
     let mut engine = Engine::new(Plan { min_workers: 2, ..sample() }, START);
     join(&mut engine, 1);
     join(&mut engine, 2);
-    engine.handle(Duration::from_secs(1), Event::Answered { worker: 1, lease: 1 });
-    for second in 2..=60 {
-        let now = Duration::from_secs(second);
-        for worker in [1, 2] {
-            assert_eq!(engine.handle(now, Event::Beat { worker }), [], "not one second early: {second}");
-        }
-    }
-    let late = engine.handle(Duration::from_secs(61), Event::Beat { worker: 1 });
+    engine.handle(Duration::ZERO, Event::Answered { worker: 1, lease: 1 });
+    // not a tick early
+    let late = pass(&mut engine, 0, 60_100, &[1, 2]);
     assert!(matches!(&late[0], Command::Lost { worker: 2, reissued: 2, .. }), "{late:?}");
     assert_eq!(leases(&late), [(1, 3, Node { level: 1, index: 1 })]);
 }
@@ -220,12 +244,47 @@ fn a_worker_that_sounds_alive_and_never_answers_loses_its_lease() {
 #[test]
 fn nobody_there_ends_the_run_and_says_who_was_missing() {
     let mut engine = Engine::new(sample(), START);
-    assert_eq!(engine.handle(Duration::from_secs(59), Event::Tick), []);
-    let commands = engine.handle(Duration::from_secs(60), Event::Tick);
+    let commands = pass(&mut engine, 0, 60_000, &[]);
     let [Command::Finish { outcome: Outcome::NoWorkers { reason }, .. }] = &commands[..] else {
         panic!("{commands:?}");
     };
     assert_eq!(reason, "0 of 1 workers after waiting 60 s");
+}
+
+#[test]
+fn a_worker_that_comes_and_dies_does_not_keep_a_run_waiting() {
+    let mut engine = Engine::new(sample(), START);
+    pass(&mut engine, 0, 50_000, &[]);
+    engine.handle(Duration::from_millis(50_000), Event::Joined { worker: 1 });
+    let gone = Event::Left { worker: 1, reason: "killed".to_owned() };
+    engine.handle(Duration::from_millis(50_100), gone);
+    let commands = pass(&mut engine, 50_200, 60_000, &[]);
+    assert!(matches!(&commands[..], [Command::Finish { outcome: Outcome::NoWorkers { .. }, .. }]), "{commands:?}");
+}
+
+#[test]
+fn nobody_is_blamed_for_the_coordinators_own_pause() {
+    let mut engine = Engine::new(Plan { min_workers: 2, ..sample() }, START);
+    join(&mut engine, 1);
+    join(&mut engine, 2);
+    pass(&mut engine, 0, 1_000, &[1, 2]);
+    // the process was stopped for a minute and a half: heartbeats wait to be read, the lease's time has not run out
+    assert_eq!(pass(&mut engine, 91_000, 92_400, &[]), []);
+    let late = pass(&mut engine, 92_500, 92_600, &[1]);
+    assert!(matches!(&late[0], Command::Lost { worker: 2, reissued: 2, .. }), "{late:?}");
+}
+
+#[test]
+fn a_refused_answer_of_the_only_worker_is_counted() {
+    let mut engine = Engine::new(sample(), START);
+    join(&mut engine, 1);
+    let failed = Event::Failed { worker: 1, lease: 1, reason: "checksum".to_owned() };
+    let commands = engine.handle(Duration::ZERO, failed);
+    assert!(
+        matches!(&commands[0], Command::Reissue { shards: 4, reason } if reason.contains("checksum")),
+        "{commands:?}"
+    );
+    assert_eq!(leases(&commands), [(1, 2, Node { level: 2, index: 0 })]);
 }
 
 #[test]
@@ -239,7 +298,7 @@ fn a_shard_that_fails_on_two_workers_is_the_models_own_fault() {
     engine.handle(Duration::ZERO, Event::Answered { worker: 2, lease: 2 });
     let second = engine.handle(Duration::ZERO, failed(2, 3));
     let Some(Command::Finish { outcome: Outcome::Failed { reason }, .. }) = second.last() else { panic!("{second:?}") };
-    assert!(reason.contains("shards 0 to 1 of step 0") && reason.contains("net.0.weight"), "{reason}");
+    assert!(reason.contains("shards 0 to 1 of step 1") && reason.contains("net.0.weight"), "{reason}");
     assert!(!second.iter().any(|c| matches!(c, Command::Checkpoint { .. })), "the last good one stays");
 }
 

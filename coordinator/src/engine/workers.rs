@@ -9,6 +9,8 @@ use super::command::{LeaseId, WorkerId};
 #[derive(Debug)]
 pub(super) struct WorkerState {
     last_heard: Duration,
+    /// It gets nothing more.
+    leaving: bool,
     pub(super) leases: BTreeSet<LeaseId>,
 }
 
@@ -18,7 +20,19 @@ pub(super) struct Workers(BTreeMap<WorkerId, WorkerState>);
 
 impl Workers {
     pub(super) fn join(&mut self, worker: WorkerId, now: Duration) {
-        self.0.entry(worker).or_insert(WorkerState { last_heard: now, leases: BTreeSet::new() });
+        self.0.entry(worker).or_insert(WorkerState { last_heard: now, leaving: false, leases: BTreeSet::new() });
+    }
+
+    pub(super) fn leaving(&mut self, worker: WorkerId) {
+        if let Some(state) = self.0.get_mut(&worker) {
+            state.leaving = true;
+        }
+    }
+
+    /// Workers that want to go and have nothing in hand.
+    pub(super) fn gone(&self) -> Vec<WorkerId> {
+        let done = |state: &WorkerState| state.leaving && state.leases.is_empty();
+        self.0.iter().filter(|(_, state)| done(state)).map(|(worker, _)| *worker).collect()
     }
 
     pub(super) fn leave(&mut self, worker: WorkerId) -> Option<WorkerState> {
@@ -29,6 +43,11 @@ impl Workers {
         if let Some(state) = self.0.get_mut(&worker) {
             state.last_heard = now;
         }
+    }
+
+    /// Counts everybody as heard of `gap` later than they were.
+    pub(super) fn forgive(&mut self, gap: Duration) {
+        self.0.values_mut().for_each(|state| state.last_heard += gap);
     }
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&WorkerState> {
@@ -49,7 +68,8 @@ impl Workers {
 
     /// Workers with fewer than `most` leases.
     pub(super) fn idle(&self, most: usize) -> Vec<WorkerId> {
-        self.0.iter().filter(|(_, state)| state.leases.len() < most).map(|(worker, _)| *worker).collect()
+        let idle = |state: &WorkerState| !state.leaving && state.leases.len() < most;
+        self.0.iter().filter(|(_, state)| idle(state)).map(|(worker, _)| *worker).collect()
     }
 
     /// Workers that were not heard of for `timeout`.

@@ -1,11 +1,15 @@
 //! Answers from the wire: put together, and checked for length, checksum and finiteness before anybody uses them.
 
+use std::sync::Arc;
+
 use lockstep_proto::schema::Schema;
-use lockstep_proto::tensors::Assembly;
+use lockstep_proto::shared::Shared;
+use lockstep_proto::tensors::{self, Assembly, PartError};
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{Evaluation, Failed, Gradient, GradientSummary};
 
 use crate::actor::Answer;
+use crate::buffers::Buffers;
 use crate::engine::LeaseId;
 use crate::evaluation::SliceCounts;
 
@@ -16,38 +20,68 @@ pub(super) type Answered = (LeaseId, Answer);
 #[derive(Debug)]
 pub(super) struct Inbox {
     schema: Schema,
+    buffers: Buffers,
+    /// Memory that the worker may lay gradients down in.
+    shared: Option<Arc<Shared>>,
     open: Option<(LeaseId, Assembly)>,
 }
 
 impl Inbox {
-    pub(super) fn new(schema: Schema) -> Self {
-        Self { schema, open: None }
+    pub(super) fn new(schema: Schema, buffers: Buffers, shared: Option<Arc<Shared>>) -> Self {
+        Self { schema, buffers, shared, open: None }
     }
 
     /// Takes in a part. Returns the answer if it was the last one, or if something is wrong with it.
     pub(super) fn gradient(&mut self, mut part: Gradient) -> Option<Answered> {
         let lease = part.lease;
         let summary = part.summary.take();
-        let (_, mut assembly) = match self.open.take() {
-            Some(open) if open.0 == lease => open,
-            // an unfinished one is given up: the engine re-issues its lease when the worker's session ends
-            _ => (lease, Assembly::new(self.schema.len())),
+        let answer = match (part.slot, summary) {
+            (Some(slot), Some(summary)) => {
+                self.pick_up(slot, &summary).and_then(|values| self.complete(&part, values, summary))
+            }
+            (Some(_), None) => Err("its gradient in shared memory comes without a summary".to_owned()),
+            (None, summary) => match self.add(&part, summary.as_ref()) {
+                Ok(None) => return None,
+                Ok(Some(values)) => self.complete(&part, values, summary.unwrap_or_default()),
+                Err(reason) => Err(reason),
+            },
         };
-        if let Err(error) = assembly.add(part.offset, &part.data) {
-            return Some((lease, Answer::Failed { reason: format!("its gradient was refused: {error}") }));
-        }
-        let Some(summary) = summary else {
-            self.open = Some((lease, assembly));
-            return None;
-        };
-        let answer = self.complete(&part, assembly, summary);
         Some((lease, answer.unwrap_or_else(|reason| Answer::Failed { reason })))
     }
 
-    fn complete(&self, part: &Gradient, assembly: Assembly, summary: GradientSummary) -> Result<Answer, String> {
+    /// Adds a part that came over the wire; all values, if it was the last.
+    fn add(&mut self, part: &Gradient, summary: Option<&GradientSummary>) -> Result<Option<Vec<f32>>, String> {
+        let refused = |error: PartError| format!("its gradient was refused: {error}");
+        let mut assembly = match self.open.take() {
+            Some((lease, open)) if lease == part.lease => open,
+            // an unfinished one is given up: the engine re-issues its lease when the worker's session ends
+            _ => Assembly::reuse(self.buffers.take(), self.schema.len()),
+        };
+        assembly.add(part.offset, &part.data).map_err(refused)?;
+        let Some(summary) = summary else {
+            self.open = Some((part.lease, assembly));
+            return Ok(None);
+        };
+        assembly.finish(summary.digest).map(Some).map_err(refused)
+    }
+
+    /// Copies what lies in a slot of the shared memory, and gives the slot back.
+    fn pick_up(&self, slot: u32, summary: &GradientSummary) -> Result<Vec<f32>, String> {
+        let shared = self.shared.as_ref().ok_or("its gradient is in shared memory, but it has none")?;
+        let mut values = self.buffers.take();
+        values.resize(self.schema.len(), 0.0);
+        let found = shared.read(slot as usize, &mut values).ok_or("its gradient is in a slot that is not there")?;
+        shared.release(slot as usize);
+        if found != summary.digest {
+            let error = PartError::Digest { found, expected: summary.digest };
+            return Err(format!("its gradient was refused: {error}"));
+        }
+        Ok(values)
+    }
+
+    fn complete(&self, part: &Gradient, values: Vec<f32>, summary: GradientSummary) -> Result<Answer, String> {
         let node = part.node.ok_or("its gradient names no node")?;
-        let values = assembly.finish(summary.digest).map_err(|error| format!("its gradient was refused: {error}"))?;
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        if let Some(at) = tensors::first_not_finite(&values) {
             let tensor = self.schema.at(at).map_or("?", |tensor| &tensor.name);
             return Err(format!("its gradient has {} in tensor {tensor}", values[at]));
         }
@@ -60,6 +94,7 @@ impl Inbox {
             values,
             outcomes: summary.outcomes,
             compute_us: summary.compute_us,
+            encode_us: summary.encode_us,
             wait_us: summary.wait_us,
         })
     }
@@ -78,18 +113,31 @@ pub(super) fn failed(message: Failed) -> Answered {
 mod tests {
     use super::*;
     use lockstep_proto::schema::{Kind, TensorSpec};
-    use lockstep_proto::tensors::{digest, to_bytes};
+    use lockstep_proto::tensors::{digest_values, into_bytes};
     use lockstep_proto::wire;
 
+    /// Two tensors: `a` fills the first part of a vector, `b` the second.
     fn inbox() -> Inbox {
-        let tensor = |name: &str| TensorSpec { name: name.to_owned(), shape: vec![2], kind: Kind::Parameter };
-        Inbox::new(Schema::new(vec![tensor("a"), tensor("b")]).expect("names differ"))
+        let tensor = |name: &str, n| TensorSpec { name: name.to_owned(), shape: vec![n], kind: Kind::Parameter };
+        Inbox::new(
+            Schema::new(vec![tensor("a", FIRST), tensor("b", 2)]).expect("names differ"),
+            Buffers::default(),
+            None,
+        )
+    }
+
+    const FIRST: usize = wire::CHUNK_BYTES / 4;
+
+    fn whole(b: [f32; 2]) -> Vec<f32> {
+        let mut values = vec![1.0; FIRST];
+        values.extend(b);
+        values
     }
 
     fn part(values: &[f32], offset: u64, digest: Option<u64>) -> Gradient {
         let summary = digest.map(|digest| GradientSummary { digest, ..Default::default() });
         let node = Some(wire::Node { level: 0, index: 0 });
-        Gradient { lease: 1, version: 0, node, offset, data: to_bytes(values), summary }
+        Gradient { lease: 1, version: 0, node, offset, data: into_bytes(values.to_vec()), summary, slot: None }
     }
 
     fn reason(answered: Option<Answered>) -> String {
@@ -101,25 +149,44 @@ mod tests {
 
     #[test]
     fn two_parts_make_one_answer() {
-        let mut inbox = inbox();
-        let whole = digest(&to_bytes(&[1.0, 2.0, 3.0, 4.0]));
-        assert!(inbox.gradient(part(&[1.0, 2.0], 0, None)).is_none());
-        let Some((1, Answer::Gradient { values, .. })) = inbox.gradient(part(&[3.0, 4.0], 2, Some(whole))) else {
-            panic!("no answer")
+        let (mut inbox, sent) = (inbox(), whole([3.0, 4.0]));
+        let digest = digest_values(&sent);
+        assert!(inbox.gradient(part(&sent[..FIRST], 0, None)).is_none());
+        let answered = inbox.gradient(part(&sent[FIRST..], FIRST as u64, Some(digest)));
+        let Some((1, Answer::Gradient { values, .. })) = answered else { panic!("no answer") };
+        assert_eq!(values, sent);
+    }
+
+    #[test]
+    fn a_gradient_in_shared_memory_is_copied_and_checked() {
+        let sent = whole([3.0, 4.0]);
+        let (ours, region) = Shared::create(sent.len(), 1, [9; 16]).expect("memory");
+        let theirs = Shared::open(&region).expect("the same process may open it");
+        let mut inbox = Inbox { shared: Some(Arc::new(ours)), ..inbox() };
+        let mut lay_down = |digest: Option<u64>| {
+            let slot = theirs.claim().expect("the coordinator released it");
+            let found = theirs.write(slot, &sent);
+            inbox.gradient(Gradient { slot: Some(slot as u32), ..part(&[], 0, Some(digest.unwrap_or(found))) })
         };
-        assert_eq!(values, [1.0, 2.0, 3.0, 4.0]);
+        let Some((1, Answer::Gradient { values, .. })) = lay_down(None) else { panic!("no answer") };
+        assert_eq!(values, sent);
+        assert!(reason(lay_down(Some(7))).contains("checksum"));
+        let nowhere = Gradient { slot: Some(5), ..part(&[], 0, Some(0)) };
+        assert!(reason(inbox.gradient(nowhere)).contains("slot"));
     }
 
     #[test]
     fn nan_is_named_by_tensor_and_length_and_checksum_are_checked() {
-        let bad = [1.0, 2.0, f32::NAN, 4.0];
-        let text = reason(inbox().gradient(part(&bad, 0, Some(digest(&to_bytes(&bad))))));
+        let bad = whole([f32::NAN, 4.0]);
+        let text = reason(inbox().gradient(part(&bad, 0, Some(digest_values(&bad)))));
         assert!(text.contains("NaN in tensor b"), "{text}");
-        let text = reason(inbox().gradient(part(&[1.0; 4], 0, Some(7))));
+        let text = reason(inbox().gradient(part(&whole([1.0; 2]), 0, Some(7))));
         assert!(text.contains("checksum"), "{text}");
-        let text = reason(inbox().gradient(part(&[1.0; 5], 0, Some(7))));
-        assert!(text.contains("ends at value 5"), "{text}");
+        let text = reason(inbox().gradient(part(&vec![1.0; FIRST + 3], 0, Some(7))));
+        assert!(text.contains("ends at value 262147"), "{text}");
+        let text = reason(inbox().gradient(part(&vec![1.0; FIRST], 0, Some(7))));
+        assert!(text.contains("has 262146"), "{text}");
         let text = reason(inbox().gradient(part(&[1.0; 3], 0, Some(7))));
-        assert!(text.contains("has 4"), "{text}");
+        assert!(text.contains("1 MiB"), "{text}");
     }
 }

@@ -8,11 +8,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::schema::Schema;
 use lockstep_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
 use lockstep_proto::wire::{
-    DESCRIPTORS, FetchRecordsRequest, FromWorker, HeartbeatReply, HeartbeatRequest, StatusReply, StatusRequest,
-    StopReply, StopRequest, WINDOW_BYTES,
+    DESCRIPTORS, FRAME_BYTES, FetchRecordsRequest, FromWorker, HeartbeatReply, HeartbeatRequest, StatusReply,
+    StatusRequest, StopReply, StopRequest, WINDOW_BYTES,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +20,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::actor::Message;
+pub(crate) use session::Facts;
 
 /// A silent connection is asked (HTTP/2 ping) whether it lives: a worker whose machine lost power is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -29,27 +29,26 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Service {
     actor: mpsc::Sender<Message>,
-    schema: Schema,
-    /// The records file that workers fetch, and its name.
+    run: Facts,
+    /// The records file that workers fetch.
     records: Bytes,
-    data_hash: String,
 }
 
 /// Serves on `listener` until `stop` resolves.
 pub(crate) async fn serve(
     listener: TcpListener,
     actor: mpsc::Sender<Message>,
-    schema: Schema,
+    run: Facts,
     records: Bytes,
-    data_hash: String,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = CoordinatorServer::new(Service { actor, schema, records, data_hash });
+    let service = CoordinatorServer::new(Service { actor, run, records });
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CoordinatorServer<Service>>().await;
     let mut server = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE * 2))
         .add_service(service)
@@ -77,7 +76,7 @@ impl Coordinator for Service {
     type FetchRecordsStream = records::Parts;
 
     async fn work(&self, request: Request<Streaming<FromWorker>>) -> Result<Response<Self::WorkStream>, Status> {
-        let outgoing = session::open(request.into_inner(), self.actor.clone(), self.schema.clone());
+        let outgoing = session::open(request.into_inner(), self.actor.clone(), self.run.clone());
         Ok(Response::new(outgoing))
     }
 
@@ -94,8 +93,8 @@ impl Coordinator for Service {
         request: Request<FetchRecordsRequest>,
     ) -> Result<Response<Self::FetchRecordsStream>, Status> {
         let asked = request.into_inner().data_hash;
-        if asked != self.data_hash {
-            let text = format!("this run's data are {}, not {asked}; join anew", self.data_hash);
+        if asked != self.run.data_hash {
+            let text = format!("this run's data are {}, not {asked}; join anew", self.run.data_hash);
             return Err(Status::not_found(text));
         }
         Ok(Response::new(records::parts(self.records.clone())))

@@ -66,6 +66,7 @@ enum Activity {
 }
 
 struct Worker {
+    name: String,
     device_class: String,
     seen: f64,
     /// Shards since it joined: none means that it has never had work.
@@ -122,10 +123,11 @@ impl Board {
             Event::Waiting { what, deadline_seconds } => {
                 self.activity = Some(Activity::Waiting { what: what.clone(), until: now + deadline_seconds });
             }
-            Event::WorkerJoined { worker, device_class, .. } => {
-                let device_class = clean(device_class);
+            Event::WorkerJoined { worker, name, device_class, .. } => {
+                let (name, device_class) = (short(name), clean(device_class));
                 let (images, busy) = (Pace::over(WORKER_RATE_SECONDS), Pace::over(WORKER_RATE_SECONDS));
-                self.workers.insert(*worker, Worker { device_class, seen: now, shards: 0, images, busy, lost: None });
+                let joined = Worker { name, device_class, seen: now, shards: 0, images, busy, lost: None };
+                self.workers.insert(*worker, joined);
             }
             Event::WorkerLeft { worker, reason, .. } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
@@ -143,6 +145,12 @@ impl Board {
         self.workers.retain(|_, worker| worker.lost.as_ref().is_none_or(|(at, _)| now - at < FORGET_AFTER));
     }
 
+    /// What a worker is called on the screen: its own name, as in the lines of its log.
+    pub(super) fn name(&self, worker: u32) -> String {
+        let known = self.workers.get(&worker).map(|worker| worker.name.clone()).filter(|name| !name.is_empty());
+        known.unwrap_or_else(|| format!("worker {worker}"))
+    }
+
     /// The time left, as seen at `now`.
     pub(super) fn left(&self, now: f64) -> Option<String> {
         let at_last = self.run.steps.saturating_sub(self.step) as f64 / self.steps_pace.rate();
@@ -152,6 +160,9 @@ impl Board {
 
     /// `epoch  3/20`, of constant width within a run.
     pub(super) fn epoch_text(&self, epoch: u32) -> String {
+        if self.run.epochs == 0 {
+            return "epoch -".to_owned(); // the run has not said yet how many it has
+        }
         let epochs = self.run.epochs.to_string();
         format!("epoch {epoch:>width$}/{epochs}", width = epochs.len())
     }
@@ -161,7 +172,13 @@ impl Board {
         let mut lines = vec![self.state(now, colours)];
         let room = height.saturating_sub(lines.len());
         let shown = if self.workers.len() > room { room.saturating_sub(1) } else { self.workers.len() };
-        lines.extend(self.workers.iter().take(shown).map(|(id, worker)| worker.line(*id, now, self.digits(), colours)));
+        let names: Vec<(String, &Worker)> =
+            self.workers.iter().take(shown).map(|(id, worker)| (self.name(*id), worker)).collect();
+        let widest = names.iter().map(|(name, _)| measure_text_width(name)).max().unwrap_or(0);
+        lines.extend(names.iter().map(|(name, worker)| {
+            let pad = " ".repeat(widest - measure_text_width(name));
+            worker.line(&format!("  {name}{pad}"), now, colours)
+        }));
         let hidden = self.workers.len() - shown;
         if hidden > 0 && room > 0 {
             let lost = self.workers.values().skip(shown).filter(|worker| worker.lost.is_some()).count();
@@ -201,10 +218,6 @@ impl Board {
             }
         }
     }
-
-    fn digits(&self) -> usize {
-        self.workers.keys().last().map_or(1, |id| id.to_string().len())
-    }
 }
 
 impl Worker {
@@ -216,8 +229,8 @@ impl Worker {
         self.seen = now;
     }
 
-    fn line(&self, id: u32, now: f64, digits: usize, colours: &Colours) -> String {
-        let head = format!("  worker {id:<digits$}");
+    /// At most 80 columns while it computes: its device class, which is the whole run's, is told only before that.
+    fn line(&self, head: &str, now: f64, colours: &Colours) -> String {
         let silent = now - self.seen;
         if let Some((_, reason)) = &self.lost {
             return format!("{head}  {}", colours.bad.apply_to(format!("lost: {reason}")));
@@ -229,15 +242,20 @@ impl Worker {
         } else {
             colours.good.apply_to("computing".into())
         };
+        if self.shards == 0 {
+            return format!("{head}  {state}        {}", colours.dim.apply_to(&self.device_class));
+        }
         let pad = " ".repeat(12usize.saturating_sub(measure_text_width(&state.to_string())));
-        let work = if self.shards == 0 {
-            String::new()
-        } else {
-            let (speed, busy) = (rate(self.images.rate()), (self.busy.rate() * 100.0).round());
-            format!("{:>10} shards  {speed:>6} images/s  {busy:>3}% busy  ", thousands(self.shards))
-        };
-        format!("{head}  {state}{pad}{work}{}", colours.dim.apply_to(&self.device_class))
+        let (speed, busy) = (rate(self.images.rate()), (self.busy.rate() * 100.0).round());
+        format!("{head}  {state}{pad}{:>9} shards  {speed:>6} images/s  {busy:>3}% busy", thousands(self.shards))
     }
+}
+
+/// A worker's name as it fits into a line of 80 columns beside its numbers.
+fn short(name: &str) -> String {
+    const MOST: usize = 20;
+    let name = clean(name);
+    if name.chars().count() <= MOST { name } else { name.chars().take(MOST - 1).chain(['~']).collect() }
 }
 
 /// The word for a split in what people read.

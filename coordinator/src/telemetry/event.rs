@@ -33,6 +33,9 @@ pub enum Event {
     RunStarted(RunStarted),
     WorkerJoined {
         worker: u32,
+        /// What the worker calls itself, and people are shown.
+        #[serde(default)]
+        name: String,
         device_class: String,
         threads: u32,
     },

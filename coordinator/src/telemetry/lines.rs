@@ -3,7 +3,7 @@
 use super::board::{Board, split_name};
 use super::colours::Colours;
 use super::event::{Event, Record, RunStarted};
-use super::format::{clean, clock, count, loss, percent, rate};
+use super::format::{clean, clock, count, loss, percent, rate, thousands};
 
 /// The line for a record, where it deserves one. `board` has taken it already. `alone`: there are no bars, which show the
 /// time left and the workers themselves.
@@ -23,16 +23,16 @@ pub(super) fn line(record: &Record, board: &Board, alone: bool, colours: &Colour
             let text = colours.strong.apply_to(text);
             if best { format!("{text}  {}", colours.good.apply_to("best")) } else { text.to_string() }
         }
-        Event::WorkerJoined { worker, device_class, threads } if alone => {
-            let threads = count(u64::from(*threads), "thread");
-            colours.dim.apply_to(format!("worker {worker} joined: {}, {threads}", clean(device_class))).to_string()
+        Event::WorkerJoined { worker, device_class, threads, .. } if alone => {
+            let (name, threads) = (board.name(*worker), count(u64::from(*threads), "thread"));
+            colours.dim.apply_to(format!("{name} joined: {}, {threads}", clean(device_class))).to_string()
         }
         Event::WorkerLeft { worker, reason, reissued } => {
             let taken_over = match reissued {
                 0 => String::new(),
                 &n => format!("; {} given to others", count(u64::from(n), "shard")),
             };
-            format!("{} {}{taken_over}", colours.bad.apply_to(format!("worker {worker} lost:")), clean(reason))
+            format!("{} {}{taken_over}", colours.bad.apply_to(format!("{} lost:", board.name(*worker))), clean(reason))
         }
         Event::Waiting { what, deadline_seconds } if alone => {
             format!("waiting for {what}, for {} at most", clock(*deadline_seconds))
@@ -49,25 +49,28 @@ fn measured(epoch: String, what: &str, mean_loss: f64, accuracy: f64) -> String 
     format!("{epoch}  {what:<5}  loss {}  accuracy {:>6}", loss(mean_loss), percent(accuracy))
 }
 
+/// Labelled as in the table at the end.
 fn started(run: &RunStarted, colours: &Colours) -> String {
-    let RunStarted { model, data, device_class, seed, .. } = run;
+    // known only once the first worker is there
+    let class = if run.device_class.is_empty() { String::new() } else { format!(", {}", run.device_class) };
     let resumed = match run.resumed_from {
-        Some(step) => format!(", resumed at step {}", super::format::thousands(step)),
+        Some(step) => format!(", resumed at step {}", thousands(step)),
         None => String::new(),
     };
-    let what = format!("{} ({}) on {data}", colours.strong.apply_to(model), count(run.parameters, "parameter"));
-    // known only once the first worker is there
-    let class = if device_class.is_empty() { String::new() } else { format!(", {device_class}") };
-    let how = format!(
-        "{}, {}, batch {}, {}, {}, seed {seed}{class}{resumed}",
-        count(u64::from(run.workers), "worker"),
-        count(u64::from(run.shards), "shard"),
-        run.batch_size,
-        count(u64::from(run.epochs), "epoch"),
-        count(run.steps, "step"),
-    );
-    let name = if run.run.is_empty() { String::new() } else { format!("\n{}", colours.dim.apply_to(&run.run)) };
-    format!("{what}\n{how}{name}")
+    let (shards, batch) = (count(u64::from(run.shards), "shard"), thousands(u64::from(run.batch_size)));
+    let (epochs, steps) = (count(u64::from(run.epochs), "epoch"), count(run.steps, "step"));
+    let rows = [
+        ("run", run.run.clone()),
+        ("model", format!("{}, {}", colours.strong.apply_to(&run.model), count(run.parameters, "parameter"))),
+        ("data", run.data.clone()),
+        ("workers", format!("{} for {shards} of a batch of {batch}{class}", run.workers)),
+        ("length", format!("{epochs}, {steps}{resumed}")),
+        ("seed", run.seed.to_string()),
+    ];
+    let rows = rows.iter().filter(|(_, value)| !value.is_empty());
+    let lines: Vec<_> =
+        rows.map(|(label, value)| format!("{}  {value}", colours.dim.apply_to(format!("{label:<7}")))).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -113,7 +116,10 @@ mod tests {
             gradient_norm: 1.0,
         };
         let mut events = vec![(0.0, Event::RunStarted(run))];
-        events.push((0.5, Event::WorkerJoined { worker: 1, device_class: "cpu-v4".into(), threads: 1 }));
+        events.push((
+            0.5,
+            Event::WorkerJoined { worker: 1, name: "anna".into(), device_class: "cpu-v4".into(), threads: 1 },
+        ));
         events.extend((1..=10).map(|s| (s as f64, step(s, 1))));
         events.push((
             10.0,
@@ -145,13 +151,16 @@ mod tests {
         events.push((12.0, Event::WorkerLeft { worker: 1, reason: "connection reset".into(), reissued: 2 }));
         events.push((13.0, Event::Warning { text: "careful".into() }));
         let expected = "\
-lenet (61,706 parameters) on cifar10
-2 workers, 4 shards, batch 64, 20 epochs, 200 steps, seed 7, cpu-v4
-runs/a
-worker 1 joined: cpu-v4, 1 thread
+run      runs/a
+model    lenet, 61,706 parameters
+data     cifar10
+workers  2 for 4 shards of a batch of 64, cpu-v4
+length   20 epochs, 200 steps
+seed     7
+anna joined: cpu-v4, 1 thread
 epoch  1/20  train  loss 2.0312  accuracy  9.71%   5,123 images/s  0:10, 3:10 left
 epoch  1/20  test   loss 1.7500  accuracy 59.83%  best
-worker 1 lost: connection reset; 2 shards given to others
+anna lost: connection reset; 2 shards given to others
 warning: careful";
         assert_eq!(say(events).join("\n"), expected);
     }

@@ -31,6 +31,7 @@ mod writer;
 pub use display::Display;
 pub use error::TelemetryError;
 pub use event::{Event, Record, Split};
+pub use screen::STANDARD_OUTPUT;
 pub use sink::Sink;
 pub use stream::{Emitter, Resume, Settings, Telemetry};
 pub use summary::{ClassAccuracy, Ledger, Summary};

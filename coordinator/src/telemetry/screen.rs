@@ -18,6 +18,9 @@ use super::table;
 /// A log that is silent for so long makes people wonder whether the run hangs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
+/// What complaints call it.
+pub const STANDARD_OUTPUT: &str = "standard output";
+
 /// Wider tables are hard to read, and the first to break when a window is made smaller.
 const WIDTH_MAX: usize = 100;
 
@@ -41,17 +44,26 @@ impl Now {
     }
 }
 
-/// Writes to standard output until nobody reads it any more (`lockstep train | head`): the run goes on.
+/// Writes to standard output until it takes no more: the run goes on.
 #[derive(Default)]
 struct Out {
     closed: bool,
 }
 
 impl Out {
-    fn line(&mut self, text: &str) {
-        if !self.closed {
-            let mut out = io::stdout().lock();
-            self.closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
+    /// Fails once, unless a reader just went away (`lockstep train | head`): that is no lost output.
+    fn line(&mut self, text: &str) -> Result<(), TelemetryError> {
+        if self.closed {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        let written = writeln!(out, "{text}").and_then(|()| out.flush());
+        self.closed = written.is_err();
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(TelemetryError::io("write to", STANDARD_OUTPUT.as_ref())(error))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -87,7 +99,7 @@ impl Sink for Bars {
         if let Event::RunEnded { summary } = &record.event {
             self.ended = true;
             block::remove();
-            self.out.line(&format!("\n{}", table::render(summary, table_width(), &self.out_colours)));
+            return self.out.line(&format!("\n{}", table::render(summary, table_width(), &self.out_colours)));
         }
         Ok(())
     }
@@ -123,9 +135,9 @@ impl Plain {
         Plain { board, now, colours, out, spoke: Instant::now(), running: false }
     }
 
-    fn say(&mut self, text: &str) {
-        self.out.line(text);
+    fn say(&mut self, text: &str) -> Result<(), TelemetryError> {
         self.spoke = Instant::now();
+        self.out.line(text)
     }
 }
 
@@ -136,14 +148,14 @@ impl Sink for Plain {
         if let Some(line) = line(record, &self.board, true, &self.colours) {
             match record.event {
                 Event::Warning { .. } => block::print(&(line + "\n")),
-                _ => self.say(&line),
+                _ => self.say(&line)?,
             }
         }
         match &record.event {
             Event::RunStarted(_) => self.running = true,
             Event::RunEnded { summary } => {
                 self.running = false;
-                self.say(&format!("\n{}", table::render(summary, table_width(), &self.colours)));
+                self.say(&format!("\n{}", table::render(summary, table_width(), &self.colours)))?;
             }
             _ => {}
         }
@@ -154,7 +166,7 @@ impl Sink for Plain {
         if self.running && self.spoke.elapsed() >= SIGN_OF_LIFE {
             let now = self.now.get();
             let left = self.board.left(now).map_or_else(String::new, |left| format!("  {left} left"));
-            self.say(&format!("{}{left}", self.board.state(now, &self.colours)));
+            self.say(&format!("{}{left}", self.board.state(now, &self.colours)))?;
         }
         Ok(())
     }
@@ -168,9 +180,8 @@ pub(super) struct Json {
 impl Sink for Json {
     fn record(&mut self, record: &Record) -> Result<(), TelemetryError> {
         let text = serde_json::to_string(record)
-            .map_err(|error| TelemetryError::io("encode a record for", "standard output".as_ref())(error.into()))?;
-        self.out.line(&text);
-        Ok(())
+            .map_err(|error| TelemetryError::io("encode a record for", STANDARD_OUTPUT.as_ref())(error.into()))?;
+        self.out.line(&text)
     }
 }
 

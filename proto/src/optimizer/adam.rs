@@ -2,6 +2,8 @@
 //! [`torch.optim.AdamW`](https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html) (Loshchilov and Hutter 2019), in
 //! the order of operations of PyTorch's single-tensor path.
 
+use rayon::prelude::*;
+
 use crate::recipe::OptimizerSettings;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -43,15 +45,19 @@ impl Adam {
         };
         let eps = self.eps;
 
-        let averages = self.exp_avg.iter_mut().zip(&mut self.exp_avg_sq);
-        for ((p, &g), (m, v)) in parameters.iter_mut().zip(gradient).zip(averages) {
-            *p *= shrink;
-            // a decay of 0 must not touch the gradient: 0 · ∞ is NaN
-            let g = if decay == 0.0 { g } else { g + decay * *p };
-            *m = lerp(*m, g, new1);
-            *v = *v * old2 + new2 * g * g;
-            *p += rate * *m / (v.sqrt() / root + eps);
-        }
+        let part = super::part(parameters.len());
+        let averages = self.exp_avg.par_chunks_mut(part).zip(self.exp_avg_sq.par_chunks_mut(part));
+        let parameters = parameters.par_chunks_mut(part).zip(gradient.par_chunks(part));
+        parameters.zip(averages).for_each(|((parameters, gradient), (means, squares))| {
+            for ((p, &g), (m, v)) in parameters.iter_mut().zip(gradient).zip(means.iter_mut().zip(squares)) {
+                *p *= shrink;
+                // a decay of 0 must not touch the gradient: 0 · ∞ is NaN
+                let g = if decay == 0.0 { g } else { g + decay * *p };
+                *m = lerp(*m, g, new1);
+                *v = *v * old2 + new2 * g * g;
+                *p += rate * *m / (v.sqrt() / root + eps);
+            }
+        });
     }
 }
 

@@ -1,6 +1,8 @@
 //! Gradient clipping by norm, once, on the whole gradient, as
 //! [`clip_grad_norm_`](https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html).
 
+use rayon::prelude::*;
+
 /// Values that are summed before their sum joins the others: fixed, since another cut would give other bits.
 const BLOCK: usize = 4096;
 
@@ -13,7 +15,11 @@ const SMALL: f64 = 1e-6;
 /// The Euclidean norm, summed in `f64` (where the square of an `f32` is exact and cannot overflow) over fixed blocks.
 #[must_use]
 pub fn norm(values: &[f32]) -> f64 {
-    values.chunks(BLOCK).map(sum_of_squares).sum::<f64>().sqrt()
+    // the blocks' sums are added in order, whoever made them
+    let part = super::part(values.len()).next_multiple_of(BLOCK);
+    let sums: Vec<Vec<f64>> =
+        values.par_chunks(part).map(|part| part.chunks(BLOCK).map(sum_of_squares).collect()).collect();
+    sums.iter().flatten().sum::<f64>().sqrt()
 }
 
 /// Scales `gradient` down so that its norm is at most `max_norm` (0: leaves it alone), and gives the norm it had. A NaN or

@@ -1,6 +1,8 @@
 //! Stochastic gradient descent with momentum, dampening, Nesterov and weight decay, as
 //! [`torch.optim.SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html).
 
+use rayon::prelude::*;
+
 use crate::recipe::OptimizerSettings;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -31,18 +33,24 @@ impl Sgd {
         let rate = -lr as f32;
         // a decay of 0 must not touch the gradient: 0 · ∞ is NaN, and −0 + 0 is +0
         let decayed = |g: f32, p: f32| if weight_decay == 0.0 { g } else { g + weight_decay * p };
+        let part = super::part(parameters.len());
+        let parameters = parameters.par_chunks_mut(part).zip(gradient.par_chunks(part));
         if momentum_buffer.is_empty() {
-            for (p, &g) in parameters.iter_mut().zip(gradient) {
-                *p += rate * decayed(g, *p);
-            }
+            parameters.for_each(|(parameters, gradient)| {
+                for (p, &g) in parameters.iter_mut().zip(gradient) {
+                    *p += rate * decayed(g, *p);
+                }
+            });
             return;
         }
-        for ((p, &g), buffer) in parameters.iter_mut().zip(gradient).zip(momentum_buffer) {
-            let g = decayed(g, *p);
-            // the first buffer is the gradient itself, without dampening
-            *buffer = if first { g } else { momentum * *buffer + taken * g };
-            let direction = if nesterov { g + momentum * *buffer } else { *buffer };
-            *p += rate * direction;
-        }
+        parameters.zip(momentum_buffer.par_chunks_mut(part)).for_each(|((parameters, gradient), buffers)| {
+            for ((p, &g), buffer) in parameters.iter_mut().zip(gradient).zip(buffers) {
+                let g = decayed(g, *p);
+                // the first buffer is the gradient itself, without dampening
+                *buffer = if first { g } else { momentum * *buffer + taken * g };
+                let direction = if nesterov { g + momentum * *buffer } else { *buffer };
+                *p += rate * direction;
+            }
+        });
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn find(
         place: place.to_owned(),
         kind,
         name: name.to_owned(),
-        nearest: nearest::word(name, names()).to_owned(),
+        nearest: nearest::word(name, names()).map(str::to_owned),
         known: names().collect::<Vec<_>>().join(", "),
     })
 }

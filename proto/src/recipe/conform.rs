@@ -56,7 +56,7 @@ pub(super) fn conform(place: &str, key: &str, found: Value, default: &Value) -> 
             Some(words) if !words.contains(&word.as_str()) => Err(RecipeError::UnknownWord {
                 place: place.to_owned(),
                 key: key.to_owned(),
-                nearest: nearest::word(&word, words.iter().copied()).to_owned(),
+                nearest: nearest::word(&word, words.iter().copied()).map(str::to_owned),
                 words: words.join(", "),
                 found: word,
             }),
@@ -115,6 +115,9 @@ fn expectation(key: &str, default: &Value) -> String {
 
 fn describe(value: &Value) -> String {
     match value {
+        Value::String(text) if text.len() > 18 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{text}, more than a whole number of TOML can be")
+        }
         Value::String(text) => format!("the text {text:?}"),
         Value::Array(items) => format!("a list of {}: {value}", items.len()),
         Value::Table(_) => "a section".to_owned(),

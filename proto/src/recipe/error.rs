@@ -11,21 +11,22 @@ pub enum RecipeError {
     #[error("{origin}: not TOML: {message}")]
     Syntax { origin: String, message: String },
 
-    #[error("{place}: unknown key `{key}`; the nearest known one is `{nearest}`")]
-    UnknownKey { place: String, key: String, nearest: String },
+    #[error("{place}: unknown key `{key}`; {}", nearest_key(nearest.as_deref()))]
+    UnknownKey { place: String, key: String, nearest: Option<String> },
 
     #[error("{place}: `{key}` is {found}; expected {expected}")]
     WrongType { place: String, key: String, found: String, expected: String },
 
-    #[error("{place}: {key} = {found:?} is not one of {words}; the nearest is {nearest:?}")]
-    UnknownWord { place: String, key: String, found: String, words: String, nearest: String },
+    #[error("{place}: {key} = {found:?} is not one of {words}{}", nearest_word(nearest.as_deref()))]
+    UnknownWord { place: String, key: String, found: String, words: String, nearest: Option<String> },
 
     /// `kind` is `recipe` or `model`.
     #[error(
-        "{place}: no built-in {kind} is called {name:?}; the nearest is {nearest:?} (there are {known}). \
-         To use a file, give its path with a `/` or its `.toml`"
+        "{place}: no built-in {kind} is called {name:?}{} (there are {known}). \
+         To use a file, give its path with a `/` or its `.toml`",
+        nearest_word(nearest.as_deref())
     )]
-    UnknownName { place: String, kind: &'static str, name: String, nearest: String, known: String },
+    UnknownName { place: String, kind: &'static str, name: String, nearest: Option<String>, known: String },
 
     /// What [`ModelSpec::parse`](super::model::ModelSpec::parse) said.
     #[error("{message}")]
@@ -37,4 +38,15 @@ pub enum RecipeError {
 
     #[error("--set {given:?}: write it as key=value, for instance --set optimizer.lr=0.1")]
     NotASetting { given: String },
+}
+
+fn nearest_key(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(key) => format!("the nearest known one is `{key}`"),
+        None => "`lockstep recipes lenet` shows every key".to_owned(),
+    }
+}
+
+fn nearest_word(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |word| format!("; the nearest is {word:?}"))
 }

@@ -68,7 +68,7 @@ impl Layers {
             return Err(RecipeError::UnknownKey {
                 place: place.to_owned(),
                 key: key.to_owned(),
-                nearest: nearest::key(key, known.iter().map(String::as_str)).to_owned(),
+                nearest: nearest::key(key, known.iter().map(String::as_str)).map(str::to_owned),
             });
         };
         let value = conform::conform(place, key, value, default)?;

@@ -12,12 +12,15 @@ const ELSEWHERE: [(&str, &str); 8] = [
     ("max_epochs", "epochs"),
 ];
 
+/// Below this likeness a suggestion would be a guess: 0.7 takes `learn` for `learning_rate`, but not `foo` for anything.
+const LIKE: f64 = 0.7;
+
 /// The key in `known` (dotted) that `key` most likely means: its last part counts too, so that a bare `momentum` finds
-/// `optimizer.momentum`.
-pub(super) fn key<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
+/// `optimizer.momentum`. None if nothing is near.
+pub(super) fn key<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let last = tail(key);
     if let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == last) {
-        return ours;
+        return Some(ours);
     }
     best(known, |candidate| {
         // a little less for a match of tails alone: the section that was typed should win a tie
@@ -25,8 +28,8 @@ pub(super) fn key<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> &'
     })
 }
 
-/// The word in `known` that looks most like `word`.
-pub(super) fn word<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
+/// The word in `known` that looks most like `word`; none if nothing is near.
+pub(super) fn word<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     best(known, |candidate| strsim::jaro_winkler(&word.to_lowercase(), candidate))
 }
 
@@ -34,8 +37,10 @@ fn tail(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-fn best<'a>(known: impl IntoIterator<Item = &'a str>, score: impl Fn(&str) -> f64) -> &'a str {
-    known.into_iter().map(|name| (score(name), name)).fold((-1.0, ""), |a, b| if b.0 > a.0 { b } else { a }).1
+fn best<'a>(known: impl IntoIterator<Item = &'a str>, score: impl Fn(&str) -> f64) -> Option<&'a str> {
+    let scored = known.into_iter().map(|name| (score(name), name)).filter(|(score, _)| *score > LIKE);
+    // the first of equals
+    scored.reduce(|a, b| if b.0 > a.0 { b } else { a }).map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -50,7 +55,9 @@ mod tests {
             ("optim", "optimizer"),
             ("optimizer.learning_rate", "optimizer.lr"),
         ] {
-            assert_eq!(super::key(typed, known), meant, "{typed}");
+            assert_eq!(super::key(typed, known), Some(meant), "{typed}");
         }
+        assert_eq!(super::key("xyzzy", known), None);
+        assert_eq!((super::word("foo", ["sgd", "adam"]), super::word("ADAM", ["sgd", "adam"])), (None, Some("adam")));
     }
 }

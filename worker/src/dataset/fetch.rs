@@ -19,19 +19,31 @@ pub(crate) async fn records(
     cache: bool,
 ) -> Result<Records, WorkerError> {
     let path = if cache { cache_path(hash) } else { None };
-    if let Some(records) = path.as_deref().and_then(|path| read(path, hash)) {
+    let (cached, name) = (path.clone(), hash.to_owned());
+    if let Some(records) = blocking(move || cached.and_then(|path| read(&path, &name))).await? {
         tracing::debug!("images {hash:.16} are in the cache");
         return Ok(records);
     }
     let bytes = download(client, hash, length).await?;
-    let records = Records::decode(&bytes)?;
+    let name = hash.to_owned();
+    blocking(move || take(&bytes, &name, path)).await?
+}
+
+/// Disk and checksum work, off the network's thread: it must go on answering pings meanwhile.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| WorkerError::Compute)
+}
+
+/// Checks what came, and keeps it in the cache.
+fn take(bytes: &[u8], hash: &str, path: Option<PathBuf>) -> Result<Records, WorkerError> {
+    let records = Records::decode(bytes)?;
     let found = records.hash();
     if found != hash {
         let text = format!("it sent images with the hash {found:.16}, not {hash:.16}");
         return Err(WorkerError::Protocol(text));
     }
     if let Some(path) = path
-        && let Err(error) = keep(&path, &bytes)
+        && let Err(error) = keep(&path, bytes)
     {
         // the next worker fetches them again: slower, not wrong
         tracing::debug!("can't keep the images in {}: {error}", path.display());

@@ -46,8 +46,8 @@ fn op(name: &str, shape: &[usize], images: bool, f: impl Fn(&Tensor) -> Result<T
 }
 
 fn lenet(x: &Tensor, labels: &[u32], v: &[Var]) -> Result<Tensor> {
-    let x = max_pool2d(&relu(&conv2d(x, &v[0], Some(&v[1]), 1, 0)?)?, 2, 2, 0)?;
-    let x = max_pool2d(&relu(&conv2d(&x, &v[2], Some(&v[3]), 1, 0)?)?, 2, 2, 0)?;
+    let x = conv_relu_pool(x, &v[0], &v[1], 0)?;
+    let x = conv_relu_pool(&x, &v[2], &v[3], 0)?;
     let x = relu(&linear(&x.flatten_from(1)?, &v[4], Some(&v[5]))?)?;
     let x = relu(&linear(&x, &v[6], Some(&v[7]))?)?;
     Ok(cross_entropy(&linear(&x, &v[8], Some(&v[9]))?, labels, labels.len() as f32)?.loss)

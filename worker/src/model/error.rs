@@ -35,6 +35,27 @@ pub enum ComputeError {
 impl ComputeError {
     /// Wraps candle's error with the place it came from.
     pub(crate) fn at(place: &str) -> impl FnOnce(candle_core::Error) -> Self {
-        move |source| Self::Layer { place: place.to_owned(), source }
+        move |source| Self::Layer { place: place.to_owned(), source: plain(source) }
+    }
+}
+
+/// candle's error without the backtrace that it carries where `RUST_BACKTRACE` is set: the place says more, on one line.
+fn plain(error: candle_core::Error) -> candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => plain(*inner),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layers_error_is_one_line() {
+        let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
+        let inner = Box::new(candle_core::Error::Msg("no variance".to_owned()));
+        let error = ComputeError::at("layer 3 (relu)")(candle_core::Error::WithBacktrace { inner, backtrace });
+        assert_eq!(error.to_string(), "layer 3 (relu): no variance");
     }
 }

@@ -39,8 +39,12 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn chain(&mut self, layers: &[Layer], mut x: Tensor) -> Result<Tensor, ComputeError> {
-        for layer in layers {
+    fn chain(&mut self, mut layers: &[Layer], mut x: Tensor) -> Result<Tensor, ComputeError> {
+        while let [layer, rest @ ..] = layers {
+            if let Some((y, behind)) = self.fused(layers, &x) {
+                (x, layers) = (y.map_err(ComputeError::at(&layer.place))?, behind);
+                continue;
+            }
             x = match &layer.op {
                 // outside `layer`: an inner layer's error has its own place
                 Op::Residual { layers } => {
@@ -49,8 +53,25 @@ impl Pass<'_> {
                 }
                 op => self.apply(op, &layer.name, &x).map_err(ComputeError::at(&layer.place))?,
             };
+            layers = rest;
         }
         Ok(x)
+    }
+
+    /// Layers that begin the list and that one op computes together: the result, and the layers behind them.
+    fn fused<'a>(&self, layers: &'a [Layer], x: &Tensor) -> Option<(candle_core::Result<Tensor>, &'a [Layer])> {
+        let op = |at: usize| layers.get(at).map(|layer: &Layer| &layer.op);
+        match (op(0)?, op(1)?, op(2)) {
+            (
+                &Op::Conv { weight, bias: Some(bias), stride: 1, padding },
+                Op::Relu,
+                Some(Op::MaxPool { kernel: 2, stride: 2, padding: 0 }),
+            ) => {
+                let (weight, bias) = (self.tensor(weight), self.tensor(bias));
+                Some((layers::conv_relu_pool(x, &weight, &bias, padding), &layers[3..]))
+            }
+            _ => None,
+        }
     }
 
     fn apply(&mut self, op: &Op, name: &str, x: &Tensor) -> candle_core::Result<Tensor> {

@@ -6,7 +6,7 @@ use lockstep_proto::recipe::model::ModelSpec;
 use lockstep_proto::schema::{Kind, Schema, TensorSpec};
 
 use super::init::Init;
-use super::layer::Layer;
+use super::layer::{Layer, Op};
 use super::planner::Planner;
 use super::{ModelError, Shape};
 
@@ -93,6 +93,13 @@ impl Model {
         &self.schema
     }
 
+    /// Where the first BatchNorm stands, if any, that has a single value of each channel in an example (1×1 places, or a
+    /// vector): a shard of one example gives it no variance.
+    #[must_use]
+    pub fn norm_of_single_values(&self) -> Option<&str> {
+        find_norm(&self.layers)
+    }
+
     /// Tensors in the order of declaration: a [`Slot`] is an index here.
     pub(crate) fn tensors(&self) -> &[Tensor] {
         &self.tensors
@@ -101,6 +108,14 @@ impl Model {
     pub(super) fn layers(&self) -> &[Layer] {
         &self.layers
     }
+}
+
+fn find_norm(layers: &[Layer]) -> Option<&str> {
+    layers.iter().find_map(|layer| match (&layer.op, layer.output) {
+        (Op::Residual { layers, .. }, _) => find_norm(layers),
+        (Op::BatchNorm { .. }, Shape::Vector { .. } | Shape::Image { height: 1, width: 1, .. }) => Some(&layer.place),
+        _ => None,
+    })
 }
 
 /// The chain must end in one logit a class.

@@ -3,7 +3,6 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Instant;
 
-use bytes::Bytes;
 use lockstep_proto::tensors;
 use lockstep_proto::tree::{Node, Reduction};
 use lockstep_proto::wire::{
@@ -12,7 +11,9 @@ use lockstep_proto::wire::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::Settings;
 use super::join::Prepared;
+use super::plane::Plane;
 use crate::dataset::{Batches, Purpose};
 use crate::evaluate::evaluate;
 use crate::gradient::{StepContext, gradient};
@@ -21,15 +22,29 @@ use crate::model::Weights;
 /// Something for the thread to do, in the order in which it came.
 #[derive(Debug)]
 pub(super) enum Job {
-    Parameters { version: u64, values: Vec<f32> },
+    Parameters {
+        version: u64,
+        values: Vec<f32>,
+    },
+    /// Parameters that lie in shared memory.
+    Shared {
+        version: u64,
+        slot: usize,
+        digest: u64,
+    },
     Lease(Box<Lease>),
 }
 
 /// The thread's own.
 struct Computer {
     prepared: Prepared,
+    plane: Option<Plane>,
     batches: Batches,
     weights: Option<(u64, Weights)>,
+    /// What parameters are copied to from shared memory; kept, because fresh pages cost more than the copy.
+    flat: Vec<f32>,
+    /// Without computing: see [`Settings::wire_values`].
+    wire_only: bool,
     die_at_step: Option<u64>,
     outbound: UnboundedSender<FromWorker>,
     idle_since: Instant,
@@ -38,17 +53,22 @@ struct Computer {
 /// Starts the thread. It ends when the returned sender is dropped. Unbounded for the same reason as the wire: leases bound it.
 pub(super) fn start(
     prepared: Prepared,
+    plane: Option<Plane>,
     outbound: UnboundedSender<FromWorker>,
-    die_at_step: Option<u64>,
+    settings: &Settings,
 ) -> std::io::Result<Sender<Job>> {
     let (jobs, inbox): (_, Receiver<Job>) = mpsc::channel();
+    let (die_at_step, wire_only) = (settings.die_at_step, settings.wire_values.is_some());
     std::thread::Builder::new().name("compute".to_owned()).spawn(move || {
         let batches = Batches::new(&prepared.recipe.data, prepared.recipe.seed);
         let idle_since = Instant::now();
-        let mut computer = Computer { prepared, batches, weights: None, die_at_step, outbound, idle_since };
+        let (weights, flat) = (None, Vec::new());
+        let mut computer =
+            Computer { prepared, plane, batches, weights, flat, wire_only, die_at_step, outbound, idle_since };
         for job in inbox {
             match job {
                 Job::Parameters { version, values } => computer.take(version, &values),
+                Job::Shared { version, slot, digest } => computer.pick_up(version, slot, digest),
                 Job::Lease(lease) => computer.answer(*lease),
             }
         }
@@ -57,7 +77,25 @@ pub(super) fn start(
 }
 
 impl Computer {
+    /// Copies parameters out of shared memory.
+    fn pick_up(&mut self, version: u64, slot: usize, digest: u64) {
+        let mut flat = std::mem::take(&mut self.flat);
+        flat.resize(self.prepared.schema.len(), 0.0);
+        let found = self.plane.as_ref().and_then(|plane| plane.parameters.read(slot, &mut flat));
+        if found == Some(digest) {
+            self.take(version, &flat);
+        } else {
+            // overwritten already: this worker is late, and the leases that follow say so
+            tracing::warn!("parameters of version {version} are no longer in shared memory");
+            self.weights = None;
+        }
+        self.flat = flat;
+    }
+
     fn take(&mut self, version: u64, values: &[f32]) {
+        if self.wire_only {
+            return;
+        }
         let result = match &mut self.weights {
             Some((held, weights)) => weights.set(&self.prepared.model, values).map(|()| *held = version),
             None => Weights::new(&self.prepared.model, values).map(|weights| self.weights = Some((version, weights))),
@@ -73,6 +111,7 @@ impl Computer {
         let number = lease.lease;
         let wait_us = self.idle_since.elapsed().as_micros() as u64;
         let result = match lease.work {
+            Some(lease::Work::Shards(work)) if self.wire_only => self.echo(number, lease.version, work),
             Some(lease::Work::Shards(work)) => self.shards(number, lease.version, work, wait_us),
             Some(lease::Work::Slice(work)) => self.slice(number, lease.version, work),
             None => Err("a lease without work".to_owned()),
@@ -124,18 +163,50 @@ impl Computer {
             sum = tree.add_below(top, Node::leaf(shard.shard), found.flat);
         }
         let values = sum.ok_or("the shards of a lease do not make up its node")?;
-        let bytes = tensors::to_bytes(&values);
-        let summary = GradientSummary {
-            digest: tensors::digest(&bytes),
-            outcomes,
-            compute_us: start.elapsed().as_micros() as u64,
-            wait_us,
-        };
-        self.send_gradient(lease, version, node, &bytes, summary);
+        let compute_us = start.elapsed().as_micros() as u64;
+        let summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
+        self.send_gradient(lease, version, node, values, summary);
         Ok(())
     }
 
-    fn send_gradient(&self, lease: u64, version: u64, node: wire::Node, bytes: &Bytes, summary: GradientSummary) {
+    /// The wire alone: as many values as a gradient would have.
+    fn echo(&mut self, lease: u64, version: u64, work: ShardsWork) -> Result<(), String> {
+        let node = work.node.ok_or("a lease without a node")?;
+        let outcome = |shard: &wire::Shard| ShardOutcome {
+            shard: shard.shard,
+            count: shard.examples.len() as u32,
+            ..ShardOutcome::default()
+        };
+        let summary =
+            GradientSummary { outcomes: work.shards.iter().map(outcome).collect(), ..GradientSummary::default() };
+        let mut values = std::mem::take(&mut self.flat);
+        values.resize(self.prepared.schema.len(), 1e-3);
+        self.flat = self.send_gradient(lease, version, node, values, summary);
+        Ok(())
+    }
+
+    /// Sends a node's values and what goes with them, through shared memory if there is room. Returns a vector to reuse.
+    fn send_gradient(
+        &self,
+        lease: u64,
+        version: u64,
+        node: wire::Node,
+        values: Vec<f32>,
+        mut summary: GradientSummary,
+    ) -> Vec<f32> {
+        if let Some((plane, slot)) = self.plane.as_ref().and_then(|plane| Some((plane, plane.gradients.claim()?))) {
+            let start = Instant::now();
+            summary.digest = plane.gradients.write(slot, &values);
+            summary.encode_us = start.elapsed().as_micros() as u64;
+            let (node, summary, slot) = (Some(node), Some(summary), Some(slot as u32));
+            let gradient = Gradient { lease, version, node, summary, slot, ..Gradient::default() };
+            self.send(from_worker::Message::Gradient(gradient));
+            return values;
+        }
+        let start = Instant::now();
+        summary.digest = tensors::digest_values(&values);
+        summary.encode_us = start.elapsed().as_micros() as u64;
+        let bytes = tensors::into_bytes(values);
         let mut summary = Some(summary);
         for part in tensors::parts(bytes.len()) {
             let last = part.end == bytes.len();
@@ -146,8 +217,10 @@ impl Computer {
                 offset: (part.start / 4) as u64,
                 data: bytes.slice(part),
                 summary: if last { summary.take() } else { None },
+                slot: None,
             }));
         }
+        Vec::new()
     }
 
     fn slice(&self, lease: u64, version: u64, work: SliceWork) -> Result<(), String> {

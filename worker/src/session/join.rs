@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use lockstep_proto::recipe::Recipe;
 use lockstep_proto::records::Records;
+use lockstep_proto::schema::Schema;
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
-use lockstep_proto::wire::{WINDOW_BYTES, Welcome};
+use lockstep_proto::wire::{FRAME_BYTES, WINDOW_BYTES, Welcome};
 use tonic::transport::{Channel, Endpoint};
 
-use super::Settings;
+use super::{Joined, Settings};
 use crate::dataset::fetch;
 use crate::error::WorkerError;
 use crate::model::Model;
@@ -25,9 +26,23 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 pub(super) struct Prepared {
     pub(super) recipe: Arc<Recipe>,
     pub(super) model: Arc<Model>,
+    /// The tensors that travel: the model's, but for a wire benchmark.
+    pub(super) schema: Arc<Schema>,
     pub(super) records: Arc<Records>,
     data_hash: String,
     recipe_text: String,
+}
+
+impl Prepared {
+    /// What there is to say of `run`.
+    pub(super) fn joined(&self, run: &str) -> Joined {
+        Joined {
+            run: run.to_owned(),
+            model: self.recipe.model.name.clone(),
+            images: (self.records.train.len(), self.records.test.len()),
+            data_hash: self.data_hash.clone(),
+        }
+    }
 }
 
 /// One connection. A refused one is worth another try; an address that can't be parsed is not.
@@ -43,6 +58,7 @@ pub(super) async fn connect(address: &str) -> Result<Channel, WorkerError> {
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
@@ -74,7 +90,10 @@ pub(super) async fn prepare(
     let recipe = Recipe::parse(&welcome.recipe, "recipe")?;
     let records = match &settings.local_data {
         Some(load) => {
-            let records = load().map_err(WorkerError::LocalData)?;
+            // seconds of reading and decoding: the network's thread must go on answering pings meanwhile
+            let load = Arc::clone(load);
+            let loaded = tokio::task::spawn_blocking(move || load()).await.map_err(|_| WorkerError::Compute)?;
+            let records = loaded.map_err(WorkerError::LocalData)?;
             let found = records.hash();
             if found != welcome.data_hash {
                 return Err(WorkerError::OtherData { found, expected: welcome.data_hash.clone() });
@@ -84,7 +103,9 @@ pub(super) async fn prepare(
         None => fetch::records(client, &welcome.data_hash, welcome.data_bytes, settings.cache).await?,
     };
     let model = Model::new(&recipe.model, crate::dataset::IMAGE, records.classes.len())?;
-    let fingerprint = model.schema().fingerprint();
+    let schema = settings.wire_values.map_or_else(|| Ok(model.schema().clone()), Schema::wire);
+    let schema = schema.map_err(|error| WorkerError::Protocol(error.to_string()))?;
+    let fingerprint = schema.fingerprint();
     if fingerprint != welcome.schema_fingerprint {
         return Err(WorkerError::Protocol(format!(
             "its model has the schema {}, but the recipe gives {fingerprint}",
@@ -94,6 +115,7 @@ pub(super) async fn prepare(
     let prepared = Prepared {
         recipe: Arc::new(recipe),
         model: Arc::new(model),
+        schema: Arc::new(schema),
         records: Arc::new(records),
         data_hash: welcome.data_hash.clone(),
         recipe_text: welcome.recipe.clone(),

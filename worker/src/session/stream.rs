@@ -1,9 +1,11 @@
 //! The stream of work: messages in, to the computing thread; its answers out.
 
+use std::time::Duration;
+
 use lockstep_proto::tensors::Assembly;
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
 use lockstep_proto::wire::{
-    BUILD, FromWorker, Goodbye, Hello, PROTOCOL, Parameters, Ready, ToWorker, Welcome, from_worker, to_worker,
+    FromWorker, Goodbye, Hello, PROTOCOL, Parameters, Ready, ToWorker, Welcome, from_worker, to_worker,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -12,9 +14,16 @@ use tonic::transport::Channel;
 
 use super::compute::{self, Job};
 use super::join::Prepared;
-use super::{Farewell, Settings};
+use super::plane::Plane;
+use super::{Farewell, Settings, Stop};
 use crate::device;
 use crate::error::WorkerError;
+
+/// A peer that takes the connection and says nothing is no coordinator, or a stopped one.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A worker that was asked to go finishes what it has in hand, but does not let a lost coordinator keep it.
+const FAREWELL: Duration = Duration::from_secs(30);
 
 /// Both directions of one session.
 pub(super) struct Stream {
@@ -28,7 +37,7 @@ pub(super) async fn open(mut client: CoordinatorClient<Channel>, settings: &Sett
     let (outbound, messages) = mpsc::unbounded_channel();
     let hello = Hello {
         protocol: PROTOCOL,
-        build: BUILD.to_owned(),
+        build: settings.build.clone(),
         device_class: device::device_class().map_err(|error| WorkerError::Kernels(error.to_string()))?,
         name: settings.name.clone(),
         threads: settings.threads as u32,
@@ -44,12 +53,6 @@ fn send(outbound: &mpsc::UnboundedSender<FromWorker>, message: from_worker::Mess
     let _ = outbound.send(FromWorker { message: Some(message) });
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        send(&self.outbound, from_worker::Message::Goodbye(Goodbye { reason: "it left".to_owned() }));
-    }
-}
-
 impl Stream {
     async fn next(&mut self) -> Result<to_worker::Message, WorkerError> {
         let message = self.inbound.message().await?;
@@ -60,7 +63,9 @@ impl Stream {
     }
 
     pub(super) async fn welcome(&mut self) -> Result<Welcome, WorkerError> {
-        match self.next().await? {
+        let first = tokio::time::timeout(WELCOME_TIMEOUT, self.next()).await;
+        let silent = |_| WorkerError::Lost(format!("no Welcome within {} s", WELCOME_TIMEOUT.as_secs()));
+        match first.map_err(silent)?? {
             to_worker::Message::Welcome(welcome) => Ok(welcome),
             to_worker::Message::Refused(refused) => {
                 Err(WorkerError::Refused { reason: refused.reason, mistake: refused.mistake })
@@ -69,21 +74,37 @@ impl Stream {
         }
     }
 
-    /// Works until the run is over.
+    /// Works until the run is over, or until what was in hand when `stop` resolved is done.
     pub(super) async fn serve(
-        &mut self,
+        mut self,
         prepared: Prepared,
         welcome: &Welcome,
         settings: &Settings,
+        stop: &mut Stop<'_>,
     ) -> Result<Farewell, WorkerError> {
-        let total = prepared.model.schema().len();
-        let ready =
-            Ready { schema_fingerprint: prepared.model.schema().fingerprint(), data_hash: welcome.data_hash.clone() };
-        let jobs = compute::start(prepared, self.outbound.clone(), settings.die_at_step)?;
+        let total = prepared.schema.len();
+        let plane = welcome.shared.as_ref().and_then(|offer| Plane::open(offer, total));
+        let ready = Ready {
+            schema_fingerprint: prepared.schema.fingerprint(),
+            data_hash: welcome.data_hash.clone(),
+            shared: plane.is_some(),
+        };
+        let jobs = compute::start(prepared, plane, self.outbound.clone(), settings)?;
         send(&self.outbound, from_worker::Message::Ready(ready));
         let mut incoming: Option<(u64, Assembly)> = None;
+        let mut leaving = None;
         loop {
-            let job = match self.next().await? {
+            let message = tokio::select! {
+                message = self.next() => message?,
+                () = &mut *stop, if leaving.is_none() => {
+                    let goodbye = Goodbye { reason: "it was asked to stop".to_owned() };
+                    send(&self.outbound, from_worker::Message::Goodbye(goodbye));
+                    leaving = Some(tokio::time::Instant::now() + FAREWELL);
+                    continue;
+                }
+                () = deadline(leaving) => return Ok(Farewell::asked_to_stop()),
+            };
+            let job = match message {
                 to_worker::Message::Parameters(part) => match take_part(&mut incoming, part, total)? {
                     Some(job) => job,
                     None => continue,
@@ -91,6 +112,7 @@ impl Stream {
                 to_worker::Message::Lease(lease) => Job::Lease(Box::new(lease)),
                 to_worker::Message::Finished(finished) => {
                     return match finished.run_over {
+                        _ if leaving.is_some() => Ok(Farewell::asked_to_stop()),
                         true => Ok(Farewell { reason: finished.reason, complete: finished.complete }),
                         false => Err(WorkerError::Lost(finished.reason)),
                     };
@@ -107,6 +129,14 @@ impl Stream {
     }
 }
 
+/// Resolves at `at`; without one, never.
+async fn deadline(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Adds a part of the parameters; a job once they are whole.
 fn take_part(
     incoming: &mut Option<(u64, Assembly)>,
@@ -116,6 +146,9 @@ fn take_part(
     if part.total != total as u64 {
         let text = format!("it sends {} values for a model of {total}", part.total);
         return Err(WorkerError::Protocol(text));
+    }
+    if let Some(slot) = part.slot {
+        return Ok(Some(Job::Shared { version: part.version, slot: slot as usize, digest: part.digest }));
     }
     if part.offset == 0 {
         *incoming = Some((part.version, Assembly::new(total)));

@@ -114,7 +114,7 @@ fn a_wrong_checksum_is_named_and_nothing_is_kept() {
     let error = fetch(&address, folder.path(), &Silent).expect_err("another file");
     let text = error.to_string();
     assert!(text.contains(&md5(&content)) && text.contains("300000 bytes") && text.contains(&"0".repeat(32)), "{text}");
-    assert!(!error.is_users_mistake());
+    assert!(error.is_users_mistake() && text.contains("#md5="), "{text}");
     assert_eq!(fs::metadata(folder.path().join(address.file_name() + ".part")).expect("there").len(), 0);
     served.join().expect("no panic");
 }
@@ -122,13 +122,25 @@ fn a_wrong_checksum_is_named_and_nothing_is_kept() {
 #[test]
 fn no_byte_at_all_is_unavailable() {
     let folder = tempfile::tempdir().expect("temporary");
-    let (url, served) = serve(content(), vec![Answer::Status(404)]);
-    let error = fetch(&Address::parse(Some(&url)).expect("well formed"), folder.path(), &Silent).expect_err("404");
-    assert!(matches!(&error, DataError::Unavailable { reason, .. } if reason.contains("404")), "{error}");
+    let (url, served) = serve(content(), vec![Answer::Status(503)]);
+    let error = fetch(&Address::parse(Some(&url)).expect("well formed"), folder.path(), &Silent).expect_err("503");
+    assert!(matches!(&error, DataError::Unavailable { reason, .. } if reason.contains("503")), "{error}");
     served.join().expect("no panic");
     // the server is gone now: nobody listens
     let error = fetch(&Address::parse(Some(&url)).expect("well formed"), folder.path(), &Silent).expect_err("refused");
     assert!(matches!(error, DataError::Unavailable { .. }), "{error}");
+}
+
+#[test]
+fn an_address_that_was_typed_and_leads_nowhere_is_a_mistake_and_the_official_one_is_not() {
+    let folder = tempfile::tempdir().expect("temporary");
+    for typed in [true, false] {
+        let (url, served) = serve(content(), vec![Answer::Status(404)]);
+        let address = Address { typed, ..Address::parse(Some(&url)).expect("well formed") };
+        let error = fetch(&address, folder.path(), &Silent).expect_err("404");
+        assert!(error.is_users_mistake() == typed && error.to_string().contains("404"), "{error}");
+        served.join().expect("no panic");
+    }
 }
 
 #[test]

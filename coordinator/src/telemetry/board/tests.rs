@@ -26,7 +26,12 @@ impl Run {
     }
 
     fn join(&mut self, worker: u32) {
-        self.take(0.0, Event::WorkerJoined { worker, device_class: "cpu-v4".into(), threads: 1 });
+        self.join_as(worker, &format!("worker-{worker}"));
+    }
+
+    fn join_as(&mut self, worker: u32, name: &str) {
+        let (name, device_class) = (name.into(), "cpu-v4".into());
+        self.take(0.0, Event::WorkerJoined { worker, name, device_class, threads: 1 });
     }
 
     fn stats(&mut self, worker: u32, step: u64) {
@@ -55,12 +60,23 @@ impl Run {
 fn a_run_at_a_moment() {
     let lines = [
         "step   100/1,000  loss 2.0000  accuracy 37.50%     640 images/s",
-        "  worker 0  computing          200 shards     640 images/s   75% busy  cpu-v4",
-        "  worker 1  idle        cpu-v4",
+        "  worker-0  computing         200 shards     640 images/s   75% busy",
+        "  worker-1  idle        cpu-v4",
     ];
     let (epoch, left) = ("epoch  1/20".into(), " 10%  1:30 left".into());
     let expected = View { epoch, step: 100, steps: 1000, left, lines: lines.map(String::from).to_vec() };
     assert_eq!(Run::new().view(10.0), expected);
+}
+
+#[test]
+fn workers_are_called_by_their_names_and_fit_into_80_columns() {
+    let mut run = Run::new();
+    run.join_as(2, "a-host-with-a-very-long-name-4194304");
+    (101..=200).for_each(|step| run.stats(2, step));
+    let lines = run.lines(20.0);
+    assert!(lines[1].starts_with("  worker-0              computing "), "{lines:#?}");
+    assert!(lines[3].starts_with("  a-host-with-a-very-~  computing "), "{lines:#?}");
+    assert!(lines.iter().all(|line| line.len() <= 80), "{lines:#?}");
 }
 
 #[test]
@@ -113,12 +129,12 @@ fn a_lost_worker_is_shown_for_a_while_and_a_new_one_takes_its_line() {
     let mut run = Run::new();
     run.take(10.0, Event::WorkerLeft { worker: 0, reason: "connection reset".into(), reissued: 2 });
     run.stats(0, 101);
-    assert_eq!(run.lines(10.0)[1], "  worker 0  lost: connection reset");
+    assert_eq!(run.lines(10.0)[1], "  worker-0  lost: connection reset");
     run.join(0);
-    assert_eq!(run.lines(10.0)[1], "  worker 0  idle        cpu-v4");
+    assert_eq!(run.lines(10.0)[1], "  worker-0  idle        cpu-v4");
     run.take(11.0, Event::WorkerLeft { worker: 0, reason: "killed".into(), reissued: 0 });
     run.step(101, 1, 80.0);
-    assert!(run.lines(80.0)[1].starts_with("  worker 1"));
+    assert!(run.lines(80.0)[1].starts_with("  worker-1"));
 }
 
 #[test]
@@ -136,5 +152,6 @@ fn an_epoch_begins_anew_and_the_end_is_whole() {
 fn nothing_known_yet() {
     let view = Board::new().view(0.0, 8, &plain());
     assert_eq!((view.step, view.steps, view.left.as_str()), (0, 1, "  0%  -"));
+    assert_eq!(view.epoch, "epoch -");
     assert_eq!(view.lines, ["starting"]);
 }

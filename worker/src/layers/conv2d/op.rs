@@ -307,6 +307,28 @@ mod tests {
         });
     }
 
+    /// Through the spectrum it may spread over its example, but must not be lost, nor reach another example.
+    #[test]
+    fn a_nan_in_many_channels_is_in_every_window_that_holds_it() {
+        let (x, weight) = (var(1, &[3, 16, 12, 12]), var(2, &[20, 16, 3, 3]));
+        let mut pixels = values(&x);
+        pixels[(16 + 3) * 144 + 5 * 12 + 9] = f32::NAN;
+        x.set(&Tensor::from_vec(pixels, (3, 16, 12, 12), &Device::Cpu).expect("as many values")).expect("same shape");
+        kernels::tests::with_each(|set| {
+            let inputs = [x.clone(), weight.clone()];
+            let (y, gradients, _) = forward_backward(&inputs, |v| conv2d(&v[0], &v[1], None, 1, 0), 3);
+            for (i, value) in values(&y).into_iter().enumerate() {
+                let (example, row, column) = (i / 2000, i / 10 % 10, i % 10);
+                let holds = example == 1 && (3..=5).contains(&row) && (7..=9).contains(&column);
+                assert!(value.is_nan() || !holds, "{set}: output {row}, {column} has lost it");
+                assert!(!value.is_nan() || example == 1, "{set}: it reached example {example}");
+            }
+            let taps = values(gradients[1].as_ref().expect("a gradient for each variable"));
+            let lost = taps.chunks(9).skip(3).step_by(16).flatten().filter(|tap| !tap.is_nan()).count();
+            assert_eq!(lost, 0, "{set}: taps of the NaN's channel");
+        });
+    }
+
     #[test]
     fn what_does_not_fit_is_refused_by_name() {
         let x = var(1, &[2, 3, 8, 8]);

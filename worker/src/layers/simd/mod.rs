@@ -38,6 +38,12 @@ pub(super) trait Lanes {
     unsafe fn multiply_subtract(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// Rows for columns, of the first [`Self::COUNT`] vectors; the others are left alone.
     unsafe fn transpose(block: &mut [Self::Vector; 16]);
+    /// 0 where the element is at most 0: NaN stays.
+    unsafe fn relu(value: Self::Vector) -> Self::Vector;
+    /// Of the elements of `a`, then `b`: those at even places, and those at odd ones.
+    unsafe fn even_odd(a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
+    /// Both of `other` where its first is greater than that of `best`, or NaN; else both of `best`. The second may be any bits.
+    unsafe fn greater(best: [Self::Vector; 2], other: [Self::Vector; 2]) -> [Self::Vector; 2];
     /// The sum of the elements: halves are added until one is left.
     unsafe fn sum(value: Self::Vector) -> f32;
 }

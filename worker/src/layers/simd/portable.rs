@@ -79,6 +79,29 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn relu(value: [f32; 4]) -> [f32; 4] {
+        value.map(|v| if v <= 0.0 { 0.0 } else { v })
+    }
+
+    #[inline(always)]
+    unsafe fn even_odd(a: [f32; 4], b: [f32; 4]) -> ([f32; 4], [f32; 4]) {
+        ([a[0], a[2], b[0], b[2]], [a[1], a[3], b[1], b[3]])
+    }
+
+    #[inline(always)]
+    unsafe fn greater(best: [[f32; 4]; 2], other: [[f32; 4]; 2]) -> [[f32; 4]; 2] {
+        let mut result = best;
+        for i in 0..4 {
+            // `|` and not `||`: no branch
+            let wins = (other[0][i] > best[0][i]) | other[0][i].is_nan();
+            // bits and not numbers: the second must come through untouched
+            let pick = |at: usize| f32::from_bits(if wins { other[at][i].to_bits() } else { best[at][i].to_bits() });
+            (result[0][i], result[1][i]) = (pick(0), pick(1));
+        }
+        result
+    }
+
+    #[inline(always)]
     unsafe fn sum(v: [f32; 4]) -> f32 {
         (v[0] + v[2]) + (v[1] + v[3])
     }

@@ -109,6 +109,34 @@ impl Lanes for V3 {
     }
 
     #[inline(always)]
+    unsafe fn relu(value: __m256) -> __m256 {
+        // SAFETY: called where AVX2 is there
+        unsafe { _mm256_and_ps(value, _mm256_cmp_ps::<_CMP_NLE_UQ>(value, _mm256_setzero_ps())) }
+    }
+
+    #[inline(always)]
+    unsafe fn even_odd(a: __m256, b: __m256) -> (__m256, __m256) {
+        // SAFETY: called where AVX2 is there
+        unsafe {
+            // within halves: a's, b's; then the quarters in order
+            let (even, odd) = (_mm256_shuffle_ps::<0b10_00_10_00>(a, b), _mm256_shuffle_ps::<0b11_01_11_01>(a, b));
+            let order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v)));
+            (order(even), order(odd))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn greater(best: [__m256; 2], other: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: called where AVX2 is there
+        unsafe {
+            let (greater, nan) =
+                (_mm256_cmp_ps::<_CMP_GT_OQ>(other[0], best[0]), _mm256_cmp_ps::<_CMP_UNORD_Q>(other[0], other[0]));
+            let wins = _mm256_or_ps(greater, nan);
+            [_mm256_blendv_ps(best[0], other[0], wins), _mm256_blendv_ps(best[1], other[1], wins)]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn sum(value: __m256) -> f32 {
         // SAFETY: called where AVX2 is there
         unsafe {

@@ -115,6 +115,32 @@ impl Lanes for V4 {
     }
 
     #[inline(always)]
+    unsafe fn relu(value: __m512) -> __m512 {
+        // SAFETY: called where AVX-512F is there
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(value, _mm512_setzero_ps()), value) }
+    }
+
+    #[inline(always)]
+    unsafe fn even_odd(a: __m512, b: __m512) -> (__m512, __m512) {
+        // SAFETY: called where AVX-512F is there
+        unsafe {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn greater(best: [__m512; 2], other: [__m512; 2]) -> [__m512; 2] {
+        // SAFETY: called where AVX-512F is there
+        unsafe {
+            let wins = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(other[0], best[0])
+                | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(other[0], other[0]);
+            [_mm512_mask_mov_ps(best[0], wins, other[0]), _mm512_mask_mov_ps(best[1], wins, other[1])]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn sum(value: __m512) -> f32 {
         // SAFETY: called where AVX-512F is there. Written out, since the order of `_mm512_reduce_add_ps` is the compiler's
         unsafe {

@@ -36,24 +36,36 @@ enum Way {
     InputGradient,
 }
 
+/// The axes of a convolution that is best done here. The number of examples has no say in it: an example's bits must not
+/// depend on it.
+fn axes(window: &Window, outputs: usize) -> Option<(Axis, Axis)> {
+    let &Window { channels, height, width, kernel, stride, padding, out_height, out_width, .. } = window;
+    let longest = height.max(width).checked_add(padding)?;
+    let fits = stride == 1 && matches!(kernel, 3 | 5 | 7) && padding < kernel && longest <= LONGEST;
+    if !fits || channels.min(outputs) < FEWEST || channels.max(outputs) < 2 * FEWEST {
+        return None;
+    }
+    // multiplications of forward and backward for a place: four for each frequency, channel and output, three times; and
+    // two transforms of half as many terms as places, three times for each channel, twice for each output
+    let (mixing, transforms) = (12 * channels * outputs, 3 * channels + 2 * outputs);
+    let axis = |size: usize| Axis::new((size + padding).max(kernel), mixing, transforms);
+    let (y, x) = (axis(height), axis(width));
+    // four multiplications a frequency, and half as many again for the transforms
+    let frequencies = y.size * x.real_frequencies();
+    (6 * frequencies <= kernel * kernel * out_height * out_width).then_some((y, x))
+}
+
 impl Spectral {
-    /// None where another way is better. The number of examples has no say in it: an example's bits must not depend on it.
+    /// Whether [`Self::new`] gives one.
+    pub(in super::super) fn fits(window: &Window, outputs: usize) -> bool {
+        axes(window, outputs).is_some()
+    }
+
+    /// None where another way is better.
     pub(in super::super) fn new(set: KernelSet, window: Window, outputs: usize) -> Option<Self> {
-        let Window { channels, height, width, kernel, stride, padding, out_height, out_width, .. } = window;
-        let longest = height.max(width).checked_add(padding)?;
-        let fits = stride == 1 && matches!(kernel, 3 | 5 | 7) && padding < kernel && longest <= LONGEST;
-        if !fits || channels.min(outputs) < FEWEST || channels.max(outputs) < 2 * FEWEST {
-            return None;
-        }
-        // multiplications of forward and backward for a place: four for each frequency, channel and output, three times;
-        // and two transforms of half as many terms as places, three times for each channel, twice for each output
-        let (mixing, transforms) = (12 * channels * outputs, 3 * channels + 2 * outputs);
-        let axis = |size: usize| Axis::new((size + padding).max(kernel), mixing, transforms);
-        let grid = Grid::new(axis(height), axis(width));
-        // four multiplications a frequency, and as much again for the transforms where channels are few
-        if 6 * grid.frequencies() > kernel * kernel * out_height * out_width {
-            return None;
-        }
+        let (y, x) = axes(&window, outputs)?;
+        let grid = Grid::new(y, x);
+        let Window { height, width, kernel, padding, out_height, out_width, .. } = window;
         let image = Frame::new(&grid, (height, width), 0);
         // kernels lie around place 0: the output moves instead
         let offset = (kernel / 2) as isize - padding as isize;

@@ -2,7 +2,7 @@
 //! the result is transformed back. A multiplication of complex numbers a frequency takes the place of k² a pixel.
 //!
 //! Images are small here, so that one transform covers them; where channels are few the transforms cost more than they save
-//! ([`Spectral::new`] says no). A NaN spreads to its whole example.
+//! ([`Spectral::fits`] says no). A NaN spreads to its whole example.
 
 mod axis;
 mod convolution;
