@@ -6,7 +6,12 @@ use super::super::super::simd::Lanes;
 /// Rows of the largest tile: with two columns of registers 24 sums in AVX-512, with one 12 elsewhere.
 const ROWS: usize = 6;
 
-/// result\[row\] = Σ over k < depth: left\[row\]\[k\] × right\[k\], in order of k; lanes are columns.
+/// Sums longer than this are cut into parts, each summed alone: the rounding error grows less, and a part of the right
+/// operand stays in the first cache. A constant, since it decides bits.
+const DEPTH: usize = 64;
+
+/// result\[row\] = Σ over k < depth: left\[row\]\[k\] × right\[k\], in order of k and in parts of [`DEPTH`]; lanes
+/// are columns.
 ///
 /// All steps are in elements; imaginary parts are `*_imaginary` behind real ones.
 #[derive(Clone, Copy)]
@@ -32,6 +37,24 @@ impl Product {
     /// Every element that the fields describe is there.
     #[inline(always)]
     pub(super) unsafe fn run<L: Lanes, const V: usize, const CONJUGATE: bool>(self) {
+        // a sum of nothing is one empty part
+        for first in (0..self.depth.max(1)).step_by(DEPTH) {
+            // SAFETY: first ≤ depth
+            unsafe {
+                let left = self.left.add(first * self.left_step);
+                let right = self.right.add(first * self.right_step);
+                let part = Self { left, right, depth: DEPTH.min(self.depth - first), ..self };
+                part.rows::<L, V, CONJUGATE>(first > 0);
+            }
+        }
+    }
+
+    /// With `more`, adds to the result.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    #[inline(always)]
+    unsafe fn rows<L: Lanes, const V: usize, const CONJUGATE: bool>(self, more: bool) {
         let tiles = self.rows.div_ceil(ROWS);
         let mut row = 0;
         for tile in 0..tiles {
@@ -43,12 +66,12 @@ impl Product {
                 let result = self.result.add(row * self.result_row);
                 let part = Self { left, result, ..self };
                 match end - row {
-                    1 => part.tile::<L, 1, V, CONJUGATE>(),
-                    2 => part.tile::<L, 2, V, CONJUGATE>(),
-                    3 => part.tile::<L, 3, V, CONJUGATE>(),
-                    4 => part.tile::<L, 4, V, CONJUGATE>(),
-                    5 => part.tile::<L, 5, V, CONJUGATE>(),
-                    6 => part.tile::<L, 6, V, CONJUGATE>(),
+                    1 => part.tile::<L, 1, V, CONJUGATE>(more),
+                    2 => part.tile::<L, 2, V, CONJUGATE>(more),
+                    3 => part.tile::<L, 3, V, CONJUGATE>(more),
+                    4 => part.tile::<L, 4, V, CONJUGATE>(more),
+                    5 => part.tile::<L, 5, V, CONJUGATE>(more),
+                    6 => part.tile::<L, 6, V, CONJUGATE>(more),
                     _ => {}
                 }
             }
@@ -59,7 +82,7 @@ impl Product {
     /// # Safety
     /// As [`Self::run`], of the first `M` rows.
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const M: usize, const V: usize, const CONJUGATE: bool>(self) {
+    unsafe fn tile<L: Lanes, const M: usize, const V: usize, const CONJUGATE: bool>(self, more: bool) {
         // SAFETY: the caller's
         unsafe {
             let (mut re, mut im) = ([[L::splat(0.0); V]; M], [[L::splat(0.0); V]; M]);
@@ -92,8 +115,13 @@ impl Product {
             for m in 0..M {
                 let to = self.result.add(m * self.result_row);
                 for v in 0..V {
-                    L::store(to.add(v * L::COUNT), re[m][v]);
-                    L::store(to.add(self.result_imaginary + v * L::COUNT), im[m][v]);
+                    let (real, imaginary) = (to.add(v * L::COUNT), to.add(self.result_imaginary + v * L::COUNT));
+                    let (mut x, mut y) = (re[m][v], im[m][v]);
+                    if more {
+                        (x, y) = (L::add(L::load(real), x), L::add(L::load(imaginary), y));
+                    }
+                    L::store(real, x);
+                    L::store(imaginary, y);
                 }
             }
         }
