@@ -1,6 +1,8 @@
 //! batch_norm, in training (the batch's own statistics) and in evaluation (the running ones).
 
-use super::{operand, threads};
+use super::kernels::{self, KernelSet};
+use super::simd::{self, Kernel, Lanes};
+use super::{operand, sums, threads};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// What training saw of each channel, for the running statistics.
@@ -29,9 +31,13 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     let x = x.contiguous()?;
     let moments = operand::read("batch_norm", &x, |x| {
         Ok(threads::map(shape.channels, |c| {
-            let mean = shape.sum(c, |at| f64::from(x[at])) / count as f64;
-            let squares = shape.sum(c, |at| (f64::from(x[at]) - mean) * (f64::from(x[at]) - mean));
-            (mean, squares)
+            // one pass: sums about the channel's first value, which is near the others beside their mean
+            let shift = f64::from(x[c * shape.plane]);
+            let (sum, squares) = shape.sum(c, |plane| sums::moments(shape.set, &x[plane], shift));
+            let mean = sum / count as f64;
+            // rounding may leave less than nothing of a constant; NaN stays
+            let squares = squares - sum * mean;
+            (shift + mean, if squares < 0.0 { 0.0 } else { squares })
         }))
     })?;
     let statistics = BatchStatistics {
@@ -71,6 +77,7 @@ pub fn batch_norm_eval(
 /// (examples, channels, pixels of a channel).
 #[derive(Clone, Copy)]
 struct Channels {
+    set: KernelSet,
     examples: usize,
     channels: usize,
     plane: usize,
@@ -91,36 +98,68 @@ impl Channels {
         if !(eps > 0.0 && eps.is_finite()) {
             bail!("batch_norm: eps is {eps}: it must be positive")
         }
-        Ok(Self { examples, channels, plane })
+        Ok(Self { set: kernels::of_op()?, examples, channels, plane })
     }
 
-    /// The sum of `value(index)` over channel `c`, in f64 and in a fixed order.
-    fn sum(&self, c: usize, value: impl Fn(usize) -> f64) -> f64 {
-        let mut total = 0.0;
-        for n in 0..self.examples {
+    /// The sums of two values over channel `c`, plane by plane.
+    fn sum(&self, c: usize, values: impl Fn(std::ops::Range<usize>) -> (f64, f64)) -> (f64, f64) {
+        (0..self.examples).fold((0.0, 0.0), |total, n| {
             let start = (n * self.channels + c) * self.plane;
-            // several sums in turn: one alone would wait for each addition
-            let mut lanes = [0.0; 8];
-            for at in 0..self.plane {
-                lanes[at % 8] += value(start + at);
-            }
-            total += lanes.iter().sum::<f64>();
-        }
-        total
+            let (first, second) = values(start..start + self.plane);
+            (total.0 + first, total.1 + second)
+        })
     }
 
-    /// An output of the input's size, `value(channel, index)` at each index.
-    fn fill(&self, value: impl Fn(usize, usize) -> f32 + Sync) -> Vec<f32> {
+    /// An output of the input's size; `plane(channel, range, out)` fills the range of a plane.
+    fn fill(&self, plane: impl Fn(usize, std::ops::Range<usize>, &mut [f32]) + Sync) -> Vec<f32> {
         let mut out = vec![0.0; self.examples * self.channels * self.plane];
         let example = self.channels * self.plane;
         threads::for_each_chunk(&mut out, example, |n, out| {
             for (c, out) in out.chunks_mut(self.plane).enumerate() {
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = value(c, n * example + c * self.plane + i);
-                }
+                let start = n * example + c * self.plane;
+                plane(c, start..start + self.plane, out);
             }
         });
         out
+    }
+}
+
+/// y = (x − mean) × gain + bias.
+struct Scale<'a> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    factors: [f32; 3],
+}
+
+impl Kernel for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let [mean, gain, bias] = self.factors;
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            *y = (x - mean) * gain + bias;
+        }
+    }
+}
+
+/// dx = gain × (dy − the mean of dy − (x − mean) × slope).
+struct Gradient<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    factors: [f32; 4],
+}
+
+impl Kernel for Gradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let [mean, gain, mean_dy, slope] = self.factors;
+        for ((dx, &dy), &x) in self.dx.iter_mut().zip(self.dy).zip(self.x) {
+            *dx = gain * (dy - mean_dy - (x - mean) * slope);
+        }
     }
 }
 
@@ -149,10 +188,11 @@ impl CustomOp3 for BatchNorm {
         let x = operand::slice(self.name(), x, layout)?;
         let weight = operand::slice(self.name(), weight, weight_layout)?;
         let bias = operand::slice(self.name(), bias, bias_layout)?;
-        let factors: Vec<(f32, f32, f32)> = (self.scales.iter().zip(weight).zip(bias))
-            .map(|((&(mean, scale), &weight), &bias)| (mean as f32, (scale * f64::from(weight)) as f32, bias))
+        let factors: Vec<[f32; 3]> = (self.scales.iter().zip(weight).zip(bias))
+            .map(|((&(mean, scale), &weight), &bias)| [mean as f32, (scale * f64::from(weight)) as f32, bias])
             .collect();
-        let y = self.shape.fill(|c, at| (x[at] - factors[c].0) * factors[c].1 + factors[c].2);
+        let shape = self.shape;
+        let y = shape.fill(|c, plane, y| simd::run(shape.set, Scale { x: &x[plane], y, factors: factors[c] }));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -171,8 +211,11 @@ impl CustomOp3 for BatchNorm {
                     // for each channel: Σ dy and Σ dy × normalised x
                     let sums = threads::map(shape.channels, |c| {
                         let (mean, scale) = self.scales[c];
-                        let dy = |at| f64::from(dys[at]);
-                        (shape.sum(c, dy), shape.sum(c, |at| dy(at) * (f64::from(xs[at]) - mean)) * scale)
+                        let products = |plane: std::ops::Range<usize>| {
+                            sums::products(shape.set, &dys[plane.clone()], &xs[plane], mean)
+                        };
+                        let (sum, product) = shape.sum(c, products);
+                        (sum, product * scale)
                     });
                     let count = (shape.examples * shape.plane) as f64;
                     let through = if self.training { 1.0 / count } else { 0.0 };
@@ -186,9 +229,9 @@ impl CustomOp3 for BatchNorm {
                             ]
                         })
                         .collect();
-                    let dx = shape.fill(|c, at| {
-                        let [mean, gain, mean_dy, slope] = factors[c];
-                        gain * (dys[at] - mean_dy - (xs[at] - mean) * slope)
+                    let dx = shape.fill(|c, plane, dx| {
+                        let (x, dy) = (&xs[plane.clone()], &dys[plane]);
+                        simd::run(shape.set, Gradient { x, dy, dx, factors: factors[c] });
                     });
                     Ok((dx, sums))
                 })

@@ -19,8 +19,8 @@ fn busy() -> Option<f64> {
     line.split(' ').next()?.parse::<f64>().ok().map(|nanoseconds| nanoseconds / 1e9)
 }
 
-/// Images/s of forward and backward, the best of several rounds.
-fn time(name: &str, batch: usize, run: impl Fn() -> Result<()>) {
+/// Seconds that `run` takes, the best of several rounds.
+fn best(run: impl Fn() -> Result<()>) -> f64 {
     let mut best = f64::INFINITY;
     for _ in 0..7 {
         let (start, mut runs) = (Instant::now(), 0.0);
@@ -32,6 +32,12 @@ fn time(name: &str, batch: usize, run: impl Fn() -> Result<()>) {
         let spent = before.zip(busy()).map_or(start.elapsed().as_secs_f64(), |(before, after)| after - before);
         best = best.min(spent / runs);
     }
+    best
+}
+
+/// Images/s of forward and backward.
+fn time(name: &str, batch: usize, run: impl Fn() -> Result<()>) {
+    let best = best(run);
     println!("{name:32} {:>10.0} images/s {:>8.2} µs an image", batch as f64 / best, best / batch as f64 * 1e6);
 }
 
@@ -103,5 +109,73 @@ fn speed() {
         let context = StepContext { seed: 1, epoch: 0, batch_size: 64 };
         let run = || gradient(&model, &weights, &shard, &context).map(drop).map_err(candle_core::Error::wrap);
         time(&format!("gradient of {}, shard of 16", model.name()), 16, run);
+    }
+}
+
+/// The convolutions of base, net6 and convnet with many channels, with a shard's examples: milliseconds a shard and GF/s as
+/// a direct convolution counts them.
+#[test]
+#[ignore = "prints times"]
+fn convolutions() {
+    set_threads(std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)).expect("a few threads");
+    for (name, examples, channels, size, outputs, kernel, padding) in [
+        ("base 2", 32, 32, 15, 64, 3, 0),
+        ("base 3", 32, 64, 13, 128, 3, 0),
+        ("net6 2", 16, 32, 32, 64, 3, 1),
+        ("net6 3", 16, 64, 16, 128, 3, 1),
+        ("net6 4", 16, 128, 16, 128, 3, 1),
+        ("net6 5", 16, 128, 8, 256, 3, 1),
+        ("net6 6", 16, 256, 8, 256, 3, 1),
+        ("convnet 2", 25, 100, 30, 100, 5, 0),
+        ("convnet 3", 25, 100, 26, 100, 5, 0),
+        ("convnet 4", 25, 100, 22, 100, 5, 0),
+        ("convnet 5", 25, 100, 18, 100, 5, 0),
+        ("convnet 6", 25, 100, 14, 100, 5, 0),
+        ("convnet 7", 25, 100, 10, 10, 5, 0),
+    ] {
+        let x = var(1, &[examples, channels, size, size]);
+        let (weight, bias) = (var(2, &[outputs, channels, kernel, kernel]), var(3, &[outputs]));
+        let places = size + 2 * padding + 1 - kernel;
+        let work = 2e-9 * (examples * channels * outputs * kernel * kernel * places * places) as f64;
+        let y = conv2d(&x, &weight, Some(&bias), 1, padding).expect("shapes that fit");
+        let images = x.detach();
+        let y_images = conv2d(&images, &weight, Some(&bias), 1, padding).expect("shapes that fit");
+        let forward = best(|| conv2d(&x, &weight, Some(&bias), 1, padding).map(drop));
+        let weights = best(|| y_images.backward().map(drop));
+        let both = best(|| y.backward().map(drop));
+        let show = |seconds: f64, times: f64| format!("{:7.2} ms {:6.0} GF/s", seconds * 1e3, times * work / seconds);
+        println!(
+            "{name:10} forward {} | weights {} | input and weights {}",
+            show(forward, 1.0),
+            show(weights, 1.0),
+            show(both, 2.0)
+        );
+    }
+}
+
+/// A shard's gradient of each model with many channels, as a worker computes it.
+#[test]
+#[ignore = "prints times"]
+fn models() {
+    use crate::dataset::Batch;
+    use crate::gradient::{StepContext, gradient};
+    use crate::model::{Model, Weights};
+    use lockstep_proto::recipe::model::ModelSpec;
+    set_threads(std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)).expect("a few threads");
+    for (text, examples) in [
+        (include_str!("../../../recipes/models/base.toml"), 32),
+        (include_str!("../../../recipes/models/net6.toml"), 16),
+        (include_str!("../../../recipes/models/convnet.toml"), 25),
+    ] {
+        let spec = ModelSpec::parse(text, "recipe").expect("a readable file");
+        let model = Model::new(&spec, [3, 32, 32], 10).expect("a model that fits");
+        let weights = Weights::new(&model, &model.initial(1)).expect("the model's own");
+        let images = Tensor::from_vec(random(1, examples * 3072), (examples, 3, 32, 32), &Device::Cpu).expect("images");
+        let labels = (0..examples as u32).map(|i| i % 10).collect();
+        let batch = Batch { images, labels, examples: (0..examples as u32).collect() };
+        let context = StepContext { seed: 1, epoch: 0, batch_size: 4 * examples };
+        time(&spec.name, examples, || {
+            gradient(&model, &weights, &batch, &context).map(drop).map_err(candle_core::Error::wrap)
+        });
     }
 }

@@ -6,6 +6,7 @@ use super::super::operand;
 use super::super::window::Window;
 use super::direct::Direct;
 use super::im2col::Im2col;
+use super::spectral::Spectral;
 use super::weight_gradient::{Way, WeightGradient};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
@@ -57,6 +58,30 @@ impl Conv2d {
         Direct::new(self.set, w.channels, (w.height, w.width), w.kernel, w.padding)
     }
 
+    fn spectral(&self) -> Option<Spectral> {
+        Spectral::new(self.set, self.window, self.outputs)
+    }
+
+    fn spectral_backward(
+        &self,
+        spectral: &Spectral,
+        x: &Tensor,
+        weight: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Tensor, Tensor)> {
+        let (dx, dweight, dbias) = operand::read("conv2d", dy, |dy| {
+            operand::read("conv2d", weight, |weight| {
+                let weight = self.input_gradient.then_some(weight);
+                operand::read("conv2d", x, |x| Ok(spectral.backward(x, weight, dy)))
+            })
+        })?;
+        Ok((
+            dx.map(|dx| operand::tensor_like(dx, x)).transpose()?,
+            operand::tensor_like(dweight, weight)?,
+            Tensor::from_vec(dbias, self.outputs, weight.device())?,
+        ))
+    }
+
     fn im2col(&self) -> Im2col {
         Im2col::new(self.set, self.window, self.outputs)
     }
@@ -64,7 +89,9 @@ impl Conv2d {
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
         let w = &self.window;
         let mut y = vec![0.0; w.examples * self.outputs * w.out_plane()];
-        if self.is_direct() {
+        if let Some(spectral) = self.spectral() {
+            spectral.forward(x, weight, bias, &mut y);
+        } else if self.is_direct() {
             let taps = w.channels * w.kernel * w.kernel;
             let weight = Packed::new(self.outputs, taps, |o, k| weight[o * taps + k]);
             self.direct().run(x, &weight, bias, &mut y);
@@ -92,6 +119,9 @@ impl Conv2d {
     }
 
     fn backward(&self, x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Tensor, Tensor)> {
+        if let Some(spectral) = self.spectral() {
+            return self.spectral_backward(&spectral, x, weight, dy);
+        }
         let way = if self.is_direct() { Way::Direct(self.direct()) } else { Way::Im2col(self.im2col()) };
         let gradient = WeightGradient { set: self.set, window: self.window, outputs: self.outputs, way };
         operand::read("conv2d", dy, |dys| {
@@ -166,7 +196,7 @@ mod tests {
         Sizes { examples: n, channels: c, height, width, outputs, kernel, stride, padding }
     }
 
-    const CASES: [Sizes; 13] = [
+    const CASES: [Sizes; 19] = [
         // LeNet's two
         sizes(3, 3, (32, 32), [6, 5, 1, 0]),
         sizes(5, 6, (14, 14), [16, 5, 1, 0]),
@@ -184,6 +214,13 @@ mod tests {
         sizes(4, 35, (4, 4), [6, 3, 2, 1]),
         sizes(1, 1, (3, 3), [1, 3, 1, 4]),
         sizes(2, 1, (2, 9), [2, 3, 4, 3]),
+        // spectral: axes odd and even, padded or not, more examples than a group, more channels than a task, large kernels
+        sizes(3, 16, (13, 10), [40, 3, 1, 0]),
+        sizes(2, 60, (8, 9), [17, 3, 1, 1]),
+        sizes(35, 9, (6, 7), [16, 3, 1, 1]),
+        sizes(2, 20, (14, 11), [33, 5, 1, 0]),
+        sizes(2, 50, (5, 6), [8, 5, 1, 2]),
+        sizes(1, 18, (9, 8), [11, 7, 1, 4]),
     ];
 
     #[test]
@@ -267,6 +304,28 @@ mod tests {
                 let holds = (3..=5).contains(&row) && (7..=9).contains(&column);
                 assert_eq!(value.is_nan(), holds, "{set}: output {row}, {column}");
             }
+        });
+    }
+
+    /// Through the spectrum it may spread over its example, but must not be lost, nor reach another example.
+    #[test]
+    fn a_nan_in_many_channels_is_in_every_window_that_holds_it() {
+        let (x, weight) = (var(1, &[3, 16, 12, 12]), var(2, &[20, 16, 3, 3]));
+        let mut pixels = values(&x);
+        pixels[(16 + 3) * 144 + 5 * 12 + 9] = f32::NAN;
+        x.set(&Tensor::from_vec(pixels, (3, 16, 12, 12), &Device::Cpu).expect("as many values")).expect("same shape");
+        kernels::tests::with_each(|set| {
+            let inputs = [x.clone(), weight.clone()];
+            let (y, gradients, _) = forward_backward(&inputs, |v| conv2d(&v[0], &v[1], None, 1, 0), 3);
+            for (i, value) in values(&y).into_iter().enumerate() {
+                let (example, row, column) = (i / 2000, i / 10 % 10, i % 10);
+                let holds = example == 1 && (3..=5).contains(&row) && (7..=9).contains(&column);
+                assert!(value.is_nan() || !holds, "{set}: output {row}, {column} has lost it");
+                assert!(!value.is_nan() || example == 1, "{set}: it reached example {example}");
+            }
+            let taps = values(gradients[1].as_ref().expect("a gradient for each variable"));
+            let lost = taps.chunks(9).skip(3).step_by(16).flatten().filter(|tap| !tap.is_nan()).count();
+            assert_eq!(lost, 0, "{set}: taps of the NaN's channel");
         });
     }
 

@@ -1,9 +1,10 @@
 //! The op: shapes checked, the kernels chosen.
 
 use super::super::collector::Target;
+use super::super::conv2d::{conv2d, is_spectral};
 use super::super::kernels::{self, KernelSet};
 use super::super::window::Window;
-use super::super::{conv2d, max_pool2d, operand, relu, scratch, simd, sums, threads};
+use super::super::{max_pool2d, operand, relu, scratch, simd, sums, threads};
 use super::deep::{self, Deep};
 use super::geometry::Geometry;
 use super::input_gradient::{self, InputGradient, Table, Terms};
@@ -82,7 +83,14 @@ impl ConvPool {
         };
         let fits = kernel == kernel_width && window.channels == channels && bias.dims() == [outputs];
         let target = target.filter(|target| target.lengths() == [weight.elem_count(), outputs]);
-        if !fits || outputs == 0 || channels == 0 || geometry.places() == 0 || geometry.is_huge() {
+        // with many channels all places through the spectrum take less time than the kept ones here
+        if is_spectral(&window, outputs)
+            || !fits
+            || outputs == 0
+            || channels == 0
+            || geometry.places() == 0
+            || geometry.is_huge()
+        {
             return Ok(None);
         }
         let (set, input_gradient) = (kernels::of_op()?, x.track_op());

@@ -31,8 +31,13 @@ pub(super) trait Lanes {
     /// Only the first `count` elements.
     unsafe fn store_first(to: *mut f32, value: Self::Vector, count: usize);
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// a × b + c: rounded once in the x86 sets, twice in the portable one.
     unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// c − a × b: rounded as [`Self::multiply_add`].
+    unsafe fn multiply_subtract(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// Rows for columns, of the first [`Self::COUNT`] vectors; the others are left alone.
+    unsafe fn transpose(block: &mut [Self::Vector; 16]);
     /// 0 where the element is at most 0: NaN stays.
     unsafe fn relu(value: Self::Vector) -> Self::Vector;
     /// Of the elements of `a`, then `b`: those at even places, and those at odd ones.

@@ -56,8 +56,26 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn subtract(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3]]
+    }
+
+    #[inline(always)]
     unsafe fn multiply_add(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
         [a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]]
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_subtract(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+        [c[0] - a[0] * b[0], c[1] - a[1] * b[1], c[2] - a[2] * b[2], c[3] - a[3] * b[3]]
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(block: &mut [[f32; 4]; 16]) {
+        let [a, b, c, d] = [block[0], block[1], block[2], block[3]];
+        for j in 0..4 {
+            block[j] = [a[j], b[j], c[j], d[j]];
+        }
     }
 
     #[inline(always)]

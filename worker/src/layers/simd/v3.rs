@@ -68,9 +68,44 @@ impl Lanes for V3 {
     }
 
     #[inline(always)]
+    unsafe fn subtract(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: called where AVX2 is there
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
     unsafe fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: called where FMA is there
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_subtract(a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: called where FMA is there
+        unsafe { _mm256_fnmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(block: &mut [__m256; 16]) {
+        // SAFETY: called where AVX2 is there
+        unsafe {
+            // four rows at a time within each half of the register, then the halves
+            let mut fours = [[block[0]; 4]; 2];
+            for (rows, four) in block.chunks_exact(4).zip(&mut fours) {
+                let (low, high) = (_mm256_unpacklo_ps(rows[0], rows[1]), _mm256_unpackhi_ps(rows[0], rows[1]));
+                let (low2, high2) = (_mm256_unpacklo_ps(rows[2], rows[3]), _mm256_unpackhi_ps(rows[2], rows[3]));
+                *four = [
+                    _mm256_shuffle_ps::<0x44>(low, low2),
+                    _mm256_shuffle_ps::<0xEE>(low, low2),
+                    _mm256_shuffle_ps::<0x44>(high, high2),
+                    _mm256_shuffle_ps::<0xEE>(high, high2),
+                ];
+            }
+            for j in 0..4 {
+                block[j] = _mm256_permute2f128_ps::<0x20>(fours[0][j], fours[1][j]);
+                block[4 + j] = _mm256_permute2f128_ps::<0x31>(fours[0][j], fours[1][j]);
+            }
+        }
     }
 
     #[inline(always)]

@@ -66,9 +66,52 @@ impl Lanes for V4 {
     }
 
     #[inline(always)]
+    unsafe fn subtract(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: called where AVX-512F is there
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
     unsafe fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: called where AVX-512F is there
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_subtract(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: called where AVX-512F is there
+        unsafe { _mm512_fnmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(block: &mut [__m512; 16]) {
+        // SAFETY: called where AVX-512F is there
+        unsafe {
+            // four rows at a time within each quarter of the register, then the quarters
+            let mut fours = [[block[0]; 4]; 4];
+            for (rows, four) in block.chunks_exact(4).zip(&mut fours) {
+                let (low, high) = (_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1]));
+                let (low2, high2) = (_mm512_unpacklo_ps(rows[2], rows[3]), _mm512_unpackhi_ps(rows[2], rows[3]));
+                let (low, high) = (_mm512_castps_pd(low), _mm512_castps_pd(high));
+                let (low2, high2) = (_mm512_castps_pd(low2), _mm512_castps_pd(high2));
+                *four = [
+                    _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2)),
+                    _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)),
+                    _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)),
+                    _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)),
+                ];
+            }
+            for j in 0..4 {
+                let low = _mm512_shuffle_f32x4::<0x44>(fours[0][j], fours[1][j]);
+                let high = _mm512_shuffle_f32x4::<0xEE>(fours[0][j], fours[1][j]);
+                let low2 = _mm512_shuffle_f32x4::<0x44>(fours[2][j], fours[3][j]);
+                let high2 = _mm512_shuffle_f32x4::<0xEE>(fours[2][j], fours[3][j]);
+                block[j] = _mm512_shuffle_f32x4::<0x88>(low, low2);
+                block[4 + j] = _mm512_shuffle_f32x4::<0xDD>(low, low2);
+                block[8 + j] = _mm512_shuffle_f32x4::<0x88>(high, high2);
+                block[12 + j] = _mm512_shuffle_f32x4::<0xDD>(high, high2);
+            }
+        }
     }
 
     #[inline(always)]
