@@ -106,6 +106,45 @@ fn tensors(file: &[u8]) -> Vec<(String, Vec<f32>)> {
 }
 
 /// The hash is compared between runs of one command too: nothing in it may come from the clock or the process.
+/// Shared memory and gRPC are two ways for the same bits, and so are bf16's two.
+#[test]
+fn the_way_that_tensors_travel_decides_no_bits() {
+    let desk = Desk::new();
+    let args = ["--max-steps", "12", "--batch-size", "48"];
+    let run = |name: &str, more: &[&str]| {
+        desk.train(name, &[&args[..], more].concat()).ok();
+        desk.hash(name)
+    };
+    assert_eq!(run("shared", &[]), run("grpc", &["--plane", "grpc"]));
+    let bf16 = ["--set", "wire=bf16"];
+    let rounded = run("rounded", &bf16);
+    assert_ne!(rounded, desk.hash("shared"), "rounding must show");
+    for (name, more) in [
+        ("one", ["--workers", "1", "--plane", "grpc"]),
+        ("four", ["--workers", "4", "--plane", "grpc"]),
+        ("both", ["--workers", "3", "--plane", "auto"]),
+    ] {
+        assert_eq!(run(name, &[&bf16[..], &more].concat()), rounded, "{name}");
+    }
+    assert_eq!(desk.summary("rounded")["wire"], "bf16");
+}
+
+#[test]
+fn the_wire_bench_says_which_way_it_measured() {
+    let desk = Desk::new();
+    let wire = ["bench", "--wire", "--floats", "70000", "--steps", "20", "--json"];
+    let line = desk.run(&[&wire[..], &["--plane", "grpc"]].concat()).ok().json();
+    assert_eq!(
+        (line["plane"].as_str(), line["floats"].as_u64(), line["rounds"].as_u64()),
+        (Some("grpc"), Some(70_000), Some(10))
+    );
+    let line = desk.run(&wire).ok().json();
+    if cfg!(target_os = "linux") {
+        assert_eq!(line["plane"], "shared memory");
+    }
+    assert!(line["seconds"].as_f64() > Some(0.0) && line["raw_tcp_gb_per_s"].as_f64() > Some(0.0), "{line}");
+}
+
 #[test]
 fn the_same_command_twice_gives_the_same_hash_and_another_seed_another() {
     let desk = Desk::new();

@@ -133,6 +133,7 @@ fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) -> Str
     let confusion = confusion();
     let accuracies = accuracy_by_class(&confusion).into_iter().zip(CLASSES);
     let summary = Summary {
+        wire: "f32".to_owned(),
         model: run.model,
         data: run.data,
         workers,

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use lockstep_proto::optimizer::Optimizer;
+use lockstep_proto::recipe::Wire;
 use lockstep_proto::schema::{Kind, Schema};
 use lockstep_proto::wire::{self, ToWorker, to_worker};
-use lockstep_proto::{hash, tensors};
+use lockstep_proto::{codec, hash, tensors};
 
 use crate::plane::Plane;
 
@@ -16,13 +17,16 @@ pub struct Parameters {
     version: u64,
     /// `values` as they travel, made once a version on first use.
     bytes: Option<(Bytes, u64)>,
+    /// What workers train on where values travel as bf16, made once a version; and as it travels.
+    rounded: Option<Vec<f32>>,
+    packed: Option<(Bytes, u64)>,
 }
 
 impl Parameters {
     /// `values` has the schema's length: the caller has checked it.
     #[must_use]
     pub fn new(schema: Schema, values: Vec<f32>, version: u64) -> Self {
-        Self { schema, values, version, bytes: None }
+        Self { schema, values, version, bytes: None, rounded: None, packed: None }
     }
 
     #[must_use]
@@ -58,33 +62,43 @@ impl Parameters {
             }
         }
         self.version += 1;
-        self.bytes = None;
+        (self.bytes, self.rounded, self.packed) = (None, None, None);
     }
 
     /// The message that brings a worker to this version that has mapped our memory.
-    pub fn shared_message(&self, plane: &mut Plane) -> Option<ToWorker> {
-        let (slot, digest) = plane.publish(self.version, &self.values)?;
+    pub fn shared_message(&mut self, plane: &mut Plane, wire: Wire) -> Option<ToWorker> {
+        let values = match wire {
+            Wire::F32 => &self.values,
+            Wire::Bf16 => rounded(&self.schema, &self.values, &mut self.rounded),
+        };
+        let (slot, digest) = plane.publish((self.version, wire), values)?;
         let total = self.values.len() as u64;
         let message = wire::Parameters { version: self.version, total, digest, slot: Some(slot), ..Default::default() };
         Some(ToWorker { message: Some(to_worker::Message::Parameters(message)) })
     }
 
     /// The messages that bring a worker to this version; their data are shared by all workers.
-    pub fn messages(&mut self) -> Vec<ToWorker> {
-        let values = &self.values;
-        let (bytes, digest) = self
-            .bytes
-            .get_or_insert_with(|| {
-                let digest = tensors::digest_values(values);
-                (tensors::into_bytes(values.clone()), digest)
-            })
-            .clone();
+    pub fn messages(&mut self, wire: Wire) -> Vec<ToWorker> {
+        let share = |values: Vec<f32>| {
+            let digest = tensors::digest_values(&values);
+            (tensors::into_bytes(values), digest)
+        };
+        let (bytes, digest) = match wire {
+            Wire::F32 => self.bytes.get_or_insert_with(|| share(self.values.clone())),
+            Wire::Bf16 => self.packed.get_or_insert_with(|| {
+                let values = rounded(&self.schema, &self.values, &mut self.rounded);
+                share(codec::pack(values, self.schema.parameters()))
+            }),
+        }
+        .clone();
+        let total = (bytes.len() / 4) as u64;
         tensors::parts(bytes.len())
             .map(|part| {
                 let message = wire::Parameters {
                     version: self.version,
                     offset: (part.start / 4) as u64,
-                    total: self.values.len() as u64,
+                    total,
+                    bf16: wire == Wire::Bf16,
                     data: bytes.slice(part),
                     digest,
                     slot: None,
@@ -93,6 +107,11 @@ impl Parameters {
             })
             .collect()
     }
+}
+
+/// `values` with parameters rounded, kept in `place`.
+fn rounded<'a>(schema: &Schema, values: &[f32], place: &'a mut Option<Vec<f32>>) -> &'a Vec<f32> {
+    place.get_or_insert_with(|| codec::rounded(values, schema.parameters()))
 }
 
 #[cfg(test)]
@@ -105,7 +124,7 @@ mod tests {
         let tensor = TensorSpec { name: "a".to_owned(), shape: vec![700_000], kind: Kind::Parameter };
         let schema = Schema::new(vec![tensor]).expect("one tensor");
         let mut parameters = Parameters::new(schema, vec![0.5; 700_000], 3);
-        let (one, two) = (parameters.messages(), parameters.messages());
+        let (one, two) = (parameters.messages(Wire::F32), parameters.messages(Wire::F32));
         assert_eq!(one.len(), 11);
         let data = |messages: &[ToWorker]| match &messages[1].message {
             Some(to_worker::Message::Parameters(p)) => p.data.as_ptr(),

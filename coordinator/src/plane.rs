@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
+use lockstep_proto::recipe::Wire;
 use lockstep_proto::shared::Shared;
 use lockstep_proto::wire::{SharedMemory, SharedRegion};
 
@@ -13,14 +14,17 @@ const VERSIONS: usize = 2;
 /// Gradients that a worker may have under way: with one more it falls back to gRPC.
 const GRADIENTS: usize = 2;
 
+/// Parameters of a version, as they are or rounded.
+pub type Edition = (u64, Wire);
+
 /// What is shared with everybody, and how to share more with each worker.
 #[derive(Debug)]
 pub struct Plane {
     values: usize,
     /// None: tensors travel over gRPC alone.
     parameters: Option<(Shared, SharedRegion)>,
-    /// What lies in the slots: version and checksum.
-    published: [Option<(u64, u64)>; VERSIONS],
+    /// What lies in the slots, and its checksum.
+    published: [Option<(Edition, u64)>; VERSIONS],
 }
 
 impl Plane {
@@ -42,15 +46,15 @@ impl Plane {
         Some((Arc::new(ours), SharedMemory { parameters: Some(parameters.clone()), gradients: Some(gradients) }))
     }
 
-    /// Lays down the parameters of `version`, once; the slot and the checksum.
-    pub fn publish(&mut self, version: u64, values: &[f32]) -> Option<(u32, u64)> {
+    /// Lays down an edition of the parameters, once; the slot and the checksum.
+    pub fn publish(&mut self, edition: Edition, values: &[f32]) -> Option<(u32, u64)> {
         let (shared, _) = self.parameters.as_ref()?;
-        let slot = (version % VERSIONS as u64) as usize;
+        let slot = (edition.0 % VERSIONS as u64) as usize;
         let digest = match self.published[slot] {
-            Some((there, digest)) if there == version => digest,
+            Some((there, digest)) if there == edition => digest,
             _ => shared.write(slot, values),
         };
-        self.published[slot] = Some((version, digest));
+        self.published[slot] = Some((edition, digest));
         Some((slot as u32, digest))
     }
 }
@@ -74,9 +78,9 @@ mod tests {
         let (_, offer) = plane.offer().expect("memory");
         let theirs = Shared::open(&offer.parameters.expect("offered")).expect("opened");
         let (four, five) = ([4.0; 3], [5.0; 3]);
-        let (slot4, digest4) = plane.publish(4, &four).expect("published");
-        let (slot5, digest5) = plane.publish(5, &five).expect("published");
-        assert_eq!(plane.publish(4, &five), Some((slot4, digest4)), "once a version");
+        let (slot4, digest4) = plane.publish((4, Wire::F32), &four).expect("published");
+        let (slot5, digest5) = plane.publish((5, Wire::F32), &five).expect("published");
+        assert_eq!(plane.publish((4, Wire::F32), &five), Some((slot4, digest4)), "once a version");
         let mut read = [0.0; 3];
         assert_eq!((theirs.read(slot4 as usize, &mut read), read), (Some(digest4), four));
         assert_eq!((theirs.read(slot5 as usize, &mut read), read), (Some(digest5), five));
@@ -85,6 +89,6 @@ mod tests {
     #[test]
     fn nothing_is_offered_where_grpc_was_asked_for() {
         let mut plane = Plane::new(3, false);
-        assert!(plane.offer().is_none() && plane.publish(0, &[0.0; 3]).is_none());
+        assert!(plane.offer().is_none() && plane.publish((0, Wire::F32), &[0.0; 3]).is_none());
     }
 }

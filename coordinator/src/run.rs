@@ -100,6 +100,8 @@ pub struct Report {
     pub trace: Vec<Vec<u64>>,
     /// Training images a second over the steps after the first tenth (at least ten steps), without evaluations.
     pub steady_images_per_s: f64,
+    /// Workers that mapped our memory.
+    pub shared_memory: usize,
     /// Where the time of those steps went.
     pub timing: Timing,
     /// What telemetry complained about.

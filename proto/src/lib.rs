@@ -1,6 +1,7 @@
 //! What coordinator and worker must agree on to the bit: the messages, the flat layout of a model, the keyed generator,
 //! the reduction tree, the recipe and the optimizer's arithmetic. Nothing here reads a clock, a file or a socket; `shared` maps memory.
 
+pub mod codec;
 pub mod hash;
 pub mod keys;
 pub mod optimizer;

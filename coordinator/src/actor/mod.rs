@@ -39,6 +39,9 @@ use sessions::{Farewell, Sessions};
 /// How often the engine hears that time went by: a fraction of the shortest deadline that it keeps.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long a checkpoint waits for the metrics that belong to it: without them it is still worth having.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// How often workers are to call.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -93,7 +96,10 @@ impl Actor {
         let store = run.folder.as_ref().map(|folder| Store::open(folder, run.recipe.checkpoint.keep)).transpose()?;
         let emitter = telemetry.emitter();
         let report = move |written: Written| emitter.emit(report::checkpoint_event(written));
-        let writer = store.clone().map(|store| Writer::start(store, report)).transpose()?;
+        let files = telemetry.emitter();
+        // a run that goes on from a checkpoint cuts its files back to there: they must hold what came before it
+        let settle = move || files.settle(SETTLE);
+        let writer = store.clone().map(|store| Writer::start(store, settle, report)).transpose()?;
         let summary = state.as_ref().map_or_else(Summary::default, |state| state.summary.clone());
         let best = state.as_ref().and_then(|state| Some((state.best_accuracy?, state.best_step?)));
         let steps_per_epoch = plan.steps_per_epoch();
@@ -247,6 +253,7 @@ impl Actor {
             device_class: session.device_class.clone(),
             threads: session.threads,
         };
+        self.sessions.shared += usize::from(shared);
         self.telemetry.emit(joined);
         true
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use lockstep_proto::optimizer::clip;
+use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{self, Lease, ShardsWork, SliceWork, lease, to_worker};
 
@@ -50,6 +51,8 @@ impl Actor {
 
     fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {
         let version = self.parameters.version();
+        // evaluation is of the master copy; training is on what the recipe lets travel
+        let wire = if matches!(work, Work::Shards { .. }) { self.run.recipe.wire } else { Wire::F32 };
         let work = match work {
             Work::Shards { step, node } => lease::Work::Shards(self.shards_work(step, node)),
             Work::Slice { version, slice } => {
@@ -59,12 +62,12 @@ impl Actor {
             }
         };
         let Some(session) = self.sessions.get_mut(worker) else { return };
-        if session.version != Some(version) {
-            session.version = Some(version);
+        if session.holds != Some((version, wire)) {
+            session.holds = Some((version, wire));
             let start = Instant::now();
-            match session.shared.then(|| self.parameters.shared_message(&mut self.plane)).flatten() {
+            match session.shared.then(|| self.parameters.shared_message(&mut self.plane, wire)).flatten() {
                 Some(message) => session.send_all(vec![message]),
-                None => session.send_all(self.parameters.messages()),
+                None => session.send_all(self.parameters.messages(wire)),
             }
             self.meter.published(start.elapsed());
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use lockstep_proto::recipe::Wire;
 use lockstep_proto::wire::{StatusReply, StopReply, WorkerStatus};
 
 use super::Actor;
@@ -42,6 +43,10 @@ impl Actor {
             device_class: self.device_class.clone().unwrap_or_default(),
             resumed_from: run.resume.as_ref().map(|snapshot| snapshot.state.version),
         }));
+        if run.recipe.wire == Wire::Bf16 {
+            let text = "gradients and parameters travel as bf16 (wire = \"bf16\"): another result than with f32";
+            self.telemetry.emit(Event::Notice { text: text.to_owned() });
+        }
         if let Some(text) = plan.imbalance(run.limits.min_workers) {
             self.telemetry.emit(Event::Notice { text });
         }
@@ -125,6 +130,7 @@ impl Actor {
             summary.images_per_s = self.meter.average();
         }
         summary.shards = plan.shards;
+        summary.wire = run.recipe.wire.word().to_owned();
         summary.batch_size = plan.batch_size;
         summary.epochs = plan.epochs_begun();
         summary.steps = self.parameters.version();
@@ -209,6 +215,7 @@ impl Actor {
             shards: self.sessions.accepted,
             trace: self.trace,
             steady_images_per_s: self.meter.steady(),
+            shared_memory: self.sessions.shared,
             timing: self.meter.timing(),
             warnings: self.warnings,
             // without a later one it is that of the start

@@ -6,6 +6,7 @@ use lockstep_proto::wire::{Finished, Hello, Refused, ToWorker, to_worker};
 
 use super::message::Outbound;
 use crate::engine::WorkerId;
+use crate::plane::Edition;
 
 /// One worker's session.
 #[derive(Debug)]
@@ -19,8 +20,8 @@ pub(super) struct Session {
     pub(super) ready: bool,
     /// It has mapped our memory.
     pub(super) shared: bool,
-    /// The version that it was sent last.
-    pub(super) version: Option<u64>,
+    /// The parameters that it was sent last.
+    pub(super) holds: Option<Edition>,
     /// Shards accepted in this session.
     pub(super) shards: u64,
     pub(super) since_stats: Stats,
@@ -62,6 +63,8 @@ pub(super) enum Farewell {
 pub(super) struct Sessions {
     open: BTreeMap<WorkerId, Session>,
     next: WorkerId,
+    /// How many sessions mapped our memory.
+    pub(super) shared: usize,
     /// Shards accepted by worker name, over all its sessions.
     pub(super) accepted: BTreeMap<String, u64>,
 }
@@ -79,7 +82,7 @@ impl Sessions {
             slot,
             ready: false,
             shared: false,
-            version: None,
+            holds: None,
             shards: 0,
             since_stats: Stats::default(),
             outbound,

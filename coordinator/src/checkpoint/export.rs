@@ -67,13 +67,6 @@ pub fn read_weights(schema: &Schema, path: &Path) -> Result<Vec<f32>, Checkpoint
         let name = schema.at(at).map_or("?", |tensor| &tensor.name);
         return Err(CheckpointError::format(path, format!("its {name} holds {}", values[at])));
     }
-    let header = SafeTensors::read_metadata(&bytes).ok().and_then(|(_, header)| header.metadata().clone());
-    if let Some(expected) = header.and_then(|mut metadata| metadata.remove(HASH)) {
-        let found = weights_hash(schema, &values);
-        if found != expected {
-            return Err(CheckpointError::Checksum { path: path.to_owned(), found, expected });
-        }
-    }
     let known = |name: &str| {
         schema.range(name).is_some()
             || name.ends_with(COUNTER)
@@ -82,6 +75,13 @@ pub fn read_weights(schema: &Schema, path: &Path) -> Result<Vec<f32>, Checkpoint
     };
     if let Some(name) = file.names().into_iter().find(|name| !known(name)) {
         return Err(other(format!("it has a tensor {name}, which the model does not")));
+    }
+    let header = SafeTensors::read_metadata(&bytes).ok().and_then(|(_, header)| header.metadata().clone());
+    if let Some(expected) = header.and_then(|mut metadata| metadata.remove(HASH)) {
+        let found = weights_hash(schema, &values);
+        if found != expected {
+            return Err(CheckpointError::Checksum { path: path.to_owned(), found, expected });
+        }
     }
     Ok(values)
 }

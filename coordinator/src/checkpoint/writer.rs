@@ -70,14 +70,19 @@ impl Desk {
 }
 
 impl Writer {
-    /// Starts the thread; `report` is called there, once a checkpoint.
-    pub fn start(store: Store, report: impl Fn(Written) + Send + 'static) -> std::io::Result<Self> {
+    /// Starts the thread. There `before` is called before each checkpoint is written, and `report` after it.
+    pub fn start(
+        store: Store,
+        before: impl Fn() + Send + 'static,
+        report: impl Fn(Written) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let desk = Arc::new(Desk::default());
         let theirs = desk.clone();
         let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
             let mut kept: Kept = (None, None);
             while let Some((snapshot, best)) = theirs.next() {
                 let (step, start) = (snapshot.state.version, Instant::now());
+                before();
                 let result = if best { store.save_best(&snapshot) } else { store.save(&snapshot) };
                 let told = result.as_ref().map(Clone::clone).map_err(ToString::to_string);
                 if !best {
@@ -129,7 +134,7 @@ mod tests {
             // the next one is not begun before the test says so
             let _ = gate.recv();
         };
-        let writer = Writer::start(Store::open(run.path(), 9).expect("store"), report).expect("thread");
+        let writer = Writer::start(Store::open(run.path(), 9).expect("store"), || {}, report).expect("thread");
         writer.save(sample(1), false);
         assert_eq!(told.recv().expect("written"), 1);
         for step in 2..=5 {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lockstep_proto::codec;
 use lockstep_proto::schema::Schema;
 use lockstep_proto::shared::Shared;
 use lockstep_proto::tensors::{self, Assembly, PartError};
@@ -55,14 +56,26 @@ impl Inbox {
         let mut assembly = match self.open.take() {
             Some((lease, open)) if lease == part.lease => open,
             // an unfinished one is given up: the engine re-issues its lease when the worker's session ends
-            _ => Assembly::reuse(self.buffers.take(), self.schema.len()),
+            _ => Assembly::reuse(self.buffers.take(), self.words(part)),
         };
         assembly.add(part.offset, &part.data).map_err(refused)?;
         let Some(summary) = summary else {
             self.open = Some((part.lease, assembly));
             return Ok(None);
         };
-        assembly.finish(summary.digest).map(Some).map_err(refused)
+        let values = assembly.finish(summary.digest).map_err(refused)?;
+        Ok(Some(match part.bf16 {
+            true => codec::unpack(&values, self.schema.parameters(), self.schema.len()),
+            false => values,
+        }))
+    }
+
+    /// Values of a whole gradient as it travels.
+    fn words(&self, part: &Gradient) -> usize {
+        match part.bf16 {
+            true => codec::words(self.schema.parameters(), self.schema.len()),
+            false => self.schema.len(),
+        }
     }
 
     /// Copies what lies in a slot of the shared memory, and gives the slot back.
@@ -137,7 +150,16 @@ mod tests {
     fn part(values: &[f32], offset: u64, digest: Option<u64>) -> Gradient {
         let summary = digest.map(|digest| GradientSummary { digest, ..Default::default() });
         let node = Some(wire::Node { level: 0, index: 0 });
-        Gradient { lease: 1, version: 0, node, offset, data: into_bytes(values.to_vec()), summary, slot: None }
+        Gradient {
+            lease: 1,
+            version: 0,
+            node,
+            offset,
+            data: into_bytes(values.to_vec()),
+            summary,
+            slot: None,
+            bf16: false,
+        }
     }
 
     fn reason(answered: Option<Answered>) -> String {

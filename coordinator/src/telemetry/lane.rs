@@ -23,6 +23,8 @@ type Warn = Box<dyn Fn(String) + Send>;
 
 enum Message {
     Record(Arc<Record>),
+    /// Say when everything before is flushed.
+    Settle(mpsc::SyncSender<()>),
     Finish,
 }
 
@@ -54,6 +56,17 @@ impl Entry {
         self.queued.fetch_add(1, Ordering::Relaxed);
         // The other end is gone only after `finish`: whoever still talks then has no listener.
         let _ = self.records.send(Message::Record(record));
+    }
+}
+
+impl Entry {
+    /// Returns once what was sent before is flushed, or `patience` is over.
+    pub(super) fn settle(&self, patience: Duration) {
+        // room for one: the lane never waits for us
+        let (tell, told) = mpsc::sync_channel(1);
+        if self.records.send(Message::Settle(tell)).is_ok() {
+            let _ = told.recv_timeout(patience);
+        }
     }
 }
 
@@ -127,6 +140,12 @@ impl Feeder {
                     self.queued.fetch_sub(1, Ordering::Relaxed);
                     self.each(|sink| sink.record(&record));
                     unflushed += 1;
+                }
+                Message::Settle(told) => {
+                    self.each(|sink| sink.flush());
+                    unflushed = 0;
+                    // whoever asked may have lost patience
+                    let _ = told.send(());
                 }
                 Message::Finish => {
                     self.tell_left_out(true);
@@ -205,6 +224,31 @@ mod tests {
         assert_eq!(problems.len(), 3);
         assert!(problems[0].contains("metrics.jsonl") && problems[0].contains("free some space"), "{problems:?}");
         assert_eq!(*warned.lock().expect("no panic elsewhere"), problems);
+    }
+
+    #[test]
+    fn settled_means_flushed() {
+        #[derive(Default)]
+        struct Counts(Arc<Mutex<(u32, u32)>>);
+        impl Sink for Counts {
+            fn record(&mut self, _: &Record) -> Result<(), TelemetryError> {
+                self.0.lock().expect("no panic elsewhere").0 += 1;
+                Ok(())
+            }
+            fn flush(&mut self) -> Result<(), TelemetryError> {
+                let mut counts = self.0.lock().expect("no panic elsewhere");
+                counts.1 = counts.0;
+                Ok(())
+            }
+        }
+        let counts = Counts::default();
+        let seen = Arc::clone(&counts.0);
+        let lane = Lane::start("test", vec![Box::new(counts)], Box::new(|_| {})).expect("start");
+        for _ in 0..100 {
+            lane.entry().send(notice("a"));
+        }
+        lane.entry().settle(Duration::from_secs(60));
+        assert_eq!(*seen.lock().expect("no panic elsewhere"), (100, 100));
     }
 
     #[test]

@@ -75,6 +75,14 @@ impl Emitter {
         }
     }
 
+    /// Returns once the run's files hold what was emitted, or `patience` is over. The display is not asked: a terminal may be
+    /// stopped for as long as its user likes.
+    pub fn settle(&self, patience: Duration) {
+        for entry in self.entries.iter().skip(1) {
+            entry.settle(patience);
+        }
+    }
+
     /// Seconds since the run began, earlier sessions included.
     pub fn seconds(&self) -> f64 {
         self.clock.seconds_before + self.clock.start.elapsed().as_secs_f64()

@@ -37,6 +37,9 @@ pub struct Summary {
     pub weights_hash: String,
     pub ledger: Ledger,
 
+    /// As what gradients and parameters travelled: `f32` or `bf16`.
+    #[serde(default)]
+    pub wire: String,
     pub recipe: String,
     pub parameters: u64,
     pub data_hash: String,

@@ -48,6 +48,16 @@ choice! {
 }
 
 choice! {
+    /// As what gradients and parameters travel.
+    Wire {
+        F32 = "f32",
+        /// Half the bytes. A shard's gradient and the parameters that workers train on are rounded to bf16 (nearest, ties to
+        /// even); sums, evaluation and checkpoints keep f32.
+        Bf16 = "bf16",
+    }
+}
+
+choice! {
     /// What turns a gradient into a step.
     OptimizerName {
         /// [`torch.optim.SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html)

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset};
+use super::choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset, Wire};
 use super::{RecipeError, nearest};
 
 /// The words that the key takes, where it takes only some.
@@ -13,6 +13,7 @@ pub(super) fn words(key: &str) -> Option<&'static [&'static str]> {
         "optimizer.name" => Some(OptimizerName::WORDS),
         "schedule.name" => Some(ScheduleName::WORDS),
         "schedule.unit" => Some(ScheduleUnit::WORDS),
+        "wire" => Some(Wire::WORDS),
         _ => None,
     }
 }

@@ -17,7 +17,7 @@ mod rules;
 mod setting;
 mod settings;
 
-pub use choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset};
+pub use choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset, Wire};
 pub use error::RecipeError;
 pub use print::Difference;
 pub use resolve::Load;

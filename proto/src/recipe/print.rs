@@ -112,6 +112,7 @@ mod tests {
         for key in [
             "max_steps = 0",
             "batch_norm = \"shard\"",
+            "wire = \"f32\"",
             "betas = [0.9, 0.999]",
             "milestones = []",
             "[model]",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset};
+use super::choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset, Wire};
 use super::model::ModelSpec;
 use super::{catalogue, layers};
 
@@ -26,6 +26,7 @@ pub struct Recipe {
     /// Parts that every batch is cut into, whatever the number of workers.
     pub shards: usize,
     pub batch_norm: BatchNormStatistics,
+    pub wire: Wire,
     pub data: DataSettings,
     pub optimizer: OptimizerSettings,
     pub schedule: ScheduleSettings,
@@ -131,6 +132,7 @@ impl Default for Recipe {
             batch_size: 64,
             shards: 4,
             batch_norm: BatchNormStatistics::Shard,
+            wire: Wire::F32,
             data: DataSettings::default(),
             optimizer: OptimizerSettings::default(),
             schedule: ScheduleSettings::default(),

@@ -13,7 +13,7 @@ use lockstep_proto::schema::Schema;
 use serde_json::json;
 
 use super::{fleet, limits, serve};
-use crate::cli::{BenchArgs, Plane};
+use crate::cli::BenchArgs;
 use crate::commands::BUILD;
 use crate::exit::{Failure, Result};
 
@@ -26,7 +26,7 @@ pub(super) fn run(args: &BenchArgs) -> Result {
     let bytes = 2.0 * workers as f64 * 4.0 * floats as f64;
     let raw = raw_tcp(workers, floats * 4)?;
     let (rate, raw_rate) = (bytes / t.median / 1e9, bytes / raw / 1e9);
-    let plane = if args.plane == Plane::Auto { "shared memory" } else { "grpc" };
+    let plane = if report.shared_memory == workers { "shared memory" } else { "grpc" };
     if args.json {
         let line = json!({
             "peer": "lockstep", "workers": workers, "floats": floats, "plane": plane, "rounds": t.steps,
@@ -59,6 +59,7 @@ fn wire_run(args: &BenchArgs) -> Result<Run> {
     let images = |n: usize| Split { pixels: vec![1; n * PIXELS], labels: vec![0; n] };
     let (shards, batch_size, max_steps) = (args.workers, args.workers, args.steps as u64);
     let mut recipe = Recipe { name: "wire".to_owned(), shards, batch_size, epochs: 1, max_steps, ..Recipe::default() };
+    recipe.wire = crate::prepare::recipe(&args.recipe)?.wire;
     // plain SGD, the least work that is a step; small, so that the values stay ordinary numbers
     (recipe.optimizer.lr, recipe.optimizer.momentum) = (1e-6, 0.0);
     let dataset = Dataset {

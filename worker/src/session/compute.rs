@@ -3,12 +3,13 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Instant;
 
-use lockstep_proto::tensors;
+use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::{Node, Reduction};
 use lockstep_proto::wire::{
     self, Evaluation, Failed, FromWorker, Gradient, GradientSummary, Lease, ShardOutcome, ShardsWork, SliceWork,
     from_worker, lease,
 };
+use lockstep_proto::{codec, tensors};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Settings;
@@ -152,7 +153,12 @@ impl Computer {
                 .batches
                 .batch(records, &shard.examples, Purpose::Train { epoch: work.epoch })
                 .map_err(|error| error.to_string())?;
-            let found = gradient(&self.prepared.model, weights, &batch, &context).map_err(|error| error.to_string())?;
+            let mut found =
+                gradient(&self.prepared.model, weights, &batch, &context).map_err(|error| error.to_string())?;
+            if self.prepared.recipe.wire == Wire::Bf16 {
+                // at the leaf, however it travels: sums are of rounded values on every path
+                codec::round(&mut found.flat[..self.prepared.schema.parameters()]);
+            }
             outcomes.push(ShardOutcome {
                 shard: shard.shard,
                 loss_sum: found.loss_sum,
@@ -204,6 +210,9 @@ impl Computer {
             return values;
         }
         let start = Instant::now();
+        // a lone shard's values are bf16 already; a sum of several is not
+        let bf16 = self.prepared.recipe.wire == Wire::Bf16 && summary.outcomes.len() == 1;
+        let values = if bf16 { codec::pack(&values, self.prepared.schema.parameters()) } else { values };
         summary.digest = tensors::digest_values(&values);
         summary.encode_us = start.elapsed().as_micros() as u64;
         let bytes = tensors::into_bytes(values);
@@ -218,6 +227,7 @@ impl Computer {
                 data: bytes.slice(part),
                 summary: if last { summary.take() } else { None },
                 slot: None,
+                bf16,
             }));
         }
         Vec::new()

@@ -1,7 +1,10 @@
 //! The stream of work: messages in, to the computing thread; its answers out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_proto::codec;
+use lockstep_proto::schema::Schema;
 use lockstep_proto::tensors::Assembly;
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
 use lockstep_proto::wire::{
@@ -82,10 +85,10 @@ impl Stream {
         settings: &Settings,
         stop: &mut Stop<'_>,
     ) -> Result<Farewell, WorkerError> {
-        let total = prepared.schema.len();
-        let plane = welcome.shared.as_ref().and_then(|offer| Plane::open(offer, total));
+        let schema = Arc::clone(&prepared.schema);
+        let plane = welcome.shared.as_ref().and_then(|offer| Plane::open(offer, schema.len()));
         let ready = Ready {
-            schema_fingerprint: prepared.schema.fingerprint(),
+            schema_fingerprint: schema.fingerprint(),
             data_hash: welcome.data_hash.clone(),
             shared: plane.is_some(),
         };
@@ -105,7 +108,7 @@ impl Stream {
                 () = deadline(leaving) => return Ok(Farewell::asked_to_stop()),
             };
             let job = match message {
-                to_worker::Message::Parameters(part) => match take_part(&mut incoming, part, total)? {
+                to_worker::Message::Parameters(part) => match take_part(&mut incoming, part, &schema)? {
                     Some(job) => job,
                     None => continue,
                 },
@@ -141,8 +144,10 @@ async fn deadline(at: Option<tokio::time::Instant>) {
 fn take_part(
     incoming: &mut Option<(u64, Assembly)>,
     part: Parameters,
-    total: usize,
+    schema: &Schema,
 ) -> Result<Option<Job>, WorkerError> {
+    let (parameters, values) = (schema.parameters(), schema.len());
+    let total = if part.bf16 { codec::words(parameters, values) } else { values };
     if part.total != total as u64 {
         let text = format!("it sends {} values for a model of {total}", part.total);
         return Err(WorkerError::Protocol(text));
@@ -162,5 +167,9 @@ fn take_part(
     }
     let version = *version;
     let Some((_, assembly)) = incoming.take() else { return Ok(None) };
-    Ok(Some(Job::Parameters { version, values: assembly.finish(part.digest)? }))
+    let mut sent = assembly.finish(part.digest)?;
+    if part.bf16 {
+        sent = codec::unpack(&sent, parameters, values);
+    }
+    Ok(Some(Job::Parameters { version, values: sent }))
 }

@@ -6,6 +6,7 @@ fn summary() -> Summary {
     let confusion = vec![vec![641, 300, 59], vec![0, 1000, 0], vec![1000, 0, 0]];
     let per_class = names.iter().zip(accuracy_by_class(&confusion));
     Summary {
+        wire: "f32".to_owned(),
         model: "lenet".into(),
         data: "cifar10 (binary)".into(),
         workers: 2,
