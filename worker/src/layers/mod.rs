@@ -17,6 +17,7 @@ mod gemm;
 mod kernels;
 mod linear;
 mod max_pool;
+mod norm_pool;
 mod operand;
 #[cfg(test)]
 mod reference;
@@ -43,4 +44,5 @@ pub use kernels::{KernelSet, KernelSetError, kernel_set, set_kernels};
 pub use linear::linear;
 pub(crate) use linear::linear_to;
 pub use max_pool::max_pool2d;
+pub(crate) use norm_pool::{ConvNorm, conv_norm_relu_pool};
 pub use threads::{ThreadsError, set_threads, threads};

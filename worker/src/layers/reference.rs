@@ -129,6 +129,30 @@ pub(super) fn batch_norm(
     (0..x.len()).map(|i| normal(i) * weight[channel(i)] + bias[channel(i)]).collect()
 }
 
+/// [dx, dweight, dbias] of [`batch_norm`] with the batch's statistics (Ioffe and Szegedy 2015, section 3).
+pub(super) fn batch_norm_backward(
+    (channels, plane): (usize, usize),
+    x: &[f64],
+    weight: &[f64],
+    eps: f64,
+    dy: &[f64],
+) -> [Vec<f64>; 3] {
+    let (mut dx, mut dweight, mut dbias) = (vec![0.0; x.len()], vec![0.0; channels], vec![0.0; channels]);
+    for c in 0..channels {
+        let all: Vec<usize> = (0..x.len()).filter(|&i| i / plane % channels == c).collect();
+        let mean_of = |value: &dyn Fn(usize) -> f64| all.iter().map(|&i| value(i)).sum::<f64>() / all.len() as f64;
+        let mean = mean_of(&|i| x[i]);
+        let deviation = (mean_of(&|i| (x[i] - mean).powi(2)) + eps).sqrt();
+        let normal = |i: usize| (x[i] - mean) / deviation;
+        let (mean_dy, mean_product) = (mean_of(&|i| dy[i]), mean_of(&|i| dy[i] * normal(i)));
+        for &i in &all {
+            dx[i] = weight[c] / deviation * (dy[i] - mean_dy - normal(i) * mean_product);
+        }
+        (dweight[c], dbias[c]) = (mean_product * all.len() as f64, mean_dy * all.len() as f64);
+    }
+    [dx, dweight, dbias]
+}
+
 pub(super) fn cross_entropy(classes: usize, logits: &[f64], labels: &[u32]) -> f64 {
     let example =
         |(logits, &label): (&[f64], &u32)| logits.iter().map(|l| (l - logits[label as usize]).exp()).sum::<f64>().ln();
@@ -185,5 +209,11 @@ mod tests {
         let ours = linear_backward(4, &inputs[0], &inputs[1], &dy);
         let theirs = differences(|i| linear(4, &i[0], &i[1], &i[2]), &inputs, &dy);
         ours.iter().zip(&theirs).for_each(|(a, b)| assert!(distance(a, b) < 1e-9));
+
+        let inputs = [f64s(random(9, 3 * 2 * 5)), f64s(random(10, 2)), f64s(random(11, 2))];
+        let dy = f64s(random(12, 3 * 2 * 5));
+        let ours = batch_norm_backward((2, 5), &inputs[0], &inputs[1], 1e-3, &dy);
+        let theirs = differences(|i| batch_norm((2, 5), &i[0], &i[1], &i[2], 1e-3, None), &inputs, &dy);
+        ours.iter().zip(&theirs).for_each(|(a, b)| assert!(distance(a, b) < 1e-8));
     }
 }

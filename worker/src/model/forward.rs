@@ -61,7 +61,7 @@ impl Pass<'_> {
     }
 
     /// Layers that begin the list and that one op computes together: the result, and the layers behind them.
-    fn fused<'a>(&self, layers: &'a [Layer], x: &Tensor) -> Option<(candle_core::Result<Tensor>, &'a [Layer])> {
+    fn fused<'a>(&mut self, layers: &'a [Layer], x: &Tensor) -> Option<(candle_core::Result<Tensor>, &'a [Layer])> {
         let op = |at: usize| layers.get(at).map(|layer: &Layer| &layer.op);
         match (op(0)?, op(1)?, op(2)) {
             (
@@ -71,6 +71,32 @@ impl Pass<'_> {
             ) => {
                 let (values, target) = ([weight, bias].map(|slot| self.tensor(slot)), self.target(weight, Some(bias)));
                 Some((layers::conv_relu_pool_to(x, &values[0], &values[1], padding, target), &layers[3..]))
+            }
+            (
+                &Op::Conv { weight, bias: Some(bias), stride: 1, padding },
+                &Op::BatchNorm { weight: gain, bias: offset, mean, variance, eps },
+                Some(Op::Relu),
+            ) if matches!(self.mode, Mode::Train { .. })
+                && matches!(op(3), Some(Op::MaxPool { kernel: 2, stride: 2, padding: 0 })) =>
+            {
+                let [weights, biases, gains, offsets] = [weight, bias, gain, offset].map(|slot| self.tensor(slot));
+                let targets = self.target(weight, Some(bias)).zip(self.target(gain, Some(offset)));
+                let fused = layers::conv_norm_relu_pool(
+                    x,
+                    &layers::ConvNorm {
+                        weight: &weights,
+                        bias: &biases,
+                        padding,
+                        norm: [&gains, &offsets],
+                        eps,
+                        targets: targets.map(<[_; 2]>::from),
+                    },
+                );
+                let y = fused.map(|(y, statistics)| {
+                    self.statistics.push(([mean, variance], statistics));
+                    y
+                });
+                Some((y, &layers[4..]))
             }
             _ => None,
         }

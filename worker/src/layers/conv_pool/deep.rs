@@ -7,7 +7,7 @@ use super::wide::greatest;
 
 /// The weights in the order in which the kernel reads them: a register of outputs after the other, then tap after tap.
 /// Outputs that fill up the last register have weight 0. The biases follow, padded alike.
-pub(super) fn pack(g: &Geometry, lanes: usize, weight: &[f32], bias: &[f32]) -> Vec<f32> {
+pub(in super::super) fn pack(g: &Geometry, lanes: usize, weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let outputs = g.outputs.next_multiple_of(lanes);
     let mut packed = vec![0.0; outputs * (g.taps() + 1)];
     let (weights, biases) = packed.split_at_mut(outputs * g.taps());

@@ -1,53 +1,53 @@
 //! The sizes of a convolution of stride 1 whose places are pooled two by two, and how its image is laid out.
 
 /// Elements that a vector load may read past an image's last: two of the longest registers.
-pub(super) const SLACK: usize = 32;
+pub(in super::super) const SLACK: usize = 32;
 
 /// One example's sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Geometry {
-    pub(super) channels: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
-    pub(super) kernel: usize,
-    pub(super) padding: usize,
-    pub(super) outputs: usize,
+pub(in super::super) struct Geometry {
+    pub(in super::super) channels: usize,
+    pub(in super::super) height: usize,
+    pub(in super::super) width: usize,
+    pub(in super::super) kernel: usize,
+    pub(in super::super) padding: usize,
+    pub(in super::super) outputs: usize,
     /// What pooling leaves: rows and columns.
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+    pub(in super::super) rows: usize,
+    pub(in super::super) columns: usize,
 }
 
 impl Geometry {
-    pub(super) fn padded_height(&self) -> usize {
+    pub(in super::super) fn padded_height(&self) -> usize {
         self.height + 2 * self.padding
     }
 
-    pub(super) fn padded_width(&self) -> usize {
+    pub(in super::super) fn padded_width(&self) -> usize {
         self.width + 2 * self.padding
     }
 
     /// Elements of an example.
-    pub(super) fn example(&self) -> usize {
+    pub(in super::super) fn example(&self) -> usize {
         self.channels * self.height * self.width
     }
 
     /// Elements of a padded example, [`SLACK`] included.
-    pub(super) fn padded_example(&self) -> usize {
+    pub(in super::super) fn padded_example(&self) -> usize {
         self.channels * self.padded_height() * self.padded_width() + SLACK
     }
 
     /// Pooled places of one output.
-    pub(super) fn places(&self) -> usize {
+    pub(in super::super) fn places(&self) -> usize {
         self.rows * self.columns
     }
 
     /// Elements of a pooled example.
-    pub(super) fn pooled(&self) -> usize {
+    pub(in super::super) fn pooled(&self) -> usize {
         self.outputs * self.places()
     }
 
     /// Whether a place in a padded image, or a table of weights, is beyond 32 bits: no image, but a slip of the pen.
-    pub(super) fn is_huge(&self) -> bool {
+    pub(in super::super) fn is_huge(&self) -> bool {
         let image = [self.channels, self.padded_height() + self.kernel, self.padded_width() + self.kernel];
         let weight = [self.outputs, self.channels, self.kernel + 3, 2 * self.kernel + 6];
         [&image[..], &weight[..]].into_iter().any(|factors| {
@@ -57,22 +57,22 @@ impl Geometry {
     }
 
     /// Terms of one place's sum.
-    pub(super) fn taps(&self) -> usize {
+    pub(in super::super) fn taps(&self) -> usize {
         self.channels * self.kernel * self.kernel
     }
 
     /// Elements of one row of a window in the channels-last layout.
-    pub(super) fn window_row(&self) -> usize {
+    pub(in super::super) fn window_row(&self) -> usize {
         self.kernel * self.channels
     }
 
     /// Elements of one row of a padded image in the channels-last layout.
-    pub(super) fn image_row(&self) -> usize {
+    pub(in super::super) fn image_row(&self) -> usize {
         self.padded_width() * self.channels
     }
 
     /// Copies an example with zeros around each channel; `padded` has [`Self::padded_example`] elements.
-    pub(super) fn pad(&self, x: &[f32], padded: &mut [f32]) {
+    pub(in super::super) fn pad(&self, x: &[f32], padded: &mut [f32]) {
         let (p, width) = (self.padding, self.padded_width());
         if p > 0 {
             padded.fill(0.0);
@@ -88,7 +88,7 @@ impl Geometry {
     }
 
     /// Copies an example into the channels-last layout (row, column, channel), with zeros around the image.
-    pub(super) fn channels_last(&self, x: &[f32], padded: &mut [f32]) {
+    pub(in super::super) fn channels_last(&self, x: &[f32], padded: &mut [f32]) {
         let (p, row_len, plane) = (self.padding, self.image_row(), self.height * self.width);
         if p > 0 {
             padded.fill(0.0);
@@ -117,7 +117,7 @@ impl Geometry {
     }
 
     /// The reverse of [`Self::channels_last`]: what lies in the padding is left out.
-    pub(super) fn channels_first(&self, padded: &[f32], x: &mut [f32]) {
+    pub(in super::super) fn channels_first(&self, padded: &[f32], x: &mut [f32]) {
         let (p, row_len, plane) = (self.padding, self.image_row(), self.height * self.width);
         for y in 0..self.height {
             let row = &padded[(p + y) * row_len + p * self.channels..][..self.width * self.channels];

@@ -14,5 +14,7 @@ mod op;
 mod weight_gradient;
 mod wide;
 
+pub(super) use deep::pack as pack_outputs;
+pub(super) use geometry::Geometry;
 pub use op::conv_relu_pool;
 pub(crate) use op::conv_relu_pool_to;
