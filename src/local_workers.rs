@@ -140,8 +140,11 @@ impl Keeper {
             command.args(["--die-at-step", &step.to_string()]);
         }
         // The pipe's other end is ours: the kernel closes it however we end, and the worker ends with it.
-        // see commands/worker.rs
-        command.env("CANDLE_NUM_THREADS", "1");
+        for (name, value) in crate::commands::worker::tuning(self.fleet.threads) {
+            if std::env::var_os(name).is_none() {
+                command.env(name, value);
+            }
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         #[cfg(unix)]
         {

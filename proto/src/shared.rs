@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use rustix::fs::{MemfdFlags, SealFlags};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::tensors::{BLOCK_BYTES, PARALLEL, Sums, as_bytes};
+use crate::tensors::{BLOCK_BYTES, Sums, as_bytes, parallel};
 use crate::wire::{CHUNK_BYTES, SharedRegion};
 
 /// The first page: the nonce, then a word a slot.
@@ -153,7 +153,7 @@ impl Shared {
         let bytes = values * 4;
         let part = |at: usize| sum(at * CHUNK_BYTES, CHUNK_BYTES.min(bytes - at * CHUNK_BYTES));
         let mut sums = Sums::new(bytes);
-        if values >= PARALLEL {
+        if parallel(values) {
             sums.0.par_iter_mut().enumerate().for_each(|(at, sum)| *sum = part(at));
         } else {
             sums.0.iter_mut().enumerate().for_each(|(at, sum)| *sum = part(at));
@@ -209,7 +209,7 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensors::digest_values;
+    use crate::tensors::{PARALLEL, digest_values};
 
     #[test]
     fn what_one_side_writes_the_other_reads_with_one_checksum() {

@@ -17,7 +17,12 @@ compile_error!(
 pub(crate) const BLOCK_BYTES: usize = 1 << 16;
 
 /// Values from which several threads are worth their waking.
-pub(crate) const PARALLEL: usize = CHUNK_BYTES / 4 + 1;
+pub(crate) const PARALLEL: usize = 2 * CHUNK_BYTES / 4;
+
+/// Whether to share so many values out over the pool's threads. A pool of one would only cost the way there.
+pub(crate) fn parallel(values: usize) -> bool {
+    values >= PARALLEL && rayon::current_num_threads() > 1
+}
 
 /// The values as bytes, little-endian.
 #[must_use]
@@ -45,7 +50,7 @@ pub fn into_bytes(values: Vec<f32>) -> Bytes {
 pub fn digest(bytes: &[u8]) -> u64 {
     let mut sums = Sums::new(bytes.len());
     let parts = sums.0.par_iter_mut().zip(bytes.par_chunks(CHUNK_BYTES));
-    if bytes.len() / 4 >= PARALLEL {
+    if parallel(bytes.len() / 4) {
         parts.for_each(|(sum, part)| *sum = xxh3_64(part));
     } else {
         sums.0.iter_mut().zip(bytes.chunks(CHUNK_BYTES)).for_each(|(sum, part)| *sum = xxh3_64(part));
@@ -79,7 +84,7 @@ impl Sums {
 /// `left[i] += right[i]`, on all of the pool's threads where that is worth it: no order matters, so no bit depends on it.
 pub fn add_assign(left: &mut [f32], right: &[f32]) {
     let add = |left: &mut [f32], right: &[f32]| left.iter_mut().zip(right).for_each(|(l, r)| *l += r);
-    if left.len() < PARALLEL {
+    if !parallel(left.len()) {
         return add(left, right);
     }
     let block = 1 << 16;

@@ -18,9 +18,9 @@ pub fn run(args: WorkerArgs) -> Result {
         let text = format!("--device {}: this build computes on the CPU; use auto or cpu", args.device);
         return Err(Failure::mistake(text));
     }
-    one_candle_thread()?;
-    commands::choose_kernels(args.kernels)?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    begin_again_tuned(threads)?;
+    commands::choose_kernels(args.kernels)?;
     layers::set_threads(threads).map_err(Failure::ours)?;
     if args.end_with_stdin {
         end_with_stdin();
@@ -58,20 +58,31 @@ fn say_joined(joined: &Joined) {
     warn!("joined {run}: {model} on {train} training and {test} ({data_hash:.12})");
 }
 
-/// Starts this program again in its own place with `CANDLE_NUM_THREADS=1`, unless somebody set it.
+/// What must be in a worker's environment before its first thread starts, unless somebody set it.
 ///
-/// candle has a pool of its own, as wide as the machine, whose threads spin while they wait: several workers would fight
-/// for the cores. Our kernels have their own threads, and the variable must be there before the first one starts.
+/// candle has a pool of its own, as wide as the machine, whose threads spin while they wait: several workers would fight for
+/// the cores, and our kernels have their own threads. rayon's global pool sums and checks large vectors: as many threads as
+/// the worker computes with. mimalloc would give memory back to the system between two steps and fetch it again: page
+/// faults were a quarter of net6's time.
+pub fn tuning(threads: usize) -> [(&'static str, String); 3] {
+    [
+        ("CANDLE_NUM_THREADS", "1".to_owned()),
+        ("RAYON_NUM_THREADS", threads.to_string()),
+        ("MIMALLOC_PURGE_DELAY", "-1".to_owned()),
+    ]
+}
+
+/// Starts this program again in its own place with [`tuning`], where something of it is missing.
 #[cfg(unix)]
-fn one_candle_thread() -> Result {
+fn begin_again_tuned(threads: usize) -> Result {
     use std::os::unix::process::CommandExt as _;
-    const THREADS: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(THREADS).is_some() {
+    let missing: Vec<_> = tuning(threads).into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+    if missing.is_empty() {
         return Ok(());
     }
     let mut again = std::process::Command::new(std::env::current_exe()?);
     // returns only if it failed
-    Err(again.args(std::env::args_os().skip(1)).env(THREADS, "1").exec().into())
+    Err(again.args(std::env::args_os().skip(1)).envs(missing).exec().into())
 }
 
 /// The loader that the coordinator uses, handed to a worker that has the images at hand.

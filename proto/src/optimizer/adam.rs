@@ -4,7 +4,9 @@
 
 use rayon::prelude::*;
 
+use super::PART;
 use crate::recipe::OptimizerSettings;
+use crate::tensors;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Adam {
@@ -45,10 +47,8 @@ impl Adam {
         };
         let eps = self.eps;
 
-        let part = super::part(parameters.len());
-        let averages = self.exp_avg.par_chunks_mut(part).zip(self.exp_avg_sq.par_chunks_mut(part));
-        let parameters = parameters.par_chunks_mut(part).zip(gradient.par_chunks(part));
-        parameters.zip(averages).for_each(|((parameters, gradient), (means, squares))| {
+        type Part<'a> = ((&'a mut [f32], &'a [f32]), (&'a mut [f32], &'a mut [f32]));
+        let update = |((parameters, gradient), (means, squares)): Part<'_>| {
             for ((p, &g), (m, v)) in parameters.iter_mut().zip(gradient).zip(means.iter_mut().zip(squares)) {
                 *p *= shrink;
                 // a decay of 0 must not touch the gradient: 0 · ∞ is NaN
@@ -57,7 +57,13 @@ impl Adam {
                 *v = *v * old2 + new2 * g * g;
                 *p += rate * *m / (v.sqrt() / root + eps);
             }
-        });
+        };
+        let (means, squares) = (&mut self.exp_avg[..], &mut self.exp_avg_sq[..]);
+        if !tensors::parallel(parameters.len()) {
+            return update(((parameters, gradient), (means, squares)));
+        }
+        let averages = means.par_chunks_mut(PART).zip(squares.par_chunks_mut(PART));
+        parameters.par_chunks_mut(PART).zip(gradient.par_chunks(PART)).zip(averages).for_each(update);
     }
 }
 

@@ -3,8 +3,12 @@
 
 use rayon::prelude::*;
 
+use super::PART;
+use crate::tensors;
+
 /// Values that are summed before their sum joins the others: fixed, since another cut would give other bits.
 const BLOCK: usize = 4096;
+const _: () = assert!(PART.is_multiple_of(BLOCK), "a part of many threads is whole blocks");
 
 /// Running sums in a block, added up in order at its end: enough for the widest vectors, so that one need not wait for the other.
 const LANES: usize = 16;
@@ -16,9 +20,11 @@ const SMALL: f64 = 1e-6;
 #[must_use]
 pub fn norm(values: &[f32]) -> f64 {
     // the blocks' sums are added in order, whoever made them
-    let part = super::part(values.len()).next_multiple_of(BLOCK);
-    let sums: Vec<Vec<f64>> =
-        values.par_chunks(part).map(|part| part.chunks(BLOCK).map(sum_of_squares).collect()).collect();
+    let blocks = |part: &[f32]| part.chunks(BLOCK).map(sum_of_squares).collect::<Vec<f64>>();
+    let sums = match tensors::parallel(values.len()) {
+        false => vec![blocks(values)],
+        true => values.par_chunks(PART).map(blocks).collect(),
+    };
     sums.iter().flatten().sum::<f64>().sqrt()
 }
 

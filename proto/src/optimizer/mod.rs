@@ -17,12 +17,8 @@ pub use state::StateError;
 
 use crate::recipe::{OptimizerName, OptimizerSettings};
 
-/// Values that one thread takes at a time: all of them where another thread is not worth its waking. Element by element, so
-/// that the cut decides no bits.
-fn part(values: usize) -> usize {
-    const PARALLEL: usize = 1 << 17;
-    if values < PARALLEL { values.max(1) } else { 1 << 16 }
-}
+/// Values that one thread takes at a time, where several work: element by element, so that the cut decides no bits.
+const PART: usize = 1 << 16;
 
 /// An optimizer and its state over `parameters` values. Clipping is not in it: see [`clip`].
 #[derive(Clone, Debug, PartialEq)]

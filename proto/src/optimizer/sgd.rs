@@ -3,7 +3,9 @@
 
 use rayon::prelude::*;
 
+use super::PART;
 use crate::recipe::OptimizerSettings;
+use crate::tensors;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sgd {
@@ -33,17 +35,12 @@ impl Sgd {
         let rate = -lr as f32;
         // a decay of 0 must not touch the gradient: 0 · ∞ is NaN, and −0 + 0 is +0
         let decayed = |g: f32, p: f32| if weight_decay == 0.0 { g } else { g + weight_decay * p };
-        let part = super::part(parameters.len());
-        let parameters = parameters.par_chunks_mut(part).zip(gradient.par_chunks(part));
-        if momentum_buffer.is_empty() {
-            parameters.for_each(|(parameters, gradient)| {
-                for (p, &g) in parameters.iter_mut().zip(gradient) {
-                    *p += rate * decayed(g, *p);
-                }
-            });
-            return;
-        }
-        parameters.zip(momentum_buffer.par_chunks_mut(part)).for_each(|((parameters, gradient), buffers)| {
+        let plain = |(parameters, gradient): (&mut [f32], &[f32])| {
+            for (p, &g) in parameters.iter_mut().zip(gradient) {
+                *p += rate * decayed(g, *p);
+            }
+        };
+        let buffered = |((parameters, gradient), buffers): ((&mut [f32], &[f32]), &mut [f32])| {
             for ((p, &g), buffer) in parameters.iter_mut().zip(gradient).zip(buffers) {
                 let g = decayed(g, *p);
                 // the first buffer is the gradient itself, without dampening
@@ -51,6 +48,16 @@ impl Sgd {
                 let direction = if nesterov { g + momentum * *buffer } else { *buffer };
                 *p += rate * direction;
             }
-        });
+        };
+        match (momentum_buffer.is_empty(), tensors::parallel(parameters.len())) {
+            (true, false) => plain((parameters, gradient)),
+            (false, false) => buffered(((parameters, gradient), momentum_buffer)),
+            (true, true) => parameters.par_chunks_mut(PART).zip(gradient.par_chunks(PART)).for_each(plain),
+            (false, true) => parameters
+                .par_chunks_mut(PART)
+                .zip(gradient.par_chunks(PART))
+                .zip(momentum_buffer.par_chunks_mut(PART))
+                .for_each(buffered),
+        }
     }
 }

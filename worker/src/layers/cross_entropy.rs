@@ -120,6 +120,25 @@ mod tests {
         assert!((result.loss_sum - reference::cross_entropy(10, &wide(&logits), &labels)).abs() < 1e-9);
     }
 
+    /// candle-nn's own, which has the same mean over the batch.
+    #[test]
+    fn agrees_with_candle_nn() {
+        let labels = [3_u32, 0, 9, 9, 4];
+        let logits = var(1, &[5, 10]);
+        let targets = Tensor::new(&labels, &Device::Cpu).expect("five labels");
+        let theirs = candle_nn::loss::cross_entropy(&logits, &targets).expect("shapes that fit");
+        let ours = cross_entropy(&logits, &labels, 5.0).expect("shapes that fit").loss;
+        let gradient = |loss: &Tensor| {
+            let gradients = loss.backward().expect("a gradient");
+            gradients.get(&logits).and_then(|g| g.flatten_all().ok()?.to_vec1::<f32>().ok()).expect("of the logits")
+        };
+        for (ours, theirs) in gradient(&ours).into_iter().zip(gradient(&theirs)) {
+            assert!((ours - theirs).abs() < 1e-7, "{ours} {theirs}");
+        }
+        let value = |loss: &Tensor| loss.to_scalar::<f32>().expect("one value");
+        assert!((value(&ours) - value(&theirs)).abs() < 1e-6);
+    }
+
     #[test]
     fn the_first_of_equals_is_predicted_and_huge_logits_are_no_trouble() {
         let logits = [[1.0_f32, 5.0, 5.0], [-1e30, 1e30, 0.0], [2.0, f32::NAN, 9.0], [0.0, 0.0, 0.0]];

@@ -56,7 +56,7 @@ impl LanesLast {
     }
 
     /// A pooled example from (outputs, rows, columns).
-    pub(super) fn from_planes(&self, planes: &[f32], pooled: &mut [f32]) {
+    pub(super) fn gather(&self, planes: &[f32], pooled: &mut [f32]) {
         let places = self.geometry.places();
         if self.outputs() > self.geometry.outputs {
             pooled.fill(0.0);
@@ -71,8 +71,8 @@ impl LanesLast {
         }
     }
 
-    /// The reverse of [`Self::from_planes`].
-    pub(super) fn to_planes(&self, pooled: &[f32], planes: &mut [f32]) {
+    /// The reverse of [`Self::gather`].
+    pub(super) fn spread(&self, pooled: &[f32], planes: &mut [f32]) {
         let places = self.geometry.places();
         let groups = pooled.chunks_exact(places * self.lanes).zip(planes.chunks_mut(places * self.lanes));
         for (pooled, planes) in groups {

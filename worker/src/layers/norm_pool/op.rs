@@ -187,7 +187,7 @@ impl NormPool {
             scratch::with(l.pooled(), |values| {
                 let z = &z[n * l.example()..][..l.example()];
                 simd::run(self.set, Normal { layout: l, z, scales: &scales, values: &mut *values, winners });
-                l.to_planes(values, y);
+                l.spread(values, y);
             });
         });
         (y, Seen { z, winners, moments, count })
@@ -200,7 +200,7 @@ impl NormPool {
         let mut kept = vec![0.0; self.examples * l.pooled()];
         let mut each = vec![Sums::default(); self.examples * l.outputs()];
         threads::for_each_chunk_pair((&mut kept, l.pooled()), (&mut each, l.outputs()), |n, kept, sums| {
-            l.from_planes(&dy[n * g.pooled()..][..g.pooled()], kept);
+            l.gather(&dy[n * g.pooled()..][..g.pooled()], kept);
             let (z, winners) =
                 (&seen.z[n * l.example()..][..l.example()], &seen.winners[n * l.pooled()..][..l.pooled()]);
             simd::run(self.set, Kept { layout: l, z, means: &means, winners, dy: kept, sums });
