@@ -45,4 +45,4 @@ pub use linear::linear;
 pub(crate) use linear::linear_to;
 pub use max_pool::max_pool2d;
 pub(crate) use norm_pool::{ConvNorm, conv_norm_relu_pool};
-pub use threads::{ThreadsError, set_threads, threads};
+pub use threads::{ThreadsError, each_alone, set_threads, threads};

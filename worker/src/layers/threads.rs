@@ -2,6 +2,7 @@
 //! changes the time and not one bit.
 
 use rayon::prelude::*;
+use std::cell::Cell;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The compute threads could not be started.
@@ -49,7 +50,15 @@ pub fn threads() -> usize {
     pool().map_or(1, |pool| pool.current_num_threads())
 }
 
+thread_local! {
+    /// Set while this thread has a whole shard to itself: what it computes then stays on it.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
 fn pool() -> Option<Arc<rayon::ThreadPool>> {
+    if ALONE.get() {
+        return None;
+    }
     POOL.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
@@ -94,6 +103,30 @@ pub(super) fn map<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync + Send
     }
 }
 
+/// `work(0), …, work(count − 1)`, in that order: each on one thread where there are enough of them for all threads, for two
+/// shards side by side take less time than each op of both on two threads; else one after the other on all threads. Either
+/// way with the same bits.
+pub fn each_alone<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
+    let Some(pool) = pool().filter(|pool| count >= pool.current_num_threads()) else {
+        return (0..count).map(work).collect();
+    };
+    let alone = |i| {
+        ALONE.set(true);
+        let _back = Together;
+        work(i)
+    };
+    pool.install(|| (0..count).into_par_iter().with_max_len(1).map(alone).collect())
+}
+
+/// Ends [`ALONE`] even where `work` panics: the pool's threads go on living.
+struct Together;
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        ALONE.set(false);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,7 +136,10 @@ mod tests {
         assert!(matches!(set_threads(0), Err(ThreadsError::Zero)));
         for count in [3, 1] {
             set_threads(count).expect("a few threads");
-            assert_eq!(map(100, |i| i * i), (0..100).map(|i| i * i).collect::<Vec<_>>());
+            let squares = (0..100).map(|i| i * i).collect::<Vec<_>>();
+            assert_eq!(map(100, |i| i * i), squares);
+            assert_eq!(each_alone(100, |i| map(i + 1, |j| j * j)[i]), squares);
+            assert_eq!(threads(), count, "nobody is left alone");
             let mut out = vec![0; 103];
             for_each_chunk(&mut out, 10, |i, part| part.fill(i));
             assert!(out.iter().enumerate().all(|(at, &i)| at / 10 == i));

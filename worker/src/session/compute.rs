@@ -18,6 +18,7 @@ use super::plane::Plane;
 use crate::dataset::{Batches, Purpose};
 use crate::evaluate::evaluate;
 use crate::gradient::{StepContext, gradient};
+use crate::layers;
 use crate::model::Weights;
 
 /// Something for the thread to do, in the order in which it came.
@@ -147,14 +148,15 @@ impl Computer {
         let leaves = work.shards.last().map_or(0, |shard| shard.shard + 1);
         let mut tree = Reduction::new(leaves);
         let (mut sum, mut outcomes) = (None, Vec::with_capacity(work.shards.len()));
-        for shard in work.shards {
-            let records = &self.prepared.records.train;
-            let batch = self
-                .batches
-                .batch(records, &shard.examples, Purpose::Train { epoch: work.epoch })
-                .map_err(|error| error.to_string())?;
-            let mut found =
-                gradient(&self.prepared.model, weights, &batch, &context).map_err(|error| error.to_string())?;
+        let (prepared, batches) = (&self.prepared, &self.batches);
+        let gradients = layers::each_alone(work.shards.len(), |i| {
+            let examples = &work.shards[i].examples;
+            let batch = batches.batch(&prepared.records.train, examples, Purpose::Train { epoch: work.epoch });
+            let batch = batch.map_err(|error| error.to_string())?;
+            gradient(&prepared.model, weights, &batch, &context).map_err(|error| error.to_string())
+        });
+        for (shard, found) in work.shards.into_iter().zip(gradients) {
+            let mut found = found?;
             if self.prepared.recipe.wire == Wire::Bf16 {
                 // at the leaf, however it travels: sums are of rounded values on every path
                 codec::round(&mut found.flat[..self.prepared.schema.parameters()]);
