@@ -129,6 +129,26 @@ fn the_way_that_tensors_travel_decides_no_bits() {
     assert_eq!(desk.summary("rounded")["wire"], "bf16");
 }
 
+/// One worker with two threads puts shards side by side, with seven it can't: neither shows.
+#[test]
+fn threads_and_workers_of_a_scale_have_one_result() {
+    let desk = Desk::new();
+    let fixed = ["bench", "lenet-dropout-bn", "--data", "images", "--batch-size", "45", "--steps", "20", "--json"];
+    let mut hashes = std::collections::BTreeSet::new();
+    for threads in ["1", "2", "7"] {
+        let done = desk.run(&[&fixed[..], &["--threads", threads, "--scale", "1,2"]].concat()).ok();
+        for line in done.stdout.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let part = |key: &str| line[key].as_f64().unwrap_or(f64::NAN);
+            let parts = ["compute_s", "encode_s", "wire_s", "wait_s", "sum_s", "optimizer_s", "publish_s"];
+            // what was measured twice (an answer that is summed while another is computed) may exceed the step
+            assert!(parts.map(part).iter().sum::<f64>() >= part("step_s") * 0.999, "{line}");
+            hashes.insert(line["weights_hash"].as_str().expect("hash").to_owned());
+        }
+    }
+    assert_eq!(hashes.len(), 1, "{hashes:?}");
+}
+
 #[test]
 fn the_wire_bench_says_which_way_it_measured() {
     let desk = Desk::new();
