@@ -8,6 +8,7 @@ use lockstep_proto::keys::{Key, Stream};
 
 use super::super::mutant::Mutant;
 use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Phase, Purpose, Work, WorkerId};
+use super::process::{Process, What};
 use super::toy;
 use super::world::{Broken, Counts, Job, Payload, World};
 use crate::plan::{Plan, sample};
@@ -19,31 +20,6 @@ const PATIENCE: u64 = 300_000;
 /// How often the actor's clock ticks and workers call.
 const TICK: u64 = 100;
 const BEAT: u64 = 500;
-
-/// Something that happens later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
-    Tick,
-    Beat(usize, WorkerId),
-    /// A process is done with the first of its jobs.
-    Done(usize, WorkerId),
-    Thaw(usize),
-    Join(usize),
-    Fault,
-}
-
-/// One worker process.
-#[derive(Debug, Default)]
-struct Process {
-    /// The coordinator's number for it, while it has a session.
-    session: Option<WorkerId>,
-    jobs: VecDeque<Job>,
-    /// Milliseconds a shard.
-    slow: u64,
-    frozen: bool,
-    /// It was asked to stop.
-    leaving: bool,
-}
 
 /// What a schedule came to.
 pub(super) struct End {
