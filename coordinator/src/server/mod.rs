@@ -1,6 +1,8 @@
 //! The gRPC server: decodes, asks the actor, encodes. No decisions.
 
 mod answer;
+#[cfg(test)]
+mod fuzz;
 mod records;
 mod session;
 
@@ -94,7 +96,7 @@ impl Coordinator for Service {
     ) -> Result<Response<Self::FetchRecordsStream>, Status> {
         let asked = request.into_inner().data_hash;
         if asked != self.run.data_hash {
-            let text = format!("this run's data are {}, not {asked}; join anew", self.run.data_hash);
+            let text = format!("this run's data are {}, not {asked:.64}; join anew", self.run.data_hash);
             return Err(Status::not_found(text));
         }
         Ok(Response::new(records::parts(self.records.clone())))
@@ -108,7 +110,7 @@ impl Coordinator for Service {
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopReply>, Status> {
         let (reply, answer) = oneshot::channel();
-        let reason = request.into_inner().reason;
+        let reason = request.into_inner().reason.chars().take(answer::LONGEST_REASON).collect();
         self.actor.send(Message::Stop { reason, reply: Some(reply) }).await.map_err(over)?;
         Ok(Response::new(answer.await.map_err(over)?))
     }

@@ -19,6 +19,9 @@ use crate::engine::WorkerId;
 /// A peer that opens a stream and says nothing holds a socket: not for long.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes of each text in a Hello. They are kept and shown as long as the run goes on.
+const LONGEST_TEXT: usize = 256;
+
 /// What a worker must have built and fetched before it gets work.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
@@ -72,9 +75,19 @@ async fn hello(incoming: &mut Streaming<FromWorker>) -> Result<Hello, Refused> {
     let first = first.map_err(|_| refuse(format!("no Hello within {} s", HELLO_TIMEOUT.as_secs())))?;
     let first = first.map_err(|status| refuse(format!("the first message can't be read: {}", status.message())))?;
     match first.and_then(|message| message.message) {
-        Some(from_worker::Message::Hello(hello)) => Ok(hello),
+        Some(from_worker::Message::Hello(hello)) => check_texts(hello),
         _ => Err(refuse("the first message must be Hello")),
     }
+}
+
+pub(super) fn check_texts(hello: Hello) -> Result<Hello, Refused> {
+    for (what, text) in [("name", &hello.name), ("build", &hello.build), ("device class", &hello.device_class)] {
+        if text.len() > LONGEST_TEXT {
+            let length = text.len();
+            return Err(refuse(format!("the worker's {what} has {length} bytes; at most {LONGEST_TEXT}: shorten it")));
+        }
+    }
+    Ok(hello)
 }
 
 /// Reads until the stream ends; says why it did.
@@ -99,7 +112,7 @@ async fn read(
             Some(from_worker::Message::Ready(ready)) => {
                 let ours = schema.fingerprint();
                 if ready.schema_fingerprint != ours {
-                    return format!("it built a model with schema {}, not {ours}", ready.schema_fingerprint);
+                    return format!("it built a model with schema {:.64}, not {ours}", ready.schema_fingerprint);
                 }
                 if ready.data_hash != data_hash {
                     return format!("it holds the images {:.16}, not {data_hash:.16}", ready.data_hash);
