@@ -1,6 +1,8 @@
 //! A worker's life: join, take work, do it, send the outcome, repeat; join again when the coordinator is lost.
 
 mod compute;
+#[cfg(test)]
+mod fuzz;
 mod heartbeat;
 mod join;
 mod plane;
