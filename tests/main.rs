@@ -8,4 +8,5 @@ mod real_images;
 mod resume;
 mod roles;
 mod support;
+mod suspects;
 mod train;

@@ -105,6 +105,7 @@ fn messages() -> Vec<Vec<u8>> {
             epoch: 2,
             batch_size: 64,
             node,
+            next: shards.clone(),
             shards,
         })))),
         coordinator(to_worker::Message::Lease(lease(lease::Work::Slice(wire::SliceWork {

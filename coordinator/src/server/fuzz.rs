@@ -111,7 +111,9 @@ fn check(answer: &Answer) {
             // a sum over all answers of a run stays a number
             assert!(outcomes.len() <= 4096 && *compute_us < u64::MAX >> 16);
         }
-        Answer::Failed { reason } => assert!(reason.len() < 1 << 13, "{} bytes of reason", reason.len()),
+        Answer::Failed { reason } | Answer::Refused { reason } | Answer::NotFinite { what: reason } => {
+            assert!(reason.len() < 1 << 13, "{} bytes of reason", reason.len());
+        }
         Answer::Slice { .. } => {}
     }
 }

@@ -10,7 +10,7 @@ use lockstep_proto::wire::{self, Parameters, ShardsWork, ToWorker, lease, to_wor
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::compute::{Job, check_shards};
+use super::compute::{Job, check_examples, check_shards};
 use super::plane::Plane;
 use super::stream::{Incoming, take_part};
 
@@ -69,6 +69,7 @@ fn samples() -> Vec<Vec<u8>> {
         batch_size: 64,
         node: Some(wire::Node { level: 1, index: 1 }),
         shards: vec![shard(2), shard(3)],
+        next: vec![shard(0)],
     };
     [
         to_worker::Message::Parameters(part(&values(), false)),
@@ -133,7 +134,7 @@ proptest! {
     }
 }
 
-/// Found by the fuzz test: the first two made a panic and an endless climb, the others were caught later or not at all.
+/// Found for the fuzz test: a panic, and climbs without an end.
 #[test]
 fn parts_that_travel_differently_and_shards_of_another_node_are_refused() {
     let mut incoming = None;
@@ -168,6 +169,13 @@ fn parts_that_travel_differently_and_shards_of_another_node_are_refused() {
         let error = check_shards(&work(level, index, shards)).expect_err("refused");
         assert!(error.contains("not those below it"), "{error}");
     }
+    let long = wire::Shard { shard: 0, examples: vec![0; 60] };
+    let error = check_examples(&ShardsWork { next: vec![long; 2], ..Default::default() }, 100).expect_err("refused");
+    assert!(error.contains("120 examples in its shards to come, and there are 100"), "{error}");
+    assert_eq!(
+        check_examples(&ShardsWork { shards: vec![wire::Shard::default(); 2], ..Default::default() }, 0),
+        Ok(())
+    );
     // the last node of six shards, and a whole step of three
     assert_eq!(check_shards(&work(2, 1, &[4, 5])), Ok((Node { level: 2, index: 1 }, 6)));
     assert_eq!(check_shards(&work(2, 0, &[0, 1, 2])), Ok((Node { level: 2, index: 0 }, 3)));

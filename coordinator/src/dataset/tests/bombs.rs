@@ -1,4 +1,4 @@
-//! Small files that become large ones: each took memory or time beyond all proportion before the fuzz tests found it.
+//! Small files that become large ones: each took memory or time beyond all proportion.
 
 use lockstep_fuzz::Bound;
 use tar::EntryType;
