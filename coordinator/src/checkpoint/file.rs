@@ -242,7 +242,7 @@ pub(super) mod tests {
         Some(assemble(&header))
     }
 
-    /// Found for the fuzz test: a tensor of another type passed, with as many values as it had bytes / 4.
+    /// A tensor of another type passed where the fingerprint was forged with it, with as many values as it had bytes / 4.
     #[test]
     fn a_right_checksum_does_not_help_wrong_types_and_names() {
         let folder = tempfile::tempdir().expect("folder");
