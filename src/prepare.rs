@@ -116,7 +116,7 @@ pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, lim
         }
         // last, so that no mistake leaves an empty folder behind
         let folder = folder::create(args.out.as_deref(), &run.recipe.name)?;
-        fs::write(folder.join("recipe.toml"), run.recipe.to_toml())?;
+        folder::write(&folder, "recipe.toml", &run.recipe.to_toml())?;
         source::keep(&folder, data, &run.dataset)?;
         run.name = name_of(&folder);
         run.folder = Some(folder);

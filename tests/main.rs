@@ -1,9 +1,13 @@
 //! The real executable, in private folders: what a user types, and what comes of it.
 
+mod bad_answers;
 mod bad_input;
+mod disk;
 mod exactness;
 mod faults;
+mod load;
 mod map;
+mod network;
 mod real_images;
 mod resume;
 mod roles;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::support::{Desk, root};
 
-const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "deploy/README.md", "docs/recipes.md"];
+const DOCUMENTS: &[&str] =
+    &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "deploy/README.md", "docs/recipes.md", "docs/faults.md"];
 
 /// The pieces of text between backticks, code blocks left out.
 fn quoted(text: &str) -> Vec<&str> {
@@ -84,8 +86,7 @@ fn the_house_keeps_its_rules() {
     let coordinator = read("coordinator/Cargo.toml");
     assert!(!coordinator.contains("candle") && !coordinator.contains("lockstep-worker"), "{coordinator}");
     assert!(!read("worker/Cargo.toml").contains("lockstep-coordinator"));
-    for entry in fs::read_dir(root().join("coordinator/src/engine")).expect("engine") {
-        let path = entry.expect("entry").path();
+    for path in sources(&root().join("coordinator/src/engine")) {
         let text = fs::read_to_string(&path).expect("source");
         for word in ["async ", "Instant", "tokio", "tonic", "SystemTime"] {
             assert!(
@@ -97,4 +98,10 @@ fn the_house_keeps_its_rules() {
     }
     let lines = |document: &str| read(document).lines().count();
     assert!(lines("ARCHITECTURE.md") <= 150 && lines("CONTRIBUTING.md") <= 60);
+}
+
+/// All files below `folder`.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("entry").path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }
