@@ -2,6 +2,8 @@
 
 mod ahead;
 mod compute;
+#[cfg(test)]
+mod fuzz;
 mod heartbeat;
 mod join;
 mod plane;
