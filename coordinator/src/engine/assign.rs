@@ -45,6 +45,7 @@ impl Engine {
                 Some(worker) => worker,
                 // one who has not answered it is there, only busy
                 None if self.workers.staying().iter().any(fresh) => continue,
+                None if case.needs_somebody_new() => continue,
                 None => match idle.iter().filter(|w| !case.has_in_hand(**w)).min_by_key(|w| case.asked(**w)) {
                     Some(worker) => *worker,
                     None => continue,

@@ -7,7 +7,8 @@ use super::command::{Finding, LeaseId, Purpose, WorkerId};
 /// Computations that settle a difference among three workers: two agree, or the work has no one result.
 const THREE: usize = 3;
 
-/// … and between two workers, where nobody else is there: each once more, and who contradicts itself is wrong.
+/// … and between two workers, where nobody else is there: each once more, and who contradicts itself is wrong. Then
+/// somebody new must come.
 const TWO_TWICE: usize = 4;
 
 /// One worker's answer.
@@ -98,6 +99,11 @@ impl Case {
         let mine = self.testimonies.iter().filter(|testimony| testimony.worker == worker);
         let not_finite = mine.clone().any(|testimony| matches!(testimony.finding, Finding::NotFinite(_)));
         (mine.count(), not_finite)
+    }
+
+    /// Whether asking the same workers again shows nothing more.
+    pub(super) fn needs_somebody_new(&self) -> bool {
+        self.testimonies.len() >= TWO_TWICE && self.due().is_some()
     }
 
     pub(super) fn has_in_hand(&self, worker: WorkerId) -> bool {
@@ -208,9 +214,8 @@ impl Case {
         match first {
             _ if self.unanimous() => self.wanted,
             Some(first) if self.testimonies.iter().all(|testimony| testimony.finding.agrees(first)) => 2,
-            _ if self.testimonies.len() < THREE => THREE,
-            _ if voices(self.testimonies.iter()) == 2 => TWO_TWICE,
-            _ => THREE,
+            _ if voices(self.testimonies.iter()) >= THREE => THREE,
+            _ => (self.testimonies.len() + 1).max(THREE),
         }
     }
 }
@@ -264,7 +269,11 @@ mod tests {
         assert_eq!(odd(case_of(1, &[(0, nan()), (1, bits(7)), (1, bits(7))]).1), [0]);
         assert_eq!(odd(case_of(2, &[(0, bits(9)), (1, bits(7)), (1, bits(7)), (0, bits(7))]).1), [0]);
         assert_eq!(case_of(2, &[(0, bits(9)), (1, bits(7)), (1, bits(7))]).1, Verdict::Hold);
-        assert_eq!(case_of(2, &[(0, bits(9)), (1, bits(7)), (1, bits(7)), (0, bits(9))]).1, Verdict::Hopeless);
+        let four = [(0, bits(9)), (1, bits(7)), (1, bits(7)), (0, bits(9))];
+        let (stuck, verdict) = case_of(2, &four);
+        assert!(verdict == Verdict::Hold && stuck.needs_somebody_new());
+        assert_eq!(odd(case_of(2, &[&four[..], &[(2, bits(7))]].concat()).1), [0, 0]);
+        assert_eq!(case_of(2, &[&four[..], &[(2, bits(8))]].concat()).1, Verdict::Hopeless);
         // alone, its word must do
         assert_eq!(case_of(1, &[(0, nan()), (0, nan())]).1, Verdict::NotFinite(NAN.to_owned()));
         assert_eq!(odd(case_of(2, &[(0, bits(7)), (0, bits(7))]).1), Vec::<WorkerId>::new());

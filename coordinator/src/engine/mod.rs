@@ -132,6 +132,9 @@ impl Engine {
     /// How many more workers the run needs before it can go on, if it waits.
     #[must_use]
     pub fn waiting_for(&self) -> Option<usize> {
+        if self.stalemate().is_some() {
+            return Some(1);
+        }
         let needed = if self.started { 1 } else { self.plan.min_workers };
         needed.checked_sub(self.workers.len()).filter(|missing| *missing > 0 && !self.is_finished())
     }

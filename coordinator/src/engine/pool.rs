@@ -102,6 +102,11 @@ impl Pool {
         self.cases.iter().filter_map(|(work, case)| Some((*work, case.due()?))).collect()
     }
 
+    /// Work on which those who are here can't be brought together.
+    pub(super) fn needs_somebody_new(&self) -> Option<Work> {
+        self.cases.iter().find(|(_, case)| case.needs_somebody_new()).map(|(work, _)| *work)
+    }
+
     /// Work that one worker has in hand and that nobody answered.
     pub(super) fn held_once(&self, work: Work) -> bool {
         self.cases.get(&work).is_some_and(Case::is_held_once)

@@ -43,7 +43,8 @@ impl Engine {
             self.dismiss(now, worker, reason, true, out);
         }
         self.started |= self.workers.len() >= self.plan.min_workers;
-        let enough = self.started && !self.workers.is_empty();
+        let stalemate = self.stalemate();
+        let enough = self.started && !self.workers.is_empty() && stalemate.is_none();
         if enough {
             return;
         }
@@ -51,9 +52,20 @@ impl Engine {
         if now.saturating_sub(since) >= self.plan.wait_for_workers {
             let waited = self.plan.wait_for_workers.as_secs();
             let (here, needed) = (self.workers.len(), if self.started { 1 } else { self.plan.min_workers });
-            let reason = format!("{here} of {needed} workers after waiting {waited} s");
+            let reason = match stalemate {
+                Some(work) => format!("workers differ in {work}, and nobody new came to decide in {waited} s"),
+                None => format!("{here} of {needed} workers after waiting {waited} s"),
+            };
             self.finish(Outcome::NoWorkers { reason }, out);
         }
+    }
+
+    /// What only somebody new can decide, if nobody is who may.
+    pub(super) fn stalemate(&self) -> Option<Work> {
+        let Phase::Working(pool) = &self.phase else { return None };
+        let work = pool.needs_somebody_new()?;
+        let case = pool.case(work)?;
+        self.workers.staying().into_iter().all(|worker| case.knows(worker)).then_some(work)
     }
 
     /// Ends a worker's session, if it is there.

@@ -137,7 +137,7 @@ impl World {
             }
             Command::Hold { lease, .. } => {
                 self.held.extend(now.take_if(|(this, _)| *this == lease));
-                ensure!(self.held.len() <= 3 * self.plan.shards as usize, "{} answers are put aside", self.held.len());
+                ensure!(self.held.len() <= 4 * self.plan.shards as usize, "{} answers are put aside", self.held.len());
             }
             Command::Sum { lease, node, .. } => {
                 let payload = self.find(lease, now).ok_or("a sum of an answer that is not there")?;
