@@ -27,7 +27,8 @@ pub fn run(args: TrainArgs) -> Result {
         allow_foreign_workers: false,
         shared_memory: args.run.plane == Plane::Auto,
     };
-    let Some(run) = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)? else { return Ok(()) };
+    let kept = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;
+    let Some((run, _lock)) = kept else { return Ok(()) };
     let telemetry = cluster::telemetry(&run, args.display.choose())?;
     let report = cluster::runtime()?.block_on(async {
         let stop = signals::stop()?;
