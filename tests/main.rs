@@ -1,10 +1,12 @@
 //! The real executable, in private folders: what a user types, and what comes of it.
 
 mod bad_input;
+mod chaos;
 mod exactness;
 mod faults;
 mod map;
 mod real_images;
+mod reconnect;
 mod resume;
 mod roles;
 mod support;

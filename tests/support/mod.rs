@@ -1,5 +1,9 @@
 //! A folder of its own for each test, a small data set in it, and the executable run there.
 
+pub mod cluster;
+pub mod process;
+pub mod wire;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
