@@ -9,14 +9,14 @@ use lockstep_proto::keys::{Key, Stream};
 use rustix::process::Signal;
 
 use crate::support::Desk;
-use crate::support::cluster::Cluster;
 use crate::support::process::{Ends, alive, children, state};
+use crate::support::watched::Cluster;
 use crate::support::wire::Wire;
 
 const WORKERS: usize = 4;
 
 /// Steps between two faults, in the mean: enough for a worker that was just started to be given work.
-const SPACING: u64 = 8;
+const SPACING: u64 = 6;
 
 /// Images of a step: so many that a worker spends most of a step with a lease in hand, where a fault counts.
 const BATCH: &str = "320";
@@ -130,7 +130,7 @@ impl Storm<'_> {
         if !self.cluster.wait("the worker that is to be harmed", |said| said.is_present(&name)) {
             return false;
         }
-        let lost_before = self.cluster.said.lost.len();
+        let (lost_before, copies_before) = (self.cluster.said.lost.len(), self.cluster.copies());
         match fault {
             Fault::Kill => self.workers[worker].0.kill().expect("killed"),
             Fault::Freeze => self.workers[worker].signal(Signal::STOP),
@@ -143,7 +143,9 @@ impl Storm<'_> {
             .wait("word that it is missed", |said| said.lost[lost_before..].iter().any(|(lost, _)| *lost == name));
         let shards = |(lost, shards): &(String, u64)| (*lost == name).then_some(*shards);
         let cost = self.cluster.said.lost[lost_before..].iter().find_map(shards);
-        self.tally.add(fault, cost > Some(0));
+        // whoever falls silent with a lease in hand is copied long before it is missed
+        let silent = matches!(fault, Fault::Freeze | Fault::Silence);
+        self.tally.add(fault, cost > Some(0) || silent && self.cluster.copies() > copies_before);
         match fault {
             Fault::Freeze => self.workers[worker].signal(Signal::CONT),
             Fault::Cut | Fault::Silence => {
@@ -180,10 +182,15 @@ fn storm(seed: u64, rounds: usize) -> u64 {
         "checkpoint.every_steps=5",
         "--set",
         "evaluation.every_epochs=7",
+        "--shards",
+        "8",
     ];
-    desk.train("quiet", &recipe).ok();
+    let quiet = Cluster::start(&desk, "quiet", &recipe);
+    let hands = [quiet.worker("anna", None), quiet.worker("ben", None)];
+    quiet.finish();
+    drop(hands);
 
-    let cluster = Cluster::start(&desk, &recipe);
+    let cluster = Cluster::start(&desk, "run", &recipe);
     let wires: Vec<Wire> = (0..WORKERS).map(|_| Wire::to(&cluster.address)).collect();
     let workers = (0..WORKERS).map(|worker| cluster.worker(&name(worker), Some(&wires[worker]))).collect();
     let mut storm = Storm { cluster, wires, workers, dice, tally: Tally::default() };

@@ -10,4 +10,5 @@ mod reconnect;
 mod resume;
 mod roles;
 mod support;
+mod suspects;
 mod train;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::support::{Desk, root};
 
@@ -84,8 +85,7 @@ fn the_house_keeps_its_rules() {
     let coordinator = read("coordinator/Cargo.toml");
     assert!(!coordinator.contains("candle") && !coordinator.contains("lockstep-worker"), "{coordinator}");
     assert!(!read("worker/Cargo.toml").contains("lockstep-coordinator"));
-    for entry in fs::read_dir(root().join("coordinator/src/engine")).expect("engine") {
-        let path = entry.expect("entry").path();
+    for path in sources(&root().join("coordinator/src/engine")) {
         let text = fs::read_to_string(&path).expect("source");
         for word in ["async ", "Instant", "tokio", "tonic", "SystemTime"] {
             assert!(
@@ -97,4 +97,10 @@ fn the_house_keeps_its_rules() {
     }
     let lines = |document: &str| read(document).lines().count();
     assert!(lines("ARCHITECTURE.md") <= 150 && lines("CONTRIBUTING.md") <= 60);
+}
+
+/// All files below `folder`.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("entry").path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::Desk;
-use crate::support::cluster::{Cluster, Said};
+use crate::support::watched::{Cluster, Said};
 
 /// The hash of a run that nothing happens to.
 fn quiet(desk: &Desk, recipe: &[&str]) -> String {
@@ -19,7 +19,7 @@ fn a_coordinator_that_is_killed_while_it_writes_a_checkpoint_can_be_resumed() {
     let desk = Desk::new();
     let recipe = ["lenet-dropout-bn", "--max-steps", "60", "--batch-size", "45", "--set", "checkpoint.every_steps=1"];
     let expected = quiet(&desk, &recipe);
-    let mut cluster = Cluster::start(&desk, &recipe);
+    let mut cluster = Cluster::start(&desk, "run", &recipe);
     let _workers = [cluster.worker("anna", None), cluster.worker("ben", None)];
     let checkpoints = desk.path("run/checkpoints");
     let half_written = || {
@@ -48,7 +48,7 @@ fn a_frozen_worker_is_missed_and_comes_back() {
     let desk = Desk::new();
     let recipe = ["--max-steps", "300", "--batch-size", "160", "--set", "evaluation.every_epochs=0"];
     let expected = quiet(&desk, &recipe);
-    let mut cluster = Cluster::start(&desk, &recipe);
+    let mut cluster = Cluster::start(&desk, "run", &recipe);
     let (anna, _ben) = (cluster.worker("anna", None), cluster.worker("ben", None));
     cluster.wait("both", |said| said.step > 5 && said.is_present("anna") && said.is_present("ben"));
     anna.signal(Signal::STOP);
@@ -70,7 +70,7 @@ fn a_frozen_coordinator_goes_on_where_it_was() {
     let desk = Desk::new();
     let recipe = ["--max-steps", "200", "--batch-size", "160", "--set", "evaluation.every_epochs=0"];
     let expected = quiet(&desk, &recipe);
-    let mut cluster = Cluster::start(&desk, &recipe);
+    let mut cluster = Cluster::start(&desk, "run", &recipe);
     let _workers = [cluster.worker("anna", None), cluster.worker("ben", None)];
     cluster.wait("a step", |said| said.step > 5);
     cluster.coordinator.signal(Signal::STOP);
@@ -85,7 +85,7 @@ fn a_frozen_coordinator_goes_on_where_it_was() {
 fn a_worker_that_joins_in_the_middle_gets_work() {
     let desk = Desk::new();
     let recipe = ["--epochs", "4000", "--batch-size", "160", "--set", "evaluation.every_epochs=0"];
-    let mut cluster = Cluster::start(&desk, &recipe);
+    let mut cluster = Cluster::start(&desk, "run", &recipe);
     let _anna = cluster.worker("anna", None);
     let works = |name: &'static str| move |said: &Said| said.step >= 10 && said.shards.get(name) > Some(&0);
     assert!(cluster.wait("some steps", works("anna")));

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Purpose;
 use crate::telemetry::Ledger as Counts;
 
 /// Counts of the run, and which examples the running epoch has used.
@@ -51,6 +52,25 @@ impl Ledger {
     /// Notes examples whose gradient came a second time.
     pub fn recompute(&mut self, examples: u32) {
         self.counts.recomputed += u64::from(examples);
+    }
+
+    /// Notes shards that were given to a second worker, and why.
+    pub fn second(&mut self, purpose: Purpose, shards: u32) {
+        match purpose {
+            Purpose::Copy => self.counts.copied += u64::from(shards),
+            Purpose::Audit => self.counts.audited += u64::from(shards),
+            Purpose::First | Purpose::Again | Purpose::Decide => {}
+        }
+    }
+
+    /// Notes an answer that can't be used.
+    pub fn refuse(&mut self) {
+        self.counts.refused += 1;
+    }
+
+    /// Notes two answers that differ.
+    pub fn dispute(&mut self) {
+        self.counts.disputed += 1;
     }
 
     #[must_use]

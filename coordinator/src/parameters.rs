@@ -1,5 +1,7 @@
 //! The master copy: one flat `f32` vector, its version, and the bytes that every session shares.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::recipe::Wire;
@@ -20,13 +22,15 @@ pub struct Parameters {
     /// What workers train on where values travel as bf16, made once a version; and as it travels.
     rounded: Option<Vec<f32>>,
     packed: Option<(Bytes, u64)>,
+    /// Values of earlier versions that somebody may still be asked about. The engine bounds how many.
+    old: BTreeMap<u64, Vec<f32>>,
 }
 
 impl Parameters {
     /// `values` has the schema's length: the caller has checked it.
     #[must_use]
     pub fn new(schema: Schema, values: Vec<f32>, version: u64) -> Self {
-        Self { schema, values, version, bytes: None, rounded: None, packed: None }
+        Self { schema, values, version, bytes: None, rounded: None, packed: None, old: BTreeMap::new() }
     }
 
     #[must_use]
@@ -77,8 +81,21 @@ impl Parameters {
         Some(ToWorker { message: Some(to_worker::Message::Parameters(message)) })
     }
 
-    /// The messages that bring a worker to this version; their data are shared by all workers.
-    pub fn messages(&mut self, wire: Wire) -> Vec<ToWorker> {
+    /// Keeps a copy of these values beyond the next step.
+    pub fn keep(&mut self) {
+        self.old.insert(self.version, self.values.clone());
+    }
+
+    /// Gives the copy of `version` up.
+    pub fn forget(&mut self, version: u64) {
+        self.old.remove(&version);
+    }
+
+    /// The messages that bring a worker to `version`, this one or one that was kept; their data are shared by all workers.
+    pub fn messages(&mut self, version: u64, wire: Wire) -> Vec<ToWorker> {
+        if let Some(old) = self.old.get(&version) {
+            return Self::new(self.schema.clone(), old.clone(), version).messages(version, wire);
+        }
         let share = |values: Vec<f32>| {
             let digest = tensors::digest_values(&values);
             (tensors::into_bytes(values), digest)
@@ -124,7 +141,7 @@ mod tests {
         let tensor = TensorSpec { name: "a".to_owned(), shape: vec![700_000], kind: Kind::Parameter };
         let schema = Schema::new(vec![tensor]).expect("one tensor");
         let mut parameters = Parameters::new(schema, vec![0.5; 700_000], 3);
-        let (one, two) = (parameters.messages(Wire::F32), parameters.messages(Wire::F32));
+        let (one, two) = (parameters.messages(3, Wire::F32), parameters.messages(3, Wire::F32));
         assert_eq!(one.len(), 11);
         let data = |messages: &[ToWorker]| match &messages[1].message {
             Some(to_worker::Message::Parameters(p)) => p.data.as_ptr(),

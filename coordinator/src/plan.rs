@@ -23,6 +23,14 @@ pub struct Plan {
     pub checkpoint_every_epochs: u32,
     /// Write a checkpoint every so many steps; 0: not at steps.
     pub checkpoint_every_steps: u64,
+    /// Write a checkpoint at the first step after so long without one.
+    pub checkpoint_every: Option<Duration>,
+    /// Cut steps evenly, however fast each worker is.
+    pub even: bool,
+    /// Share of the leases of shards that two workers compute on purpose, in [0, 1].
+    pub audit: f64,
+    /// Which ones depends on it.
+    pub seed: u64,
     /// Workers to wait for before the first step.
     pub min_workers: usize,
     /// A worker that has not been heard of for so long has lost its leases.
@@ -137,6 +145,10 @@ pub(crate) fn sample() -> Plan {
         slices: 5,
         checkpoint_every_epochs: 1,
         checkpoint_every_steps: 0,
+        checkpoint_every: None,
+        even: false,
+        audit: 0.0,
+        seed: 0,
         min_workers: 1,
         worker_timeout: Duration::from_secs(2),
         lease_timeout: Duration::from_secs(60),

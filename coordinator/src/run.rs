@@ -49,6 +49,10 @@ pub struct Limits {
     pub lease_timeout: Duration,
     pub wait_for_workers: Duration,
     pub allow_foreign_workers: bool,
+    /// Cut steps evenly, however fast each worker is: where a test counts on who gets what.
+    pub even: bool,
+    /// Share of the leases of shards that two workers compute on purpose, in [0, 1].
+    pub audit: f64,
     /// Pass tensors to workers on this host through shared memory.
     pub shared_memory: bool,
 }
@@ -61,6 +65,8 @@ impl Default for Limits {
             lease_timeout: Duration::from_secs(300),
             wait_for_workers: Duration::from_secs(300),
             allow_foreign_workers: false,
+            even: false,
+            audit: 0.0,
             shared_memory: true,
         }
     }
@@ -153,6 +159,10 @@ impl Run {
             slices: self.slices().len(),
             checkpoint_every_epochs: recipe.checkpoint.every_epochs,
             checkpoint_every_steps: recipe.checkpoint.every_steps,
+            checkpoint_every: None,
+            even: self.limits.even,
+            audit: self.limits.audit,
+            seed: recipe.seed,
             min_workers: self.limits.min_workers,
             worker_timeout: self.limits.worker_timeout,
             lease_timeout: self.limits.lease_timeout,

@@ -101,17 +101,16 @@ impl Reduction {
     }
 }
 
-/// Cuts the sorted shards `free` into `parts` blocks of neighbours, as even as can be (the first ones get one more), each
-/// written with as few nodes as possible: what a worker holds alone it can sum alone, which saves wire.
+/// Cuts the sorted shards `free` into blocks of neighbours, as long as `shares` says, each written with as few nodes as
+/// possible: what a worker holds alone it can sum alone, which saves wire.
 #[must_use]
-pub fn cut(free: &[u32], parts: usize, leaves: u32) -> Vec<Vec<Node>> {
-    let parts = parts.min(free.len());
-    let mut blocks = Vec::with_capacity(parts);
-    let mut start = 0;
-    for part in 0..parts {
-        let len = free.len() / parts + usize::from(part < free.len() % parts);
-        blocks.push(nodes_of(&free[start..start + len], leaves));
-        start += len;
+pub fn cut(free: &[u32], shares: &[usize], leaves: u32) -> Vec<Vec<Node>> {
+    let mut rest = free;
+    let mut blocks = Vec::with_capacity(shares.len());
+    for share in shares {
+        let (block, after) = rest.split_at((*share).min(rest.len()));
+        blocks.push(nodes_of(block, leaves));
+        rest = after;
     }
     blocks
 }
@@ -181,25 +180,26 @@ mod tests {
 
     #[test]
     fn six_shards_for_two_workers_are_three_each() {
-        let blocks = cut(&[0, 1, 2, 3, 4, 5], 2, 6);
+        let blocks = cut(&[0, 1, 2, 3, 4, 5], &[3, 3], 6);
         let node = |level, index| Node { level, index };
         assert_eq!(blocks, [vec![node(1, 0), node(0, 2)], vec![node(0, 3), node(2, 1)]]);
-        assert_eq!(cut(&[0, 1, 2, 3, 4, 5], 1, 6), [vec![node(3, 0)]]);
-        assert_eq!(cut(&[1, 2], 5, 4), [vec![node(0, 1)], vec![node(0, 2)]]);
+        assert_eq!(cut(&[0, 1, 2, 3, 4, 5], &[6], 6), [vec![node(3, 0)]]);
+        assert_eq!(cut(&[1, 2], &[0, 1, 1], 4), [vec![], vec![node(0, 1)], vec![node(0, 2)]]);
     }
 
     proptest! {
         #[test]
         fn any_order_of_any_cut_gives_the_bits_of_the_definition(
             leaves in prop::collection::vec(-1e6_f32..1e6, 1..40),
-            parts in 1_usize..12,
+            shares in prop::collection::vec(0_usize..9, 1..12),
             turn in any::<usize>(),
             backwards in any::<bool>(),
         ) {
             let n = leaves.len() as u32;
             let expected = by_definition(&leaves, 0, leaves.len().next_power_of_two()).expect("not empty");
             let all: Vec<u32> = (0..n).collect();
-            let mut nodes: Vec<Node> = cut(&all, parts, n).concat();
+            let rest = all.len().saturating_sub(shares.iter().sum());
+            let mut nodes: Vec<Node> = cut(&all, &[shares, vec![rest]].concat(), n).concat();
             let len = nodes.len();
             nodes.rotate_left(turn % len);
             if backwards { nodes.reverse(); }

@@ -78,4 +78,7 @@ pub struct WorkerArgs {
     /// Abort on the first work of this step or a later one
     #[arg(long, hide = true)]
     pub die_at_step: Option<u64>,
+    /// Flip a bit of every gradient of this step or a later one, as broken memory would
+    #[arg(long, hide = true)]
+    pub lie_at_step: Option<u64>,
 }

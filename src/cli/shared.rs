@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::Chaos;
 use super::chaos::chaos;
-use super::values::{Kill, kill, processes, seconds, threads, timeout};
+use super::values::{Kill, kill, processes, seconds, share, threads, timeout};
 
 /// Where the images come from.
 #[derive(Args, Clone, Debug, Default)]
@@ -104,6 +104,9 @@ pub struct RunArgs {
     /// A worker that holds a piece of work for so long without an answer loses it to others
     #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = timeout)]
     pub lease_timeout: Duration,
+    /// Let a second worker compute this share of the shards too, and compare: broken hardware shows, and nothing else changes
+    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub audit: f64,
     /// How tensors travel: through shared memory where a worker can map it, or over gRPC alone
     #[arg(long, value_enum, default_value = "auto")]
     pub plane: Plane,

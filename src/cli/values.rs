@@ -32,6 +32,12 @@ pub(super) fn timeout(text: &str) -> std::result::Result<Duration, String> {
     }
 }
 
+/// A part of a whole.
+pub(super) fn share(text: &str) -> std::result::Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "it must be a number from 0 to 1, as 0.01".to_owned())?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("it must be from 0 to 1, as 0.01".to_owned()) }
+}
+
 /// Worker processes on one machine: each holds the images, so that a slip of the finger must not fill the memory.
 pub(super) fn processes(text: &str) -> std::result::Result<usize, String> {
     const MOST: usize = 64;

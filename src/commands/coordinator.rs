@@ -22,6 +22,8 @@ pub fn run(args: CoordinatorArgs) -> Result {
         lease_timeout: args.run.lease_timeout,
         wait_for_workers: args.run.wait_for_workers,
         allow_foreign_workers: args.allow_foreign_workers,
+        even: false,
+        audit: args.run.audit,
         shared_memory: args.run.plane == Plane::Auto,
     };
     let kept = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;

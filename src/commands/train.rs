@@ -26,6 +26,9 @@ pub fn run(args: TrainArgs) -> Result {
         lease_timeout: args.run.lease_timeout,
         wait_for_workers: args.run.wait_for_workers,
         allow_foreign_workers: false,
+        // who is to be killed must be given something
+        even: !local.kill.is_empty(),
+        audit: args.run.audit,
         shared_memory: args.run.plane == Plane::Auto,
     };
     let kept = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;

@@ -129,7 +129,9 @@ fn trials(args: &VerifyArgs, recipe: &Recipe) -> Result<Vec<Trial>> {
 impl Setup {
     async fn train(&self, trial: &Trial, seed: u64, steps: u64) -> Result<Report> {
         let recipe = Recipe { seed, max_steps: steps, ..self.recipe.clone() };
-        let limits = Limits { min_workers: trial.workers, wait_for_workers: cluster::OWN_WORKERS, ..Limits::default() };
+        // even: a worker that is to be killed must be given something
+        let (min_workers, wait_for_workers) = (trial.workers, cluster::OWN_WORKERS);
+        let limits = Limits { min_workers, wait_for_workers, even: true, ..Limits::default() };
         let mut run = prepare::run("verify", recipe, Arc::clone(&self.dataset), limits)?;
         run.trace = true;
         run.reducer = self.reducer;

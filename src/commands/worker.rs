@@ -37,6 +37,7 @@ pub fn run(args: WorkerArgs) -> Result {
         // `train` shows its own workers itself
         news: if args.end_with_stdin { None } else { Some(Box::new(say)) },
         die_at_step: args.die_at_step,
+        lie_at_step: args.lie_at_step,
     };
     // one thread for the network: the cores are for the products
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,7 +1,7 @@
 //! A folder of its own for each test, a small data set in it, and the executable run there.
 
-pub mod cluster;
 pub mod process;
+pub mod watched;
 pub mod wire;
 
 use std::fs;

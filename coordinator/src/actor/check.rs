@@ -1,21 +1,39 @@
 //! An answer against what was asked: the session has checked its bytes, this checks its meaning.
 
+use lockstep_proto::tensors;
+use lockstep_proto::wire::ShardOutcome;
+
 use super::{Actor, Answer};
-use crate::engine::{LeaseId, Work, WorkerId};
+use crate::engine::{Event, Finding, LeaseId, Work, WorkerId};
+use crate::evaluation::SliceCounts;
 
 impl Actor {
-    /// What is wrong with `answer`, if anything. A lease that is not this worker's is no fault: the engine drops it.
-    pub(super) fn check(&self, worker: WorkerId, lease: LeaseId, answer: &Answer) -> Result<(), String> {
-        let Some(work) = self.engine.work(worker, lease) else { return Ok(()) };
-        let ours = self.parameters.version();
-        let current = |version: u64| match version == ours {
+    /// `answer` as the engine's event. A lease that is not this worker's is no fault: the engine drops it.
+    pub(super) fn judge(&self, worker: WorkerId, lease: LeaseId, answer: &Answer) -> Event {
+        let finding = match answer {
+            Answer::Failed { reason } => return Event::Failed { worker, lease, reason: reason.clone() },
+            Answer::Refused { reason } => return Event::Refused { worker, lease, reason: reason.clone() },
+            Answer::NotFinite { what } => Finding::NotFinite(what.clone()),
+            Answer::Gradient { digest, outcomes, .. } => Finding::Bits(fingerprint(*digest, outcomes)),
+            Answer::Slice { counts, .. } => Finding::Bits(fingerprint_of_counts(counts)),
+        };
+        match self.engine.work(worker, lease).map_or(Ok(()), |work| self.check(work, answer)) {
+            Ok(()) => Event::Answered { worker, lease, finding },
+            Err(reason) => Event::Refused { worker, lease, reason },
+        }
+    }
+
+    /// Whether `answer` is one to `work`.
+    fn check(&self, work: Work, answer: &Answer) -> Result<(), String> {
+        let current = |version: u64, ours: u64| match version == ours {
             true => Ok(()),
             false => Err(format!("it was computed with version {version} of the parameters, and {ours} was asked for")),
         };
         match (work, answer) {
-            (_, Answer::Failed { reason }) => Err(reason.clone()),
+            (_, Answer::NotFinite { .. }) => Ok(()),
             (Work::Shards { step, node: asked }, Answer::Gradient { version, node, outcomes, .. }) => {
-                current(*version)?;
+                // a step's gradients are of the parameters that have as many steps behind them
+                current(*version, step)?;
                 if asked != *node {
                     return Err(format!("it is for node {node:?}, and {asked:?} was asked for"));
                 }
@@ -27,11 +45,31 @@ impl Actor {
                 }
                 Ok(())
             }
-            (Work::Slice { slice, .. }, Answer::Slice { version, counts }) => {
-                current(*version)?;
+            (Work::Slice { version: asked, slice }, Answer::Slice { version, counts }) => {
+                current(*version, asked)?;
                 self.tally.as_ref().map_or(Ok(()), |tally| tally.check(slice, counts))
             }
             (work, _) => Err(format!("it is no answer to {work}")),
         }
     }
+}
+
+/// All bits of a gradient and of what goes with it. Timings are no part of an answer.
+fn fingerprint(digest: u64, outcomes: &[ShardOutcome]) -> u64 {
+    let mut bytes = digest.to_le_bytes().to_vec();
+    for outcome in outcomes {
+        bytes.extend(outcome.loss_sum.to_le_bytes());
+        bytes.extend([outcome.shard, outcome.correct, outcome.count].map(u32::to_le_bytes).concat());
+    }
+    tensors::digest(&bytes)
+}
+
+fn fingerprint_of_counts(counts: &SliceCounts) -> u64 {
+    // a test loss may be infinite where a network is very sure; the run goes on, and NaN has many bit patterns
+    let loss = if counts.loss_sum.is_finite() { counts.loss_sum } else { f64::INFINITY };
+    let mut bytes = loss.to_le_bytes().to_vec();
+    for number in [counts.correct, counts.count].iter().chain(&counts.confusion) {
+        bytes.extend(number.to_le_bytes());
+    }
+    tensors::digest(&bytes)
 }

@@ -10,6 +10,7 @@ impl Actor {
     pub(super) fn begin_evaluation(&mut self, version: u64) {
         tracing::debug!(version, "evaluation begins");
         self.meter.pause();
+        self.held.clear();
         self.tally = Some(Tally::new(self.run.dataset.classes.len(), self.run.slices()));
     }
 

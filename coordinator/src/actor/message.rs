@@ -44,13 +44,15 @@ pub(crate) enum Message {
     Stop { reason: String, reply: Option<oneshot::Sender<StopReply>> },
 }
 
-/// An answer to a lease. Lengths, checksum and finiteness of gradients are checked before they get here.
+/// An answer to a lease. Lengths, checksum and finiteness of gradients are looked at before they get here.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Gradient {
         version: u64,
         node: Node,
         values: Vec<f32>,
+        /// Checksum of `values`.
+        digest: u64,
         outcomes: Vec<ShardOutcome>,
         compute_us: u64,
         encode_us: u64,
@@ -60,6 +62,15 @@ pub(crate) enum Answer {
         version: u64,
         counts: SliceCounts,
     },
+    /// A gradient or a loss that is whole, and not finite.
+    NotFinite {
+        what: String,
+    },
+    /// What came can't be used.
+    Refused {
+        reason: String,
+    },
+    /// The worker says that it could not compute.
     Failed {
         reason: String,
     },

@@ -12,6 +12,7 @@ mod perform;
 mod report;
 mod sessions;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use lockstep_proto::optimizer::Optimizer;
@@ -63,6 +64,8 @@ pub(crate) struct Actor {
     ledger: Ledger,
     epoch: Epoch,
     best: Option<(f64, u64)>,
+    /// Answers that wait for another one to agree; at most three for each lease that is out.
+    held: BTreeMap<LeaseId, Answer>,
     /// Examples of the shards that are summed into the open step.
     accepted: Vec<u32>,
     device_class: Option<String>,
@@ -73,7 +76,10 @@ pub(crate) struct Actor {
     trace: Vec<Vec<u64>>,
     meter: Meter,
     telemetry: Telemetry,
+    store: Option<Store>,
     writer: Option<Writer>,
+    /// Steps after this version rest on a wrong one.
+    tainted: Option<u64>,
     warnings: Vec<String>,
     started: Instant,
     waiting_told: bool,
@@ -117,6 +123,7 @@ impl Actor {
             ledger,
             epoch: state.as_ref().map_or_else(Epoch::default, |state| state.epoch),
             best,
+            held: BTreeMap::new(),
             accepted: Vec::new(),
             device_class: state.and_then(|state| state.device_class),
             data_hash: run.dataset.hash(),
@@ -125,7 +132,9 @@ impl Actor {
             trace: Vec::new(),
             meter: Meter::new(plan.total_steps() - position.version.min(plan.total_steps())),
             telemetry,
+            store: store.clone(),
             writer,
+            tainted: None,
             warnings: Vec::new(),
             started: Instant::now(),
             waiting_told: false,
@@ -207,13 +216,10 @@ impl Actor {
 
     /// Checks an answer against what was asked, then lets the engine decide what becomes of it.
     fn answer(&mut self, worker: WorkerId, lease: LeaseId, answer: Answer) {
-        let event = match self.check(worker, lease, &answer) {
-            Ok(()) => Event::Answered { worker, lease },
-            Err(reason) => Event::Failed { worker, lease, reason },
-        };
+        let event = self.judge(worker, lease, &answer);
         let now = self.now();
         let commands = self.engine.handle(now, event);
-        self.perform(commands, Some(answer));
+        self.perform(commands, Some((lease, answer)));
     }
 
     fn knock(&mut self, hello: lockstep_proto::wire::Hello, outbound: Outbound) -> Result<Admitted, Refused> {

@@ -10,35 +10,53 @@ use lockstep_proto::wire::{self, Lease, ShardsWork, SliceWork, lease, to_worker}
 use super::sessions::{Farewell, Stats};
 use super::{Actor, Answer};
 use crate::average::Average;
-use crate::engine::{Command, LeaseId, Outcome, Position, Work, WorkerId};
+use crate::engine::{Command, LeaseId, Outcome, Position, Purpose, Work, WorkerId};
 use crate::telemetry::{self, Split};
 
 impl Actor {
-    /// Does the commands in order. `answer` is what the first of them is about, if they follow from an answer.
-    pub(super) fn perform(&mut self, commands: Vec<Command>, mut answer: Option<Answer>) {
+    /// Does the commands in order. `answer` is what they follow from, if it is an answer.
+    pub(super) fn perform(&mut self, commands: Vec<Command>, mut answer: Option<(LeaseId, Answer)>) {
         for command in commands {
             match command {
-                Command::Lease { worker, lease, work, reason } => {
-                    tracing::trace!(worker, lease, %work, %reason, "lease");
-                    self.lease(worker, lease, work);
+                Command::Lease { worker, lease, work, purpose } => {
+                    tracing::trace!(worker, lease, %work, %purpose, "lease");
+                    self.lease(worker, lease, work, purpose);
                 }
-                Command::Sum { worker, node, .. } => self.sum(worker, node, answer.take()),
-                Command::Count { slice, .. } => self.count(slice, answer.take()),
+                Command::Hold { worker, lease, reason } => self.hold(worker, lease, &reason, &mut answer),
+                Command::Sum { worker, lease, node } => {
+                    let answer = self.find(lease, &mut answer);
+                    self.sum(worker, node, answer);
+                }
+                Command::Count { lease, slice, .. } => {
+                    let answer = self.find(lease, &mut answer);
+                    self.count(slice, answer);
+                }
                 Command::Drop { worker, lease, reason } => {
                     tracing::debug!(worker, lease, %reason, "answer dropped");
-                    if let Some(Answer::Gradient { outcomes, .. }) = answer.take() {
+                    if let Some(Answer::Gradient { outcomes, values, .. }) = self.find(lease, &mut answer) {
+                        self.buffers.give(values);
                         self.ledger.recompute(outcomes.iter().map(|outcome| outcome.count).sum());
                     }
                 }
+                Command::Dispute { work, first, second } => {
+                    self.ledger.dispute();
+                    let (first, second) = (self.sessions.name(first), self.sessions.name(second));
+                    self.warn(format!("{first} and {second} differ in {work}; a third computation decides"));
+                }
+                Command::Reopen { step } => self.reopen(step),
+                Command::Keep { .. } => self.parameters.keep(),
+                Command::Forget { version } => self.parameters.forget(version),
+                Command::Taint { version, workers } => self.taint(version, &workers),
                 Command::Step { step } => self.step(step),
                 Command::EndEpoch { epoch } => self.end_epoch(epoch),
                 Command::Evaluate { version } => self.begin_evaluation(version),
                 Command::Evaluated { version } => self.end_evaluation(version),
                 Command::Checkpoint { position, reason } => self.checkpoint(position, &reason),
                 Command::Lost { worker, reissued, reason } => self.lost(worker, reissued, &reason),
-                Command::Reissue { shards, reason } => {
+                Command::Reissue { worker, shards, reason } => {
+                    self.ledger.refuse();
                     self.ledger.reissue(shards);
-                    self.warn(reason);
+                    self.warn(format!("refused an answer of {}: {reason}", self.sessions.name(worker)));
                 }
                 Command::Dismiss { worker, reason, may_return } => {
                     let farewell = if may_return { Farewell::MayReturn } else { Farewell::StayAway };
@@ -49,12 +67,51 @@ impl Actor {
         }
     }
 
-    fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {
-        let version = self.parameters.version();
+    /// The answer to `lease`: the one that came now, or one that was put aside.
+    fn find(&mut self, lease: LeaseId, now: &mut Option<(LeaseId, Answer)>) -> Option<Answer> {
+        match now.take_if(|(this, _)| *this == lease) {
+            Some((_, answer)) => Some(answer),
+            None => self.held.remove(&lease),
+        }
+    }
+
+    fn hold(&mut self, worker: WorkerId, lease: LeaseId, reason: &str, now: &mut Option<(LeaseId, Answer)>) {
+        let Some((lease, answer)) = now.take_if(|(this, _)| *this == lease) else { return };
+        if matches!(answer, Answer::NotFinite { .. }) {
+            self.ledger.refuse();
+            self.warn(format!("{}, {reason}; it is computed again", self.sessions.name(worker)));
+        } else {
+            tracing::debug!(worker, lease, %reason, "answer put aside");
+        }
+        self.held.insert(lease, answer);
+    }
+
+    /// Begins the sums of the open step again.
+    fn reopen(&mut self, step: u64) {
+        self.warn(format!("step {} is computed again: one of its answers can't be trusted", step + 1));
+        self.average = Average::new(self.run.reducer, self.plan.leaves(step), self.buffers.clone());
+        self.accepted.clear();
+        self.held.clear();
+    }
+
+    fn taint(&mut self, version: u64, workers: &[WorkerId]) {
+        let names = workers.iter().map(|worker| self.sessions.name(*worker)).collect::<Vec<_>>().join(" and ");
+        self.warn(format!("{names} computed wrong in step {}; checkpoints after it are set aside", version + 1));
+        self.tainted = Some(version);
+    }
+
+    fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose) {
+        let version = match work {
+            Work::Shards { step, .. } => step,
+            Work::Slice { version, .. } => version,
+        };
         // evaluation is of the master copy; training is on what the recipe lets travel
         let wire = if matches!(work, Work::Shards { .. }) { self.run.recipe.wire } else { Wire::F32 };
         let work = match work {
-            Work::Shards { step, node } => lease::Work::Shards(self.shards_work(step, node)),
+            Work::Shards { step, node } => {
+                self.ledger.second(purpose, node.covers(self.plan.leaves(step)).len() as u32);
+                lease::Work::Shards(self.shards_work(step, node))
+            }
             Work::Slice { version, slice } => {
                 let (split, examples) = self.run.slices().examples(slice);
                 let test = split == Split::Test;
@@ -65,9 +122,11 @@ impl Actor {
         if session.holds != Some((version, wire)) {
             session.holds = Some((version, wire));
             let start = Instant::now();
-            match session.shared.then(|| self.parameters.shared_message(&mut self.plane, wire)).flatten() {
+            // what is not current is not in shared memory either
+            let shared = session.shared && version == self.parameters.version();
+            match shared.then(|| self.parameters.shared_message(&mut self.plane, wire)).flatten() {
                 Some(message) => session.send_all(vec![message]),
-                None => session.send_all(self.parameters.messages(wire)),
+                None => session.send_all(self.parameters.messages(version, wire)),
             }
             self.meter.published(start.elapsed());
         }
@@ -76,16 +135,23 @@ impl Actor {
 
     fn shards_work(&mut self, step: u64, node: Node) -> ShardsWork {
         let batch = self.plan.batch(step);
-        let shards = node
-            .covers(self.plan.leaves(step))
-            .map(|shard| wire::Shard { shard, examples: self.partition.shard(&self.plan, step, shard).to_vec() })
-            .collect();
+        let mut shards_of = |step| -> Vec<_> {
+            let cover = node.covers(self.plan.leaves(step));
+            cover
+                .map(|shard| wire::Shard { shard, examples: self.partition.shard(&self.plan, step, shard).to_vec() })
+                .collect()
+        };
+        let shards = shards_of(step);
+        // most workers get the same node again; another epoch's order would cost more than it saves
+        let soon = step + 1 < self.plan.total_steps() && self.plan.epoch(step + 1) == self.plan.epoch(step);
+        let next = if soon { shards_of(step + 1) } else { Vec::new() };
         ShardsWork {
             step,
             epoch: self.plan.epoch(step),
             batch_size: batch.end - batch.start,
             node: Some(wire::Node { level: node.level, index: node.index }),
             shards,
+            next,
         }
     }
 

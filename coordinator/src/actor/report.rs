@@ -189,12 +189,17 @@ impl Actor {
         self.summary.stopped_early = !complete;
         let mut path = String::new();
         let (kept, lost) = self.writer.take().map(checkpoint::Writer::finish).unwrap_or_default();
+        let mut kept = kept;
+        if let (Some(version), Some(store)) = (self.tainted, &self.store) {
+            kept = store.set_aside_after(version);
+        }
         let mut lost = lost.map(|error| error.to_string());
         if let Some(folder) = &self.run.folder {
             let weights = folder.join("model.safetensors");
             let (version, values) = (self.parameters.version(), self.parameters.values());
             // before the first step there is nothing that anybody would want to load
             if version > 0
+                && self.tainted.is_none()
                 && let Err(error) = checkpoint::write_weights(&self.run.schema, values, version, &weights)
             {
                 lost = Some(error.to_string());

@@ -105,6 +105,11 @@ impl Sessions {
         });
     }
 
+    /// What people call a worker; one that is gone by its number.
+    pub(super) fn name(&self, worker: WorkerId) -> String {
+        self.open.get(&worker).map_or_else(|| format!("worker number {worker}"), |session| session.name.clone())
+    }
+
     /// The class that those who are here agreed on at the door.
     pub(super) fn device_class(&self) -> Option<&str> {
         self.open.values().find(|session| !session.foreign).map(|session| session.device_class.as_str())

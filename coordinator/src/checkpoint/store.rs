@@ -69,6 +69,20 @@ impl Store {
         }))
     }
 
+    /// Takes the checkpoints after `version` out of use without deleting them, the best one too if it is one of them.
+    /// Returns the newest that is left.
+    pub fn set_aside_after(&self, version: u64) -> Option<u64> {
+        let best = self.folder.join(BEST);
+        let best_is_later = file::read(&best).is_ok_and(|snapshot| snapshot.state.version > version);
+        let (good, later): (Vec<_>, Vec<_>) = self.steps().into_iter().partition(|(step, _)| *step <= version);
+        for path in later.into_iter().map(|(_, path)| path).chain(best_is_later.then_some(best)) {
+            if let Err(error) = fs::rename(&path, path.with_extension("tainted")) {
+                tracing::error!("can't set {} aside: {error}; do not resume from it", path.display());
+            }
+        }
+        good.last().map(|(step, _)| *step)
+    }
+
     /// Step and path of each checkpoint, ascending.
     fn steps(&self) -> Vec<(u64, PathBuf)> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
@@ -138,6 +152,22 @@ mod tests {
         store.clear_torn();
         let names = fs::read_dir(path.parent().expect("parent")).expect("list").map(|e| e.expect("entry").path());
         assert_eq!(names.collect::<Vec<_>>(), [path]);
+    }
+
+    #[test]
+    fn what_rests_on_a_wrong_step_is_set_aside_and_not_deleted() {
+        let run = tempfile::tempdir().expect("folder");
+        let store = Store::open(run.path(), 9).expect("open");
+        for version in [1, 2, 3] {
+            store.save(&sample(version)).expect("saved");
+        }
+        store.save_best(&sample(3)).expect("saved");
+        assert_eq!(store.set_aside_after(2), Some(2));
+        let (_, snapshot, damaged) = store.latest().expect("latest");
+        assert_eq!((snapshot.state.version, damaged.len()), (2, 0));
+        for name in ["step-00000003.tainted", "best.tainted"] {
+            assert!(run.path().join("checkpoints").join(name).is_file(), "{name}");
+        }
     }
 
     #[test]

@@ -22,9 +22,11 @@ pub enum Event {
     Left { worker: WorkerId, reason: String },
     /// A worker was heard of.
     Beat { worker: WorkerId },
-    /// A worker sent a whole answer whose shape, checksum and finiteness are checked.
-    Answered { worker: WorkerId, lease: LeaseId },
-    /// A worker could not compute, or its answer was refused.
+    /// A worker sent a whole answer to what it was asked; its shape and checksum are checked.
+    Answered { worker: WorkerId, lease: LeaseId, finding: Finding },
+    /// A worker's answer can't be used: damaged on its way, or no answer to what was asked.
+    Refused { worker: WorkerId, lease: LeaseId, reason: String },
+    /// A worker says that it could not compute.
     Failed { worker: WorkerId, lease: LeaseId, reason: String },
     /// Time went by.
     Tick,
@@ -32,8 +34,29 @@ pub enum Event {
     Stop { reason: String },
 }
 
+/// What an answer shows. Two right answers to one piece of work show the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A fingerprint of all its bits.
+    Bits(u64),
+    /// Something in it is not finite, and what; all of these are alike.
+    NotFinite(String),
+}
+
+impl Finding {
+    /// Whether both say the same. Not-finite values are one class: NaN has many bit patterns, and they differ by kernel.
+    #[must_use]
+    pub fn agrees(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bits(a), Self::Bits(b)) => a == b,
+            (Self::NotFinite(_), Self::NotFinite(_)) => true,
+            _ => false,
+        }
+    }
+}
+
 /// A piece of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
     /// All shards below a node of a step's tree.
     Shards { step: u64, node: Node },
@@ -55,17 +78,56 @@ impl fmt::Display for Work {
     }
 }
 
+/// Why somebody gets a piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nobody has it yet.
+    First,
+    /// Whoever had it is gone, or gave an answer that can't be used.
+    Again,
+    /// Whoever has it is late.
+    Copy,
+    /// Another worker's answer is checked.
+    Audit,
+    /// Two answers differ, or one is not finite: one more decides.
+    Decide,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "it is open",
+            Self::Again => "its holder is gone or failed",
+            Self::Copy => "its holder is late",
+            Self::Audit => "it is audited",
+            Self::Decide => "answers to it differ",
+        })
+    }
+}
+
 /// Something to do. The actor does commands in order, each before the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Send work to a worker.
-    Lease { worker: WorkerId, lease: LeaseId, work: Work, reason: Cow<'static, str> },
-    /// Add the answer to the step's tree.
+    Lease { worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose },
+    /// Put the answer aside: another one must agree with it first.
+    Hold { worker: WorkerId, lease: LeaseId, reason: String },
+    /// Add the answer, maybe one that was put aside, to the step's tree.
     Sum { worker: WorkerId, lease: LeaseId, node: Node },
-    /// Add the answer to the evaluation's counts.
+    /// Add the answer, maybe one that was put aside, to the evaluation's counts.
     Count { worker: WorkerId, lease: LeaseId, slice: u32 },
     /// Forget the answer.
-    Drop { worker: WorkerId, lease: LeaseId, reason: String },
+    Drop { worker: WorkerId, lease: LeaseId, reason: Cow<'static, str> },
+    /// Two answers to one piece of work differ; a third computation decides.
+    Dispute { work: Work, first: WorkerId, second: WorkerId },
+    /// Throw the open step's sums away: one of its answers can't be trusted.
+    Reopen { step: u64 },
+    /// Keep the parameters that are current now: answers that were computed with them are still to be compared.
+    Keep { version: u64 },
+    /// Nobody needs these old parameters any more.
+    Forget { version: u64 },
+    /// Checkpoints after this version hold a step that these workers computed wrong.
+    Taint { version: u64, workers: Vec<WorkerId> },
     /// The tree is complete: make the optimizer step.
     Step { step: u64 },
     /// All of an epoch's steps are made.
@@ -78,9 +140,9 @@ pub enum Command {
     Checkpoint { position: super::Position, reason: String },
     /// A worker is no longer part of the run; so many shards that it held are free again.
     Lost { worker: WorkerId, reissued: u32, reason: String },
-    /// An answer was refused and nobody else is there to be asked: so many shards are free again for the same worker.
-    Reissue { shards: u32, reason: String },
-    /// End a worker's session. One that may not return computed something wrong.
+    /// A worker's answer was refused: so many shards are given out again.
+    Reissue { worker: WorkerId, shards: u32, reason: String },
+    /// End a worker's session. One that may not return computed something wrong, or sent nothing but what was refused.
     Dismiss { worker: WorkerId, reason: String, may_return: bool },
     /// The run is over, at this position.
     Finish { position: super::Position, outcome: Outcome },

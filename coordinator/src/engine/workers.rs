@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::command::{LeaseId, WorkerId};
+use super::pace::OwnPace;
 
 /// One live worker.
 #[derive(Debug)]
@@ -12,6 +13,9 @@ pub(super) struct WorkerState {
     /// It gets nothing more.
     leaving: bool,
     pub(super) leases: BTreeSet<LeaseId>,
+    pace: OwnPace,
+    /// Refused answers since the last one that was used.
+    strikes: u32,
 }
 
 /// The live workers by number: order of joining.
@@ -20,7 +24,13 @@ pub(super) struct Workers(BTreeMap<WorkerId, WorkerState>);
 
 impl Workers {
     pub(super) fn join(&mut self, worker: WorkerId, now: Duration) {
-        self.0.entry(worker).or_insert(WorkerState { last_heard: now, leaving: false, leases: BTreeSet::new() });
+        self.0.entry(worker).or_insert(WorkerState {
+            last_heard: now,
+            leaving: false,
+            leases: BTreeSet::new(),
+            pace: OwnPace::default(),
+            strikes: 0,
+        });
     }
 
     pub(super) fn leaving(&mut self, worker: WorkerId) {
@@ -70,6 +80,49 @@ impl Workers {
     pub(super) fn idle(&self, most: usize) -> Vec<WorkerId> {
         let idle = |state: &WorkerState| !state.leaving && state.leases.len() < most;
         self.0.iter().filter(|(_, state)| idle(state)).map(|(worker, _)| *worker).collect()
+    }
+
+    pub(super) fn anybody_idle(&self) -> bool {
+        self.0.values().any(|state| !state.leaving && state.leases.is_empty())
+    }
+
+    /// Workers that may be given work, now or later.
+    pub(super) fn staying(&self) -> Vec<WorkerId> {
+        self.0.iter().filter(|(_, state)| !state.leaving).map(|(worker, _)| *worker).collect()
+    }
+
+    /// A worker took so long for so many shards.
+    pub(super) fn took(&mut self, worker: WorkerId, took: Duration, shards: u32) {
+        if let Some(state) = self.0.get_mut(&worker) {
+            state.pace.took(took, shards);
+        }
+    }
+
+    /// A worker was too slow to be given anything.
+    pub(super) fn fade(&mut self, worker: WorkerId) {
+        if let Some(state) = self.0.get_mut(&worker) {
+            state.pace.fade();
+        }
+    }
+
+    /// Seconds a shard.
+    pub(super) fn pace(&self, worker: WorkerId) -> Option<f64> {
+        self.0.get(&worker)?.pace.seconds()
+    }
+
+    /// A worker's answer was good.
+    pub(super) fn clear(&mut self, worker: WorkerId) {
+        if let Some(state) = self.0.get_mut(&worker) {
+            state.strikes = 0;
+        }
+    }
+
+    /// A worker's answer was refused; returns how many were in a row.
+    pub(super) fn strike(&mut self, worker: WorkerId) -> u32 {
+        self.0.get_mut(&worker).map_or(0, |state| {
+            state.strikes += 1;
+            state.strikes
+        })
     }
 
     /// Workers that were not heard of for `timeout`.

@@ -43,11 +43,18 @@ impl Inbox {
             (Some(_), None) => Err("its gradient in shared memory comes without a summary".to_owned()),
             (None, summary) => match self.add(&part, summary.as_ref()) {
                 Ok(None) => return None,
-                Ok(Some(values)) => self.complete(&part, values, summary.unwrap_or_default()),
+                Ok(Some(values)) => {
+                    let mut summary = summary.unwrap_or_default();
+                    if part.bf16 {
+                        // of the values, as on every other way: answers are compared by it
+                        summary.digest = tensors::digest_values(&values);
+                    }
+                    self.complete(&part, values, summary)
+                }
                 Err(reason) => Err(reason),
             },
         };
-        Some((lease, answer.unwrap_or_else(|reason| Answer::Failed { reason })))
+        Some((lease, answer.unwrap_or_else(|reason| Answer::Refused { reason })))
     }
 
     /// Adds a part that came over the wire; all values, if it was the last.
@@ -96,15 +103,18 @@ impl Inbox {
         let node = part.node.ok_or("its gradient names no node")?;
         if let Some(at) = tensors::first_not_finite(&values) {
             let tensor = self.schema.at(at).map_or("?", |tensor| &tensor.name);
-            return Err(format!("its gradient has {} in tensor {tensor}", values[at]));
+            let what = format!("its gradient has {} in tensor {tensor}", values[at]);
+            return Ok(Answer::NotFinite { what });
         }
         if let Some(outcome) = summary.outcomes.iter().find(|outcome| !outcome.loss_sum.is_finite()) {
-            return Err(format!("its loss of shard {} is {}", outcome.shard, outcome.loss_sum));
+            let what = format!("its loss of shard {} is {}", outcome.shard, outcome.loss_sum);
+            return Ok(Answer::NotFinite { what });
         }
         Ok(Answer::Gradient {
             version: part.version,
             node: Node { level: node.level, index: node.index },
             values,
+            digest: summary.digest,
             outcomes: summary.outcomes,
             compute_us: summary.compute_us,
             encode_us: summary.encode_us,
@@ -164,7 +174,7 @@ mod tests {
 
     fn reason(answered: Option<Answered>) -> String {
         match answered {
-            Some((1, Answer::Failed { reason })) => reason,
+            Some((1, Answer::Refused { reason } | Answer::NotFinite { what: reason })) => reason,
             other => panic!("{other:?}"),
         }
     }

@@ -78,6 +78,14 @@ pub struct Ledger {
     pub reissued: u64,
     /// Examples whose gradient was computed again, and used once.
     pub recomputed: u64,
+    /// Shards that an idle worker computed again because their holder was late.
+    pub copied: u64,
+    /// Shards that a second worker computed on purpose, to compare.
+    pub audited: u64,
+    /// Answers that could not be used: damaged, of the wrong length or version, not finite.
+    pub refused: u64,
+    /// Pieces of work of which two answers differed.
+    pub disputed: u64,
 }
 
 impl Summary {

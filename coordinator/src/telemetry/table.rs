@@ -4,7 +4,7 @@ use console::measure_text_width;
 
 use super::colours::Colours;
 use super::format::{clock, count, loss, percent, rate, thousands};
-use super::summary::{ClassAccuracy, Summary};
+use super::summary::{ClassAccuracy, Ledger, Summary};
 
 /// Width of a bar that stands for 100%.
 const BAR: usize = 20;
@@ -77,18 +77,29 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         (
             "examples",
             format!(
-                "{} used, {} repeated, {} lost, {} recomputed; {} re-issued",
+                "{} used, {} repeated, {} lost, {} recomputed; {} re-issued{}",
                 thousands(ledger.used),
                 thousands(ledger.repeated),
                 thousands(ledger.lost),
                 thousands(ledger.recomputed),
-                count(ledger.reissued, "shard")
+                count(ledger.reissued, "shard"),
+                rarely(ledger)
             ),
         ),
         ("seed", summary.seed.to_string()),
         ("weights", summary.weights_hash.clone()),
         ("folder", summary.folder.clone()),
     ]
+}
+
+/// What most runs have none of.
+fn rarely(ledger: &Ledger) -> String {
+    let Ledger { copied, audited, refused, disputed, .. } = *ledger;
+    [(copied, "copied"), (audited, "audited"), (refused, "refused"), (disputed, "disputed")]
+        .into_iter()
+        .filter(|(times, _)| *times > 0)
+        .map(|(times, what)| format!(", {} {what}", thousands(times)))
+        .collect()
 }
 
 fn measured(mean_loss: Option<f64>, accuracy: Option<f64>) -> String {

@@ -13,6 +13,7 @@ use lockstep_proto::{codec, tensors};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Settings;
+use super::ahead::Ahead;
 use super::join::Prepared;
 use super::plane::Plane;
 use crate::dataset::{Batches, Purpose};
@@ -42,12 +43,14 @@ struct Computer {
     prepared: Prepared,
     plane: Option<Plane>,
     batches: Batches,
+    ahead: Ahead,
     weights: Option<(u64, Weights)>,
     /// What parameters are copied to from shared memory; kept, because fresh pages cost more than the copy.
     flat: Vec<f32>,
     /// Without computing: see [`Settings::wire_values`].
     wire_only: bool,
     die_at_step: Option<u64>,
+    lie_at_step: Option<u64>,
     outbound: UnboundedSender<FromWorker>,
     idle_since: Instant,
 }
@@ -60,13 +63,25 @@ pub(super) fn start(
     settings: &Settings,
 ) -> std::io::Result<Sender<Job>> {
     let (jobs, inbox): (_, Receiver<Job>) = mpsc::channel();
-    let (die_at_step, wire_only) = (settings.die_at_step, settings.wire_values.is_some());
+    let (die_at_step, lie_at_step) = (settings.die_at_step, settings.lie_at_step);
+    let wire_only = settings.wire_values.is_some();
     std::thread::Builder::new().name("compute".to_owned()).spawn(move || {
         let batches = Batches::new(&prepared.recipe.data, prepared.recipe.seed);
         let idle_since = Instant::now();
-        let (weights, flat) = (None, Vec::new());
-        let mut computer =
-            Computer { prepared, plane, batches, weights, flat, wire_only, die_at_step, outbound, idle_since };
+        let (ahead, weights, flat) = (Ahead::default(), None, Vec::new());
+        let mut computer = Computer {
+            prepared,
+            plane,
+            batches,
+            ahead,
+            weights,
+            flat,
+            wire_only,
+            die_at_step,
+            lie_at_step,
+            outbound,
+            idle_since,
+        };
         for job in inbox {
             match job {
                 Job::Parameters { version, values } => computer.take(version, &values),
@@ -133,12 +148,13 @@ impl Computer {
     }
 
     /// Every shard of the node alone, then their sum along the tree: the same bits as if each had travelled by itself.
-    fn shards(&self, lease: u64, version: u64, work: ShardsWork, wait_us: u64) -> Result<(), String> {
+    fn shards(&mut self, lease: u64, version: u64, work: ShardsWork, wait_us: u64) -> Result<(), String> {
         if self.die_at_step.is_some_and(|step| work.step >= step) {
             // as a lost machine would: no farewell, no cleaning up
             std::process::abort();
         }
         let start = Instant::now();
+        let ready: Vec<_> = work.shards.iter().map(|shard| self.ahead.take(work.epoch, &shard.examples)).collect();
         let weights = self.weights(version)?;
         let node = work.node.ok_or("a lease without a node")?;
         let top = Node { level: node.level, index: node.index };
@@ -149,17 +165,25 @@ impl Computer {
         let mut tree = Reduction::new(leaves);
         let (mut sum, mut outcomes) = (None, Vec::with_capacity(work.shards.len()));
         let (prepared, batches) = (&self.prepared, &self.batches);
-        let gradients = layers::each_alone(work.shards.len(), |i| {
-            let examples = &work.shards[i].examples;
+        let gather = |examples: &[u32]| {
             let batch = batches.batch(&prepared.records.train, examples, Purpose::Train { epoch: work.epoch });
-            let batch = batch.map_err(|error| error.to_string())?;
-            gradient(&prepared.model, weights, &batch, &context).map_err(|error| error.to_string())
+            batch.map_err(|error| error.to_string())
+        };
+        let gradients = layers::each_alone(work.shards.len(), |i| {
+            let made = if ready[i].is_some() { None } else { Some(gather(&work.shards[i].examples)?) };
+            let batch = ready[i].as_ref().or(made.as_ref()).ok_or("a shard without a batch")?;
+            gradient(&prepared.model, weights, batch, &context).map_err(|error| error.to_string())
         });
         for (shard, found) in work.shards.into_iter().zip(gradients) {
             let mut found = found?;
             if self.prepared.recipe.wire == Wire::Bf16 {
                 // at the leaf, however it travels: sums are of rounded values on every path
                 codec::round(&mut found.flat[..self.prepared.schema.parameters()]);
+            }
+            if let (Some(step), Some(first)) = (self.lie_at_step, found.flat.first_mut())
+                && work.step >= step
+            {
+                *first = f32::from_bits(first.to_bits() ^ 1);
             }
             outcomes.push(ShardOutcome {
                 shard: shard.shard,
@@ -174,6 +198,7 @@ impl Computer {
         let compute_us = start.elapsed().as_micros() as u64;
         let summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
         self.send_gradient(lease, version, node, values, summary);
+        self.ahead = Ahead::prepare(work.epoch, &work.next, gather);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! A worker's life: join, take work, do it, send the outcome, repeat; join again when the coordinator is lost.
 
+mod ahead;
 mod backoff;
 mod compute;
 mod heartbeat;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub news: Option<OnNews>,
     /// For tests: abort the process on the first lease of this step or a later one.
     pub die_at_step: Option<u64>,
+    /// For tests: flip one bit of each gradient of this step and of later ones, as broken memory would.
+    pub lie_at_step: Option<u64>,
 }
 
 impl fmt::Debug for Settings {

@@ -106,6 +106,7 @@ async fn a_worker_that_is_not_known_any_more_joins_anew() {
         wire_values: Some(VALUES),
         news: Some(Box::new(move |news| hears.lock().expect("no panic").push(news.clone()))),
         die_at_step: None,
+        lie_at_step: None,
     };
     let farewell = tokio::time::timeout(PATIENCE, work(settings, std::future::pending())).await;
     assert!(farewell.expect("no hang").expect("the run is over").complete);

@@ -18,9 +18,10 @@ use super::wire::Wire;
 /// Long enough for a loaded machine; only a hang gets there.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A run in the folder `run`, at an address that stays the same when the coordinator is started again.
+/// A run in a folder of the desk's, at an address that stays the same when the coordinator is started again.
 pub struct Cluster<'a> {
     desk: &'a Desk,
+    out: String,
     pub address: String,
     recipe: Vec<String>,
     pub coordinator: Ends,
@@ -72,16 +73,17 @@ impl Said {
 
 impl<'a> Cluster<'a> {
     /// Starts the coordinator of a new run.
-    pub fn start(desk: &'a Desk, recipe: &[&str]) -> Self {
-        let (address, recipe) = (format!("127.0.0.1:{}", port()), recipe.iter().map(ToString::to_string).collect());
-        let (coordinator, events) = serve(desk, &address, &recipe, &[]);
-        Self { desk, address, recipe, coordinator, events, said: Said::default() }
+    pub fn start(desk: &'a Desk, out: &str, recipe: &[&str]) -> Self {
+        let address = format!("127.0.0.1:{}", port());
+        let recipe: Vec<String> = recipe.iter().map(ToString::to_string).collect();
+        let (coordinator, events) = serve(desk, out, &address, &recipe, &[]);
+        Self { desk, out: out.to_owned(), address, recipe, coordinator, events, said: Said::default() }
     }
 
     /// Starts the coordinator again where its last checkpoint was, with further arguments.
     pub fn resume(&mut self, more: &[&str]) {
         let more = [&["--resume"], more].concat();
-        (self.coordinator, self.events) = serve(self.desk, &self.address, &self.recipe, &more);
+        (self.coordinator, self.events) = serve(self.desk, &self.out, &self.address, &self.recipe, &more);
         self.said = Said::default();
     }
 
@@ -106,15 +108,24 @@ impl<'a> Cluster<'a> {
         fs::read_to_string(self.desk.path(&format!("{name}.log"))).expect("a log")
     }
 
+    /// Leases that were given to a second worker because the first was late, in every start of the coordinator.
+    pub fn copies(&self) -> usize {
+        self.log("coordinator").matches("its holder is late").count()
+    }
+
     /// Listens until `enough`, or until the coordinator has no more to say; true if it was enough.
     pub fn wait(&mut self, what: &str, enough: impl Fn(&Said) -> bool) -> bool {
-        let start = Instant::now();
+        let mut heard = Instant::now();
         while !enough(&self.said) {
             if self.said.ended {
                 return false;
             }
-            match self.events.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
-                Ok(event) => self.said.take(&event),
+            // a long run is no hang, and a silent one is
+            match self.events.recv_timeout(PATIENCE.saturating_sub(heard.elapsed())) {
+                Ok(event) => {
+                    self.said.take(&event);
+                    heard = Instant::now();
+                }
                 Err(RecvTimeoutError::Disconnected) => self.said.ended = true,
                 Err(RecvTimeoutError::Timeout) => panic!("{what} never came; {:#?}", self.said),
             }
@@ -137,10 +148,12 @@ impl<'a> Cluster<'a> {
     }
 }
 
-fn serve(desk: &Desk, address: &str, recipe: &Vec<String>, more: &[&str]) -> (Ends, Receiver<Value>) {
+fn serve(desk: &Desk, out: &str, address: &str, recipe: &[String], more: &[&str]) -> (Ends, Receiver<Value>) {
     let fixed =
-        ["coordinator", "--data", "images", "--json", "--out", "run", "--worker-timeout", "1", "--listen", address];
+        ["coordinator", "--data", "images", "--json", "--out", out, "--worker-timeout", "1", "--listen", address];
     let mut command = desk.command(&fixed);
+    // each lease with its reason: copies of a late one are told nowhere else
+    command.env("RUST_LOG", "lockstep_coordinator::actor=trace");
     command.args(recipe).args(more).stdout(Stdio::piped()).stderr(append(desk, "coordinator"));
     let mut child = command.spawn().expect("spawned");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();

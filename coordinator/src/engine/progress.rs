@@ -1,0 +1,88 @@
+//! From step to step: what follows when the last answer is in.
+
+use std::time::Duration;
+
+use super::command::{Command, Outcome};
+use super::mutant::Mutant;
+use super::pool::{Kind, Pool};
+use super::{Engine, Phase};
+
+impl Engine {
+    /// Closes the step or the evaluation, if all of it is there.
+    pub(super) fn advance(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let Phase::Working(pool) = &self.phase else { return };
+        let early = match pool.kind {
+            Kind::Shards { .. } => self.is(Mutant::StepEarly),
+            Kind::Slices { .. } => self.is(Mutant::EvaluateEarly),
+        };
+        if !pool.lacks_at_most(u32::from(early)) {
+            return;
+        }
+        match pool.kind {
+            Kind::Shards { step } => {
+                self.leave_late(step, out);
+                self.version = step + 1;
+                out.push(Command::Step { step });
+                self.after_step(now, out);
+            }
+            Kind::Slices { version } => {
+                out.push(Command::Evaluated { version });
+                // a checkpoint that is taken now owes no evaluation
+                self.go_on(now, out);
+            }
+        }
+    }
+
+    /// Remembers what is still in hand of the step that ends.
+    fn leave_late(&mut self, step: u64, out: &mut Vec<Command>) {
+        let nothing = Pool::new(Kind::Shards { step: step + 1 }, 0);
+        let Phase::Working(pool) = std::mem::replace(&mut self.phase, Phase::Working(nothing)) else { return };
+        let cases = pool.into_late();
+        if !cases.is_empty() {
+            out.push(Command::Keep { version: step });
+            if self.is(Mutant::ForgetOld) {
+                out.push(Command::Forget { version: step });
+            }
+            out.extend(self.late.add(step, cases).into_iter().map(|version| Command::Forget { version }));
+        }
+    }
+
+    fn after_step(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let version = self.version;
+        if self.plan.ends_epoch(version) {
+            out.push(Command::EndEpoch { epoch: self.plan.epoch(version - 1) });
+        }
+        if self.plan.evaluates(version) {
+            out.push(Command::Evaluate { version });
+            self.phase = Phase::Working(Pool::new(Kind::Slices { version }, self.plan.slices));
+        } else {
+            self.go_on(now, out);
+        }
+    }
+
+    /// The checkpoint that is due, then the next step or the end.
+    fn go_on(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let version = self.version;
+        let last = version >= self.plan.total_steps();
+        let leaves = if last { 0 } else { self.plan.leaves(version) };
+        self.phase = Phase::Working(Pool::new(Kind::Shards { step: version }, leaves));
+        if last {
+            return self.finish(Outcome::Complete, out);
+        }
+        let long_ago = self.plan.checkpoint_every.is_some_and(|every| now.saturating_sub(self.kept) >= every);
+        if long_ago || self.plan.checkpoints(version) {
+            self.kept = now;
+            out.push(Command::Checkpoint { position: self.position(), reason: "its turn has come".to_owned() });
+        }
+    }
+
+    pub(super) fn finish(&mut self, outcome: Outcome, out: &mut Vec<Command>) {
+        // A run that never made a step has nothing to keep; one that failed keeps its last good checkpoint.
+        if self.version > 0 && !matches!(outcome, Outcome::Failed { .. }) {
+            out.push(Command::Checkpoint { position: self.position(), reason: outcome.to_string() });
+        }
+        self.leases.clear();
+        out.push(Command::Finish { position: self.position(), outcome });
+        self.phase = Phase::Finished;
+    }
+}

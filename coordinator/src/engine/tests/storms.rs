@@ -1,0 +1,70 @@
+//! Many schedules: none may break a promise, and every mutant must.
+
+use super::super::mutant::Mutant;
+use super::weather;
+
+/// How many schedules: `LOCKSTEP_SCHEDULES` for a long run; debug builds are 20 times slower.
+fn schedules() -> u64 {
+    let asked = std::env::var("LOCKSTEP_SCHEDULES").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(if cfg!(debug_assertions) { 2_000 } else { 100_000 })
+}
+
+/// `LOCKSTEP_SEED=n LOCKSTEP_SCHEDULES=1` replays one.
+fn first_seed() -> u64 {
+    std::env::var("LOCKSTEP_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The schedules of `seeds`, on all cores; the first that breaks a promise.
+fn in_weather(seeds: std::ops::Range<u64>, mutant: Option<Mutant>) -> Result<Vec<weather::End>, (u64, String)> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    std::thread::scope(|scope| {
+        let run = |thread| {
+            let mine = seeds.clone().skip(thread as usize).step_by(threads as usize);
+            mine.map(|seed| weather::run(seed, mutant).map_err(|broken| (seed, broken))).collect::<Result<Vec<_>, _>>()
+        };
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        let ended: Vec<_> = running.into_iter().map(|one| one.join().expect("no panic")).collect();
+        let mut all = Vec::new();
+        for one in ended {
+            all.extend(one?);
+        }
+        Ok(all)
+    })
+}
+
+#[test]
+fn in_any_weather_the_run_comes_to_the_end_of_the_quiet_one() {
+    let (first, count) = (first_seed(), schedules());
+    let ends = match in_weather(first..first + count, None) {
+        Ok(ends) => ends,
+        Err((seed, broken)) => panic!("seed {seed}: {broken}; replay with LOCKSTEP_SEED={seed} LOCKSTEP_SCHEDULES=1"),
+    };
+    let sum = |count: fn(&weather::End) -> u64| ends.iter().map(count).sum::<u64>();
+    let seen = [
+        ("restarts", sum(|end| end.restarts)),
+        ("pauses of the coordinator", sum(|end| end.gaps)),
+        ("answers dropped", sum(|end| end.counts.dropped)),
+        ("shards re-issued", sum(|end| end.counts.reissued)),
+        ("answers refused", sum(|end| end.counts.refused)),
+        ("copies", sum(|end| end.counts.copies)),
+        ("audits", sum(|end| end.counts.audits)),
+        ("disputes", sum(|end| end.counts.disputes)),
+        ("late answers that agreed", sum(|end| end.counts.compared_late)),
+        ("workers sent away", sum(|end| end.counts.quarantined)),
+    ];
+    println!("{count} schedules from seed {first}: {seen:?}");
+    if count >= 1_000 {
+        // a simulator that never gets there proves nothing
+        assert!(seen.iter().all(|(_, times)| *times >= count / 1_000), "{seen:?}");
+    }
+}
+
+#[test]
+fn the_simulator_finds_every_mutant() {
+    const MOST: u64 = 20_000;
+    for mutant in Mutant::ALL {
+        let found = (0..MOST).find_map(|seed| Some((seed, weather::run(seed, Some(mutant)).err()?)));
+        let Some((seed, broken)) = found else { panic!("{mutant:?} lives through {MOST} schedules") };
+        println!("{mutant:?}: found by schedule {}: {broken}", seed + 1);
+    }
+}

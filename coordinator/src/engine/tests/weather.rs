@@ -1,0 +1,418 @@
+//! One schedule: processes that join, compute, lie, freeze, die and come back, drawn from a seed, under a clock of its own.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use lockstep_proto::keys::{Key, Stream};
+
+use super::super::mutant::Mutant;
+use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Phase, Purpose, Work, WorkerId};
+use super::process::{Process, What};
+use super::toy;
+use super::world::{Broken, Counts, Job, Payload, World};
+use crate::plan::{Plan, sample};
+
+/// Milliseconds of bad weather. Then nothing goes wrong any more, and the run must end.
+const STORM: u64 = 8_000;
+/// … within so many milliseconds: a hundred times what a schedule takes.
+const PATIENCE: u64 = 300_000;
+/// How often the actor's clock ticks and workers call.
+const TICK: u64 = 100;
+const BEAT: u64 = 500;
+
+/// What a schedule came to.
+pub(super) struct End {
+    pub(super) counts: Counts,
+    pub(super) restarts: u64,
+    pub(super) gaps: u64,
+}
+
+pub(super) struct Weather {
+    dice: Stream,
+    plan: Plan,
+    engine: Engine,
+    mutant: Option<Mutant>,
+    world: World,
+    heap: BinaryHeap<Reverse<(u64, u64, What)>>,
+    ordinal: u64,
+    now: u64,
+    /// When this coordinator began.
+    began: u64,
+    processes: Vec<Process>,
+    owner: BTreeMap<WorkerId, usize>,
+    next: WorkerId,
+    /// The process whose answers are sometimes wrong.
+    liar: Option<usize>,
+    lied: BTreeSet<Work>,
+    failed: BTreeSet<Work>,
+    /// A shard whose gradient is not finite, whoever computes it.
+    poison: Option<(u64, u32)>,
+    /// Answers that were sent before.
+    sent: Vec<(WorkerId, LeaseId)>,
+    /// Sessions that were silent, for whatever reason.
+    silent: BTreeSet<WorkerId>,
+    restarts: u64,
+    gaps: u64,
+    /// Print everything: for the replay of one.
+    trace: bool,
+}
+
+/// Runs the schedule of `seed`; what was broken, if anything.
+pub(super) fn run(seed: u64, mutant: Option<Mutant>) -> Result<End, Broken> {
+    let mut weather = Weather::new(seed, mutant);
+    while weather.world.outcome.is_none() {
+        weather.turn()?;
+    }
+    weather.judge()
+}
+
+impl Weather {
+    fn new(seed: u64, mutant: Option<Mutant>) -> Self {
+        let mut dice = Key::new(seed, "weather", "").stream(0, 0, 0);
+        let shards = 1 + dice.below(9);
+        let plan = Plan {
+            shards,
+            examples: 1 + dice.below(60),
+            batch_size: shards + dice.below(12),
+            epochs: 1 + dice.below(3),
+            slices: dice.below(5),
+            min_workers: 1 + dice.below(3) as usize,
+            checkpoint_every_steps: u64::from(dice.below(4)),
+            checkpoint_every: (dice.below(3) == 0).then(|| Duration::from_millis(300)),
+            audit: [0.0, 0.0, 0.3, 1.0][dice.below(4) as usize],
+            seed,
+            wait_for_workers: Duration::from_secs(1_000_000),
+            ..sample()
+        };
+        let total = plan.total_steps() as u32;
+        let poison = (dice.below(20) == 0).then(|| {
+            let step = u64::from(dice.below(total));
+            (step, dice.below(plan.leaves(step)))
+        });
+        let processes: Vec<_> = (0..3 + dice.below(4))
+            .map(|_| {
+                let most = if dice.below(4) == 0 { 200 } else { 20 };
+                Process { slow: 2 + u64::from(dice.below(most)), ..Process::default() }
+            })
+            .collect();
+        let liar = (dice.below(3) == 0).then(|| dice.below(processes.len() as u32) as usize);
+        let mut weather = Self {
+            engine: Engine::new(plan.clone(), World::new(plan.clone()).saved.position),
+            world: World::new(plan.clone()),
+            dice,
+            plan,
+            mutant,
+            heap: BinaryHeap::new(),
+            ordinal: 0,
+            now: 0,
+            began: 0,
+            processes,
+            owner: BTreeMap::new(),
+            next: 1,
+            liar,
+            lied: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            poison,
+            sent: Vec::new(),
+            silent: BTreeSet::new(),
+            restarts: 0,
+            gaps: 0,
+            trace: std::env::var_os("LOCKSTEP_TRACE").is_some(),
+        };
+        weather.begin();
+        weather.later(0, What::Tick);
+        weather.later(50, What::Fault);
+        weather
+    }
+
+    /// A coordinator begins, at its last checkpoint; whoever lives looks for it.
+    fn begin(&mut self) {
+        self.engine = Engine::new(self.plan.clone(), self.world.saved.position);
+        self.engine.mutant = self.mutant;
+        self.world.by_arrival = self.mutant == Some(Mutant::SumByArrival);
+        self.began = self.now;
+        if self.trace {
+            println!("{:6} the coordinator begins at {:?}", self.now, self.world.saved.position);
+        }
+        self.owner.clear();
+        self.sent.clear();
+        self.silent.clear();
+        for process in 0..self.processes.len() {
+            let Process { session, jobs, leaving, .. } = &mut self.processes[process];
+            (*session, *jobs, *leaving) = (None, VecDeque::new(), false);
+            let soon = u64::from(self.dice.below(200));
+            self.later(soon, What::Join(process));
+        }
+    }
+
+    fn later(&mut self, after: u64, what: What) {
+        self.ordinal += 1;
+        self.heap.push(Reverse((self.now + after, self.ordinal, what)));
+    }
+
+    fn turn(&mut self) -> Result<(), Broken> {
+        let Some(Reverse((at, _, what))) = self.heap.pop() else { return Err("nothing happens any more".to_owned()) };
+        self.now = self.now.max(at);
+        if self.now > STORM + PATIENCE {
+            return Err(format!("no end after {} s; at step {}", self.now / 1000, self.world.version));
+        }
+        match what {
+            What::Tick => {
+                self.later(TICK, What::Tick);
+                self.tell(Event::Tick, None)
+            }
+            What::Beat(process, session) if self.processes[process].session == Some(session) => {
+                self.later(BEAT, What::Beat(process, session));
+                if self.processes[process].frozen { Ok(()) } else { self.tell(Event::Beat { worker: session }, None) }
+            }
+            What::Done(process, session) if self.processes[process].session == Some(session) => self.done(process),
+            What::Thaw(process) => {
+                let thawed = &mut self.processes[process];
+                thawed.frozen = false;
+                if let (Some(session), false) = (thawed.session, thawed.jobs.is_empty()) {
+                    self.later(1, What::Done(process, session));
+                }
+                Ok(())
+            }
+            What::Join(process) => self.join(process),
+            What::Fault if self.now < STORM => {
+                let next = 20 + u64::from(self.dice.below(300));
+                self.later(next, What::Fault);
+                self.fault()
+            }
+            What::Beat(..) | What::Done(..) | What::Fault => Ok(()),
+        }
+    }
+
+    /// Lets the engine hear of `event`, and does what it says.
+    fn tell(&mut self, event: Event, mut answer: Option<(LeaseId, Payload)>) -> Result<(), Broken> {
+        let now = Duration::from_millis(self.now - self.began);
+        let told = self.trace.then(|| format!("{event:?}"));
+        let commands = self.engine.handle(now, event);
+        if let Some(event) = told.filter(|event| event != "Tick" || !commands.is_empty()) {
+            println!("{:6} {event}\n         -> {commands:?}", self.now);
+        }
+        for command in commands {
+            if let Command::Dismiss { worker, reason, may_return } = &command {
+                self.dismissed(*worker, reason, *may_return)?;
+            }
+            if let Some((worker, job)) = self.world.perform(command, &mut answer)? {
+                self.give(worker, job)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dismissed(&mut self, worker: WorkerId, reason: &str, may_return: bool) -> Result<(), Broken> {
+        let Some(process) = self.owner.remove(&worker) else { return Err(format!("{worker} dismissed twice")) };
+        if reason.contains("no heartbeat") && !self.silent.contains(&worker) {
+            return Err(format!("{worker} called all the time, and was dismissed: {reason}"));
+        }
+        if reason.contains("trusted") && self.liar != Some(process) {
+            return Err(format!("an honest worker was sent away: {reason}"));
+        }
+        let gone = &mut self.processes[process];
+        if !may_return && self.liar == Some(process) {
+            self.liar = None; // another machine takes its place
+        }
+        if gone.session != Some(worker) {
+            return Ok(()); // its machine went long ago, and is back under another number
+        }
+        (gone.session, gone.jobs) = (None, VecDeque::new());
+        gone.leaving = false;
+        let soon = 10 + u64::from(self.dice.below(300));
+        self.later(soon, What::Join(process));
+        Ok(())
+    }
+
+    fn give(&mut self, worker: WorkerId, job: Job) -> Result<(), Broken> {
+        let Some(process) = self.owner.get(&worker).copied() else {
+            return Err(format!("work for {worker}, who is gone"));
+        };
+        if self.processes[process].session != Some(worker) {
+            return Ok(()); // sent to nobody
+        }
+        if self.processes[process].leaving {
+            return Err(format!("work for {worker}, who is leaving"));
+        }
+        self.processes[process].jobs.push_back(job);
+        if self.processes[process].jobs.len() == 1 {
+            self.begin_job(process);
+        }
+        Ok(())
+    }
+
+    fn begin_job(&mut self, process: usize) {
+        let Process { session: Some(session), jobs, slow, frozen: false, .. } = &self.processes[process] else {
+            return;
+        };
+        let (session, Some(job)) = (*session, jobs.front()) else { return };
+        let units = match job.work {
+            Work::Shards { step, node } => node.covers(self.plan.leaves(step)).len() as u64,
+            Work::Slice { .. } => 1,
+        };
+        let mut takes = units * slow + u64::from(self.dice.below(1 + *slow as u32));
+        if self.now < STORM && self.dice.below(40) == 0 {
+            takes = takes * 30 + 200; // a neighbour on its machine
+        }
+        self.later(takes, What::Done(process, session));
+    }
+
+    /// The first job of `process` is computed: its answer, or what became of it.
+    fn done(&mut self, process: usize) -> Result<(), Broken> {
+        if self.processes[process].frozen {
+            return Ok(());
+        }
+        let Some(job) = self.processes[process].jobs.pop_front() else { return Ok(()) };
+        let Some(worker) = self.processes[process].session else { return Ok(()) };
+        let event = self.answer(process, worker, job);
+        self.begin_job(process);
+        self.world.holders.remove(&job.lease);
+        self.sent.push((worker, job.lease));
+        let payload = Payload { value: toy::compute(&self.plan, job.work, job.input.value), ..job.input };
+        let payload = match &event {
+            Event::Answered { finding: Finding::Bits(bits), .. } => Payload { value: *bits, ..payload },
+            _ => payload,
+        };
+        self.tell(event, Some((job.lease, payload)))
+    }
+
+    fn answer(&mut self, process: usize, worker: WorkerId, job: Job) -> Event {
+        let lease = job.lease;
+        let stormy = self.now < STORM;
+        if stormy && self.dice.below(60) == 0 {
+            return Event::Refused { worker, lease, reason: "checksum".to_owned() };
+        }
+        if stormy && self.dice.below(200) == 0 && self.failed.insert(job.work) {
+            return Event::Failed { worker, lease, reason: "out of memory".to_owned() };
+        }
+        if let (Some((step, shard)), Work::Shards { step: asked, node }) = (self.poison, job.work)
+            && step == asked
+            && node.covers(self.plan.leaves(step)).contains(&shard)
+        {
+            return Event::Answered { worker, lease, finding: Finding::NotFinite("NaN".to_owned()) };
+        }
+        let bits = toy::compute(&self.plan, job.work, job.input.value);
+        let finding = match self.dice.below(4) {
+            0 if self.may_lie(process, &job) => Finding::Bits(bits ^ (1 << self.dice.below(64))),
+            1 if self.may_lie(process, &job) => Finding::NotFinite("NaN".to_owned()),
+            _ => Finding::Bits(bits),
+        };
+        Event::Answered { worker, lease, finding }
+    }
+
+    /// Only where it must come out, and once for each piece of work: two equal lies are nobody's to find.
+    fn may_lie(&mut self, process: usize, job: &Job) -> bool {
+        let Phase::Working(pool) = &self.engine.phase else { return false };
+        let case = pool.case(job.work).or_else(|| self.engine.late.case(job.work));
+        let compared = job.purpose == Purpose::Decide
+            || case.is_some_and(|case| case.is_audited() || case.is_settled())
+            || (self.mutant == Some(Mutant::SkipAudit) && self.engine.audits(job.work));
+        self.liar == Some(process) && self.now < STORM && compared && self.lied.insert(job.work)
+    }
+
+    fn join(&mut self, process: usize) -> Result<(), Broken> {
+        let Process { session: None, .. } = self.processes[process] else { return Ok(()) };
+        if self.processes[process].frozen {
+            self.later(300, What::Join(process));
+            return Ok(());
+        }
+        let worker = self.next;
+        self.next += 1;
+        self.processes[process].session = Some(worker);
+        self.owner.insert(worker, process);
+        self.later(BEAT, What::Beat(process, worker));
+        self.tell(Event::Joined { worker }, None)
+    }
+
+    fn fault(&mut self) -> Result<(), Broken> {
+        let process = self.dice.below(self.processes.len() as u32) as usize;
+        let session = self.processes[process].session;
+        match (self.dice.below(12), session) {
+            // killed: its connection breaks, and it is started again
+            (0 | 1, Some(worker)) => {
+                self.end(process, worker);
+                self.tell(Event::Left { worker, reason: "killed".to_owned() }, None)
+            }
+            // its machine is gone: nobody says so
+            (2, Some(worker)) => {
+                self.end(process, worker);
+                self.owner.insert(worker, process);
+                self.silent.insert(worker);
+                Ok(())
+            }
+            (3 | 4, _) if !self.processes[process].frozen => {
+                self.silent.extend(session);
+                self.processes[process].frozen = true;
+                let long = 100 + u64::from(self.dice.below(4_000));
+                self.later(long, What::Thaw(process));
+                Ok(())
+            }
+            (5, Some(worker)) => {
+                self.processes[process].leaving = true;
+                self.tell(Event::Leaving { worker }, None)
+            }
+            (6, _) if !self.sent.is_empty() => {
+                let (worker, lease) = self.sent[self.dice.below(self.sent.len() as u32) as usize];
+                let nonsense = Payload { version: u64::MAX, value: 0 };
+                self.tell(Event::Answered { worker, lease, finding: Finding::Bits(0) }, Some((lease, nonsense)))
+            }
+            // the coordinator is killed
+            (7, _) if self.restarts < 3 => {
+                self.restarts += 1;
+                self.world.restart();
+                self.begin();
+                Ok(())
+            }
+            // it is stopped for a while
+            (8, _) => {
+                self.gaps += 1;
+                self.now += 500 + u64::from(self.dice.below(20_000));
+                Ok(())
+            }
+            // Ctrl-C, and --resume
+            (9, _) if self.dice.below(4) == 0 && self.restarts < 3 => {
+                self.tell(Event::Stop { reason: "Ctrl-C".to_owned() }, None)?;
+                if !matches!(self.world.outcome, Some(Outcome::Stopped { .. })) {
+                    return Err(format!("stopped, and it ended with {:?}", self.world.outcome));
+                }
+                self.restarts += 1;
+                self.world.restart();
+                self.begin();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The process is gone, and comes back later.
+    fn end(&mut self, process: usize, worker: WorkerId) {
+        self.owner.remove(&worker);
+        let gone = &mut self.processes[process];
+        (gone.session, gone.jobs, gone.leaving) = (None, VecDeque::new(), false);
+        let soon = 100 + u64::from(self.dice.below(1_000));
+        self.later(soon, What::Join(process));
+    }
+
+    /// Whether the run came to what it should.
+    fn judge(self) -> Result<End, Broken> {
+        let Self { world, plan, poison, restarts, gaps, .. } = self;
+        let expected = match (poison, &world.outcome) {
+            (Some((step, _)), Some(Outcome::Failed { reason })) if reason.contains("NaN") => step,
+            (None, Some(Outcome::Complete)) => plan.total_steps(),
+            (_, outcome) => return Err(format!("it ended with {outcome:?}")),
+        };
+        if world.version != expected {
+            return Err(format!("{} steps of {expected}", world.version));
+        }
+        if world.value != toy::undisturbed(&plan, expected) {
+            return Err("another result than that of the quiet run".to_owned());
+        }
+        let due: Vec<u64> = (0..=expected).filter(|version| plan.evaluates(*version)).collect();
+        if world.evaluations != due {
+            return Err(format!("evaluations after {:?}, due after {due:?}", world.evaluations));
+        }
+        Ok(End { counts: world.counts, restarts, gaps })
+    }
+}

@@ -1,0 +1,281 @@
+//! What the actor would do with the engine's commands, and what must never be among them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_proto::tree::Node;
+
+use super::super::{Command, LeaseId, Outcome, Position, Purpose, Work, WorkerId};
+use super::toy;
+use crate::plan::Plan;
+
+/// A whole answer on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Payload {
+    pub(super) version: u64,
+    pub(super) value: u64,
+}
+
+/// Work in a worker's hands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    pub(super) lease: LeaseId,
+    pub(super) work: Work,
+    pub(super) purpose: Purpose,
+    /// The parameters that it was sent.
+    pub(super) input: Payload,
+}
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug)]
+pub(super) struct Saved {
+    pub(super) position: Position,
+    value: u64,
+    used: Vec<u8>,
+    evaluations: Vec<u64>,
+}
+
+/// How often what happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) dropped: u64,
+    pub(super) reissued: u64,
+    pub(super) refused: u64,
+    pub(super) copies: u64,
+    pub(super) audits: u64,
+    pub(super) disputes: u64,
+    pub(super) reopened: u64,
+    pub(super) compared_late: u64,
+    pub(super) quarantined: u64,
+}
+
+/// The actor's state.
+pub(super) struct World {
+    plan: Plan,
+    pub(super) version: u64,
+    pub(super) value: u64,
+    kept: BTreeMap<u64, u64>,
+    held: BTreeMap<LeaseId, Payload>,
+    /// Nodes that are summed into the open step, in the order in which they came.
+    open: Vec<(Node, u64)>,
+    /// How often each place of the epoch's order was used.
+    used: Vec<u8>,
+    evaluating: Option<BTreeSet<u32>>,
+    pub(super) evaluations: Vec<u64>,
+    pub(super) saved: Saved,
+    pub(super) holders: BTreeMap<LeaseId, (WorkerId, Work)>,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) counts: Counts,
+    /// Sum in the order of arrival: what must be noticed.
+    pub(super) by_arrival: bool,
+}
+
+/// A broken promise, in words.
+pub(super) type Broken = String;
+
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+impl World {
+    pub(super) fn new(plan: Plan) -> Self {
+        let start = Position { version: 0, evaluation_owed: false };
+        let used = vec![0; plan.examples as usize];
+        Self {
+            version: 0,
+            value: 0,
+            kept: BTreeMap::new(),
+            held: BTreeMap::new(),
+            open: Vec::new(),
+            evaluating: None,
+            evaluations: Vec::new(),
+            saved: Saved { position: start, value: 0, used: used.clone(), evaluations: Vec::new() },
+            used,
+            holders: BTreeMap::new(),
+            outcome: None,
+            counts: Counts::default(),
+            by_arrival: false,
+            plan,
+        }
+    }
+
+    /// The coordinator died and begins again at its last checkpoint.
+    pub(super) fn restart(&mut self) {
+        let Saved { position, value, used, evaluations } = self.saved.clone();
+        let fresh = Self::new(self.plan.clone());
+        *self = Self {
+            version: position.version,
+            value,
+            used,
+            evaluations,
+            evaluating: position.evaluation_owed.then(BTreeSet::new),
+            saved: self.saved.clone(),
+            counts: self.counts,
+            by_arrival: self.by_arrival,
+            ..fresh
+        };
+    }
+
+    /// Whether `holders` has so many of `work` that the same is computed for nothing.
+    fn crowded(&self, work: Work) -> bool {
+        self.holders.values().filter(|(_, held)| *held == work).count() > 3
+    }
+
+    /// Does one command; new work for a worker comes back.
+    pub(super) fn perform(
+        &mut self,
+        command: Command,
+        now: &mut Option<(LeaseId, Payload)>,
+    ) -> Result<Option<(WorkerId, Job)>, Broken> {
+        ensure!(self.outcome.is_none(), "{command:?} after the end");
+        match command {
+            Command::Lease { worker, lease, work, purpose } => {
+                return self.lease(worker, lease, work, purpose).map(|job| Some((worker, job)));
+            }
+            Command::Hold { lease, .. } => {
+                self.held.extend(now.take_if(|(this, _)| *this == lease));
+                ensure!(self.held.len() <= 3 * self.plan.shards as usize, "{} answers are put aside", self.held.len());
+            }
+            Command::Sum { lease, node, .. } => {
+                let payload = self.find(lease, now).ok_or("a sum of an answer that is not there")?;
+                self.sum(node, payload)?;
+            }
+            Command::Count { lease, slice, .. } => {
+                let payload = self.find(lease, now).ok_or("a count of an answer that is not there")?;
+                let version = self.version;
+                ensure!(payload.version == version, "a slice of version {} after {version} steps", payload.version);
+                let right = toy::compute(&self.plan, Work::Slice { version, slice }, self.value);
+                ensure!(payload.value == right, "slice {slice} of version {version} is wrong");
+                let counted = self.evaluating.as_mut().ok_or("a slice outside of an evaluation")?;
+                ensure!(counted.insert(slice), "slice {slice} counted twice");
+            }
+            Command::Drop { lease, reason, .. } => {
+                self.find(lease, now);
+                self.counts.dropped += 1;
+                self.counts.compared_late += u64::from(reason.contains("agrees"));
+            }
+            Command::Dispute { .. } => self.counts.disputes += 1,
+            Command::Reopen { step } => {
+                ensure!(step == self.version, "step {step} begun again after {} steps", self.version);
+                self.open.clear();
+                self.held.clear();
+                // what is in hand of it is worth nothing any more
+                self.holders.retain(|_, (_, work)| !matches!(work, Work::Shards { step: held, .. } if *held == step));
+                self.counts.reopened += 1;
+            }
+            Command::Keep { version } => {
+                ensure!(version == self.version, "version {version} kept, {} is here", self.version);
+                self.kept.insert(version, self.value);
+                ensure!(self.kept.len() <= 3, "{} old versions are kept", self.kept.len());
+            }
+            Command::Forget { version } => drop(self.kept.remove(&version)),
+            Command::Taint { version, .. } => return Err(format!("step {version} was made with a wrong answer")),
+            Command::Step { step } => self.step(step)?,
+            Command::EndEpoch { epoch } => {
+                ensure!(self.plan.ends_epoch(self.version), "epoch {epoch} ends after {} steps", self.version);
+                let last = self.plan.batch(self.version - 1).end as usize;
+                ensure!(
+                    self.used[..last].iter().all(|times| *times == 1),
+                    "epoch {epoch} used its examples {:?}",
+                    self.used
+                );
+                self.used.fill(0);
+            }
+            Command::Evaluate { version } => {
+                ensure!(version == self.version, "version {version} evaluated after {} steps", self.version);
+                self.counts.reopened += u64::from(self.evaluating.is_some());
+                self.evaluating = Some(BTreeSet::new());
+                self.held.clear();
+                self.holders.retain(|_, (_, work)| !matches!(work, Work::Slice { .. }));
+            }
+            Command::Evaluated { version } => {
+                let counted = self.evaluating.take().ok_or("an evaluation ends that never began")?;
+                ensure!(counted.len() as u32 == self.plan.slices, "{} slices of {}", counted.len(), self.plan.slices);
+                self.evaluations.push(version);
+            }
+            Command::Checkpoint { position, .. } => {
+                let owed = self.evaluating.is_some();
+                let here = Position { version: self.version, evaluation_owed: owed };
+                ensure!(position == here, "a checkpoint says {position:?}, the run is at {here:?}");
+                let (used, evaluations) = (self.used.clone(), self.evaluations.clone());
+                self.saved = Saved { position, value: self.value, used, evaluations };
+            }
+            Command::Lost { worker, reissued, .. } => {
+                self.holders.retain(|_, (holder, _)| *holder != worker);
+                self.counts.reissued += u64::from(reissued);
+            }
+            Command::Reissue { .. } => self.counts.refused += 1,
+            Command::Dismiss { may_return, .. } => self.counts.quarantined += u64::from(!may_return),
+            Command::Finish { outcome, .. } => self.outcome = Some(outcome),
+        }
+        Ok(None)
+    }
+
+    fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose) -> Result<Job, Broken> {
+        let asked = match work {
+            Work::Shards { step, .. } => step,
+            Work::Slice { version, .. } => version,
+        };
+        let value = if asked == self.version { Some(self.value) } else { self.kept.get(&asked).copied() };
+        let value = value.ok_or_else(|| format!("{work} needs parameters that are gone"))?;
+        ensure!(self.holders.insert(lease, (worker, work)).is_none(), "lease {lease} is given out twice");
+        ensure!(!self.crowded(work), "{work} is in too many hands");
+        let twice = self.holders.iter().filter(|(_, held)| **held == (worker, work)).count() > 1;
+        ensure!(!twice, "worker {worker} has {work} twice");
+        if let (Purpose::First, Work::Shards { step, node }) = (purpose, work) {
+            let cover = node.covers(self.plan.leaves(step));
+            let summed = self
+                .open
+                .iter()
+                .any(|(other, _)| cover.clone().any(|s| other.covers(self.plan.leaves(step)).contains(&s)));
+            ensure!(!summed, "{work} is given out, and summed already");
+        }
+        match purpose {
+            Purpose::Copy => self.counts.copies += 1,
+            Purpose::Audit => self.counts.audits += 1,
+            _ => {}
+        }
+        Ok(Job { lease, work, purpose, input: Payload { version: asked, value } })
+    }
+
+    fn find(&mut self, lease: LeaseId, now: &mut Option<(LeaseId, Payload)>) -> Option<Payload> {
+        match now.take_if(|(this, _)| *this == lease) {
+            Some((_, payload)) => Some(payload),
+            None => self.held.remove(&lease),
+        }
+    }
+
+    fn sum(&mut self, node: Node, payload: Payload) -> Result<(), Broken> {
+        let step = self.version;
+        ensure!(payload.version == step, "an answer of version {} in the sum of step {step}", payload.version);
+        let leaves = self.plan.leaves(step);
+        for (other, _) in &self.open {
+            let cover = other.covers(leaves);
+            ensure!(!node.covers(leaves).any(|shard| cover.contains(&shard)), "{node:?} and {other:?} in one sum");
+        }
+        self.open.push((node, payload.value));
+        Ok(())
+    }
+
+    fn step(&mut self, step: u64) -> Result<(), Broken> {
+        ensure!(step == self.version, "step {step} made after {} steps", self.version);
+        let leaves = self.plan.leaves(step);
+        let open = std::mem::take(&mut self.open);
+        let covered: u32 = open.iter().map(|(node, _)| node.covers(leaves).len() as u32).sum();
+        ensure!(covered == leaves, "step {step} made with {covered} of {leaves} shards");
+        let root = if self.by_arrival {
+            open.iter().map(|(_, value)| *value).reduce(toy::add)
+        } else {
+            toy::tree(Node::root(leaves), leaves, &mut |node| open.iter().find(|(n, _)| *n == node).map(|(_, v)| *v))
+        };
+        self.value = toy::update(self.value, root.ok_or("a step without a sum")?);
+        for place in self.plan.batch(step) {
+            self.used[place as usize] += 1;
+        }
+        self.version += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Looking after workers: who is silent, who is stuck, who can't be trusted.
+
+use std::time::Duration;
+
+use super::command::{Command, Outcome, Work, WorkerId};
+use super::mutant::Mutant;
+use super::pool::Kind;
+use super::{Engine, Lease, Phase};
+
+/// The actor lets the engine hear of the time every 100 ms: a longer gap means that the coordinator itself stood still (a
+/// stopped process, a busy machine), and messages wait that it has not read. Nobody is blamed for the rest of it.
+const BLIND: Duration = Duration::from_millis(500);
+
+impl Engine {
+    /// Notes that it is `now`, and moves every deadline by the time in which the coordinator did not look.
+    pub(super) fn look(&mut self, now: Duration) {
+        let gap = now.saturating_sub(self.heard).saturating_sub(BLIND);
+        self.heard = self.heard.max(now);
+        if gap.is_zero() || self.is(Mutant::NoForgiveness) {
+            return;
+        }
+        self.workers.forgive(gap);
+        self.leases.values_mut().for_each(|lease| lease.since += gap);
+        self.short_since = self.short_since.map(|since| since + gap);
+    }
+
+    /// Declares workers dead that were silent too long, and gives up when nobody comes.
+    pub(super) fn look_after_workers(&mut self, now: Duration, out: &mut Vec<Command>) {
+        for worker in self.workers.silent(now, self.plan.worker_timeout) {
+            if self.is(Mutant::NoTimeout) {
+                break;
+            }
+            let reason = format!("no heartbeat for {:.1} s", self.plan.worker_timeout.as_secs_f64());
+            self.dismiss(now, worker, reason, true, out);
+        }
+        for worker in self.workers.gone() {
+            self.dismiss(now, worker, "it was asked to stop".to_owned(), true, out);
+        }
+        let stuck = |lease: &&Lease| now.saturating_sub(lease.since) > self.plan.lease_timeout;
+        let stuck: Vec<_> = self.leases.values().filter(stuck).map(|lease| (lease.worker, lease.work)).collect();
+        for (worker, work) in stuck {
+            let reason = format!("no answer to {work} for {:.1} s", self.plan.lease_timeout.as_secs_f64());
+            self.dismiss(now, worker, reason, true, out);
+        }
+        self.started |= self.workers.len() >= self.plan.min_workers;
+        let enough = self.started && !self.workers.is_empty();
+        if enough {
+            return;
+        }
+        let since = *self.short_since.get_or_insert(now);
+        if now.saturating_sub(since) >= self.plan.wait_for_workers {
+            let waited = self.plan.wait_for_workers.as_secs();
+            let (here, needed) = (self.workers.len(), if self.started { 1 } else { self.plan.min_workers });
+            let reason = format!("{here} of {needed} workers after waiting {waited} s");
+            self.finish(Outcome::NoWorkers { reason }, out);
+        }
+    }
+
+    /// Ends a worker's session, if it is there.
+    fn dismiss(&mut self, now: Duration, worker: WorkerId, reason: String, may_return: bool, out: &mut Vec<Command>) {
+        if self.workers.get(worker).is_some() {
+            self.lose(now, worker, &reason, out);
+            out.push(Command::Dismiss { worker, reason, may_return });
+        }
+    }
+
+    /// Gives a lost worker's leases back to the pool.
+    pub(super) fn lose(&mut self, now: Duration, worker: WorkerId, reason: &str, out: &mut Vec<Command>) {
+        let Some(state) = self.workers.leave(worker) else { return };
+        let mut shards = 0;
+        for lease in state.leases {
+            let Some(Lease { work, .. }) = self.leases.remove(&lease) else { continue };
+            self.late.lost(work, lease);
+            if self.is(Mutant::DropReissue) {
+                continue;
+            }
+            if let Phase::Working(pool) = &mut self.phase {
+                let units = pool.lost(work, lease);
+                shards += if matches!(work, Work::Shards { .. }) { units } else { 0 };
+            }
+        }
+        out.push(Command::Lost { worker, reissued: shards, reason: reason.to_owned() });
+        if self.workers.is_empty() {
+            self.short_since.get_or_insert(now);
+        }
+    }
+
+    /// Sends a worker away for good. What it gave for the open step can't be trusted either.
+    pub(super) fn quarantine(&mut self, now: Duration, worker: WorkerId, reason: String, out: &mut Vec<Command>) {
+        self.dismiss(now, worker, reason, false, out);
+        let Phase::Working(pool) = &mut self.phase else { return };
+        if !pool.used(worker) {
+            return;
+        }
+        *pool = pool.afresh();
+        out.push(match pool.kind {
+            Kind::Shards { step } => Command::Reopen { step },
+            Kind::Slices { version } => Command::Evaluate { version },
+        });
+    }
+}
