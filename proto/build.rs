@@ -11,6 +11,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("lockstep.descriptors"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
+        // protobuf with a checksum
+        .codec_path("crate::seal::SealedCodec")
         // `Bytes` shares one buffer among all sessions; `Vec<u8>` would copy the parameters for each.
         .bytes(".lockstep.v1.Parameters.data")
         .bytes(".lockstep.v1.Gradient.data")

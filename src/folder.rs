@@ -36,6 +36,15 @@ pub fn create(out: Option<&Path>, recipe: &str) -> Result<PathBuf> {
     Err(Failure::ours("no free name for the run's folder"))
 }
 
+/// Writes one of the small files that a run's `folder` begins with.
+pub fn write(folder: &Path, name: &str, text: &str) -> Result {
+    let path = folder.join(name);
+    fs::write(&path, text).map_err(|error| {
+        let path = path.display();
+        Failure::ours(format!("{path}: {error}; check that the disk has room and that you may write there"))
+    })
+}
+
 /// The folder to resume: `out`, or the newest run.
 pub fn find(out: Option<&Path>) -> Result<PathBuf> {
     let folder = match out {
@@ -45,8 +54,12 @@ pub fn find(out: Option<&Path>) -> Result<PathBuf> {
         })?,
     };
     if last_checkpoint(&folder).is_none() {
-        let found = if folder.is_dir() { "has no checkpoint" } else { "is not there" };
-        let text = format!("{} {found}, so there is nothing to resume; start it without --resume", folder.display());
+        // a start that failed for want of room leaves a folder behind
+        let (found, way_out) = match folder.is_dir() {
+            true => ("has no checkpoint", "remove it, or choose another --out, and start without --resume"),
+            false => ("is not there", "start it without --resume"),
+        };
+        let text = format!("{} {found}, so there is nothing to resume; {way_out}", folder.display());
         return Err(Failure::mistake(text));
     }
     Ok(folder)

@@ -21,7 +21,7 @@ pub fn take(folder: &Path) -> Result<Lock> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.map_err(|error| {
         let path = path.display();
-        Failure::mistake(format!("can't write {path}: {error}; allow it, or choose another folder with --out"))
+        Failure::ours(format!("{path}: {error}; check that the disk has room and that you may write there"))
     })?;
     match file.try_lock() {
         Ok(()) => {

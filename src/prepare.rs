@@ -124,7 +124,7 @@ pub fn kept_run(
         // last, so that no mistake leaves an empty folder behind
         let folder = folder::create(args.out.as_deref(), &run.recipe.name)?;
         let lock = lock::take(&folder)?;
-        fs::write(folder.join("recipe.toml"), run.recipe.to_toml())?;
+        folder::write(&folder, "recipe.toml", &run.recipe.to_toml())?;
         source::keep(&folder, data, &run.dataset)?;
         run.name = name_of(&folder);
         run.folder = Some(folder);

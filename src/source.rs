@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::DataSource;
 use crate::exit::{Failure, Result};
+use crate::folder;
 
 const FILE: &str = "data.toml";
 
@@ -49,7 +50,7 @@ fn absolute(path: &Path) -> String {
 /// Writes down in the run's `folder` where its images came from.
 pub fn keep(folder: &Path, typed: &DataSource, dataset: &Dataset) -> Result {
     let text = toml::to_string(&Kept::of(typed, dataset)).map_err(Failure::ours)?;
-    Ok(fs::write(folder.join(FILE), format!("{HEADER}{text}"))?)
+    folder::write(folder, FILE, &format!("{HEADER}{text}"))
 }
 
 /// What was typed, or else what the run in `folder` was begun with.

@@ -1,10 +1,14 @@
 //! The real executable, in private folders: what a user types, and what comes of it.
 
+mod bad_answers;
 mod bad_input;
 mod chaos;
+mod disk;
 mod exactness;
 mod faults;
+mod load;
 mod map;
+mod network;
 mod real_images;
 mod reconnect;
 mod resume;

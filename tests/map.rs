@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{Desk, root};
 
-const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "deploy/README.md", "docs/recipes.md"];
+const DOCUMENTS: &[&str] =
+    &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "deploy/README.md", "docs/recipes.md", "docs/faults.md"];
 
 /// The pieces of text between backticks, code blocks left out.
 fn quoted(text: &str) -> Vec<&str> {

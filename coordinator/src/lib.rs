@@ -45,6 +45,8 @@ pub async fn serve(
 ) -> Result<Report, RunError> {
     let records = Bytes::from(run.dataset.to_bytes()?);
     let (schema, data_hash) = (run.schema.clone(), run.dataset.hash());
+    // long enough for a part of a tensor on a slow link, which keeps its heartbeats waiting too
+    let patience = run.limits.worker_timeout * 5;
     let buffers = Buffers::default();
     let actor = Actor::new(run, records.len() as u64, telemetry, buffers.clone())?;
     let (sender, inbox) = mpsc::channel(INBOX);
@@ -58,7 +60,7 @@ pub async fn serve(
     let mut server = tokio::spawn(server::serve(
         listener,
         sender.clone(),
-        server::Facts { schema, data_hash, buffers },
+        server::Facts { schema, data_hash, buffers, patience },
         records,
         async {
             let _ = closed.await;

@@ -8,6 +8,7 @@ pub mod optimizer;
 pub mod recipe;
 pub mod records;
 pub mod schema;
+pub mod seal;
 #[cfg_attr(not(target_os = "linux"), path = "shared_elsewhere.rs")]
 pub mod shared;
 pub mod tensors;

@@ -25,9 +25,9 @@ pub const CHUNK_BYTES: usize = 1 << 18;
 /// HTTP/2 windows in bytes, both ways: the default of 64 KiB makes a bulk stream wait for an answer every 16 frames.
 pub const WINDOW_BYTES: u32 = 16 << 20;
 
-/// Bytes in one HTTP/2 frame at most, both ways: a part of a tensor is one frame, not 65 of the default 16 KiB, each with its own
-/// system call.
-pub const FRAME_BYTES: u32 = 2 << 20;
+/// Bytes in one HTTP/2 frame at most, both ways: a part of a tensor is one frame, not 17 of the default 16 KiB, each with its own
+/// system call. No more, because a peer's word that a frame will have so many is enough to make room for them.
+pub const FRAME_BYTES: u32 = 512 << 10;
 
 /// Where a coordinator listens unless told otherwise: loopback, because peers are not authenticated.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7077";

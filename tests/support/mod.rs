@@ -1,6 +1,11 @@
 //! A folder of its own for each test, a small data set in it, and the executable run there.
 
+pub mod cluster;
+pub mod hosts;
+pub mod mount;
+pub mod peer;
 pub mod process;
+pub mod proxy;
 pub mod watched;
 pub mod wire;
 
@@ -70,8 +75,14 @@ impl Desk {
 
     /// The executable with nothing of this process's environment that could change what it does.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
-        command.args(args).current_dir(self.folder.path()).env("XDG_CACHE_HOME", self.path("cache"));
+        self.command_under(&[], args)
+    }
+
+    /// The same, started by another program: `before` and its arguments.
+    pub fn command_under(&self, before: &[&str], args: &[&str]) -> Command {
+        let all = [before, &[env!("CARGO_BIN_EXE_lockstep")], args].concat();
+        let mut command = Command::new(all[0]);
+        command.args(&all[1..]).current_dir(self.folder.path()).env("XDG_CACHE_HOME", self.path("cache"));
         for name in ["LOCKSTEP_DATA", "LOCKSTEP_TEST_REDUCER", "RUST_LOG", "LOCKSTEP_KERNELS"] {
             command.env_remove(name);
         }
@@ -111,7 +122,13 @@ impl Desk {
 
     /// Starts a command that is watched while it runs.
     pub fn start(&self, args: &[&str]) -> Running {
-        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned");
+        self.start_under(&[], args)
+    }
+
+    /// The same, started by another program: `before` and its arguments.
+    pub fn start_under(&self, before: &[&str], args: &[&str]) -> Running {
+        let mut child =
+            self.command_under(before, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned");
         let lines = BufReader::new(child.stdout.take().expect("piped"));
         Running { child, lines, args: args.iter().map(ToString::to_string).collect() }
     }
@@ -209,14 +226,19 @@ fn images(number: u32, count: u32) -> Vec<u8> {
     bytes
 }
 
+/// Says that something is not tested here, and what it would take.
+pub fn skip(why: &str) {
+    use std::io::Write as _;
+    // past the test harness's capture, so that a skip is seen
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
 /// The real images, if they are at hand: `LOCKSTEP_DATA`, or those beside the project.
 pub fn real_images() -> Option<PathBuf> {
     let named = std::env::var_os("LOCKSTEP_DATA").map(PathBuf::from);
     let found = named.filter(|path| path.exists());
     if found.is_none() {
-        use std::io::Write as _;
-        // past the test harness's capture, so that a skip is seen
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no real images; set LOCKSTEP_DATA to their folder");
+        skip("no real images; set LOCKSTEP_DATA to their folder");
     }
     found
 }
@@ -225,9 +247,7 @@ pub fn real_images() -> Option<PathBuf> {
 pub fn python() -> Option<PathBuf> {
     let found = std::env::var_os("LOCKSTEP_PYTHON").map(PathBuf::from);
     if found.is_none() {
-        use std::io::Write as _;
-        let _ =
-            writeln!(std::io::stderr(), "SKIPPED: set LOCKSTEP_PYTHON to an interpreter with torch and safetensors");
+        skip("set LOCKSTEP_PYTHON to an interpreter with torch and safetensors");
     }
     found
 }

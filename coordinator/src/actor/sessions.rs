@@ -8,6 +8,9 @@ use super::message::Outbound;
 use crate::engine::WorkerId;
 use crate::plane::Edition;
 
+/// Names of workers that are kept before anything of theirs was accepted: those of peers that come and go must not add up.
+const MOST_IDLE_NAMES: usize = 1024;
+
 /// One worker's session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -87,7 +90,9 @@ impl Sessions {
             since_stats: Stats::default(),
             outbound,
         };
-        self.accepted.entry(session.name.clone()).or_insert(0);
+        if self.accepted.len() < MOST_IDLE_NAMES {
+            self.accepted.entry(session.name.clone()).or_insert(0);
+        }
         self.open.insert(self.next, session);
         self.next
     }

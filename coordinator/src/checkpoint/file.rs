@@ -1,6 +1,7 @@
 //! A snapshot as a safetensors file, and back, with every byte that matters checked.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use lockstep_proto::schema::{Kind, Schema, TensorSpec};
@@ -22,7 +23,7 @@ const USED: &str = "ledger/used";
 /// Why a checkpoint can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    #[error("{path}: {source}; check that the disk has room and that you may write there")]
+    #[error("{path}: {source}; {}", advice(source))]
     Write { path: PathBuf, source: std::io::Error },
     #[error("can't read the checkpoint {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
@@ -39,6 +40,15 @@ pub enum CheckpointError {
 impl CheckpointError {
     pub(super) fn format(path: &Path, problem: impl Into<String>) -> Self {
         Self::Format { path: path.to_owned(), problem: problem.into() }
+    }
+}
+
+/// What to do about a file that can't be written.
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "its folder is gone: put it back, or resume the run where it is now (--out)",
+        ErrorKind::NotADirectory => "something else is in the place of its folder: move it away",
+        _ => "check that the disk has room and that you may write there",
     }
 }
 

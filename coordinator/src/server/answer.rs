@@ -9,6 +9,7 @@ use lockstep_proto::tensors::{self, Assembly, PartError};
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{Evaluation, Failed, Gradient, GradientSummary};
 
+use super::limits::REASON_CHARS;
 use crate::actor::Answer;
 use crate::buffers::Buffers;
 use crate::engine::LeaseId;
@@ -25,17 +26,33 @@ pub(super) struct Inbox {
     /// Memory that the worker may lay gradients down in.
     shared: Option<Arc<Shared>>,
     open: Option<(LeaseId, Assembly)>,
+    /// Its gradient was refused: what is still under way of it is passed over, so that an answer is refused once.
+    refused: Option<LeaseId>,
+    passed: usize,
+    /// Gradients that were begun and not ended.
+    pub(super) abandoned: u32,
 }
 
 impl Inbox {
     pub(super) fn new(schema: Schema, buffers: Buffers, shared: Option<Arc<Shared>>) -> Self {
-        Self { schema, buffers, shared, open: None }
+        Self { schema, buffers, shared, open: None, refused: None, passed: 0, abandoned: 0 }
     }
 
     /// Takes in a part. Returns the answer if it was the last one, or if something is wrong with it.
     pub(super) fn gradient(&mut self, mut part: Gradient) -> Option<Answered> {
         let lease = part.lease;
         let summary = part.summary.take();
+        if self.refused == Some(lease) {
+            self.refused = self.refused.filter(|_| summary.is_none());
+            self.passed += 1;
+            if self.passed > tensors::parts(self.schema.len() * 4).count() {
+                // there is no end to it
+                (self.passed, self.abandoned) = (0, self.abandoned + 1);
+            }
+            return None;
+        }
+        (self.refused, self.passed) = (None, 0);
+        let last = summary.is_some();
         let answer = match (part.slot, summary) {
             (Some(slot), Some(summary)) => {
                 self.pick_up(slot, &summary).and_then(|values| self.complete(&part, values, summary))
@@ -54,6 +71,9 @@ impl Inbox {
                 Err(reason) => Err(reason),
             },
         };
+        if answer.is_err() && !last {
+            self.refused = Some(lease);
+        }
         Some((lease, answer.unwrap_or_else(|reason| Answer::Refused { reason })))
     }
 
@@ -62,8 +82,11 @@ impl Inbox {
         let refused = |error: PartError| format!("its gradient was refused: {error}");
         let mut assembly = match self.open.take() {
             Some((lease, open)) if lease == part.lease => open,
-            // an unfinished one is given up: the engine re-issues its lease when the worker's session ends
-            _ => Assembly::reuse(self.buffers.take(), self.words(part)),
+            other => {
+                // an unfinished one is given up: the engine re-issues its lease when the worker's session ends
+                self.abandoned += u32::from(other.is_some());
+                Assembly::reuse(self.buffers.take(), self.words(part))
+            }
         };
         assembly.add(part.offset, &part.data).map_err(refused)?;
         let Some(summary) = summary else {
@@ -129,7 +152,7 @@ pub(super) fn evaluation(message: Evaluation) -> Answered {
 }
 
 pub(super) fn failed(message: Failed) -> Answered {
-    (message.lease, Answer::Failed { reason: message.reason })
+    (message.lease, Answer::Failed { reason: message.reason.chars().take(REASON_CHARS).collect() })
 }
 
 #[cfg(test)]
@@ -187,6 +210,21 @@ mod tests {
         let answered = inbox.gradient(part(&sent[FIRST..], FIRST as u64, Some(digest)));
         let Some((1, Answer::Gradient { values, .. })) = answered else { panic!("no answer") };
         assert_eq!(values, sent);
+    }
+
+    #[test]
+    fn an_answer_is_refused_once_and_the_next_is_whole() {
+        let (mut inbox, sent) = (inbox(), whole([3.0, 4.0]));
+        let digest = digest_values(&sent);
+        assert!(reason(inbox.gradient(part(&sent[..FIRST], 9, None))).contains("starts at value 9"));
+        assert!(inbox.gradient(part(&sent[FIRST..], FIRST as u64, Some(digest))).is_none(), "the rest of it");
+        assert!(inbox.gradient(part(&sent[..FIRST], 0, None)).is_none());
+        let answered = inbox.gradient(part(&sent[FIRST..], FIRST as u64, Some(digest)));
+        assert!(matches!(answered, Some((1, Answer::Gradient { .. }))));
+        assert_eq!(inbox.abandoned, 0);
+        assert!(inbox.gradient(part(&sent[..FIRST], 0, None)).is_none());
+        assert!(inbox.gradient(Gradient { lease: 2, ..part(&sent[..FIRST], 0, None) }).is_none());
+        assert_eq!(inbox.abandoned, 1);
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! The gRPC server: decodes, asks the actor, encodes. No decisions.
 
 mod answer;
+mod limits;
+mod listener;
+mod lobby;
+mod outgoing;
 mod records;
 mod session;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,12 +19,15 @@ use lockstep_proto::wire::{
     StatusRequest, StopReply, StopRequest, WINDOW_BYTES,
 };
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::actor::Message;
+use limits::{CALLS, CONNECTIONS, FETCHES, MESSAGE_BYTES, QUIET, REASON_CHARS, SMALL_MESSAGE_BYTES, STREAMS};
+use listener::Incoming;
+use lobby::{Lobby, Place};
 pub(crate) use session::Facts;
 
 /// A silent connection is asked (HTTP/2 ping) whether it lives: a worker whose machine lost power is noticed.
@@ -32,6 +40,8 @@ struct Service {
     run: Facts,
     /// The records file that workers fetch.
     records: Bytes,
+    fetches: Arc<Semaphore>,
+    rooms: session::Rooms,
 }
 
 /// Serves on `listener` until `stop` resolves.
@@ -42,27 +52,62 @@ pub(crate) async fn serve(
     records: Bytes,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = CoordinatorServer::new(Service { actor, run, records });
+    let fetches = Arc::new(Semaphore::new(FETCHES));
+    let service = Service { actor, run, records, fetches, rooms: session::Rooms::default() };
+    let service = CoordinatorServer::new(service).max_decoding_message_size(MESSAGE_BYTES);
+    let gate = gate();
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CoordinatorServer<Service>>().await;
+    let health_service = health_service.max_decoding_message_size(SMALL_MESSAGE_BYTES);
     let mut server = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE * 2))
-        .add_service(service)
-        .add_service(health_service);
+        .add_service(InterceptedService::new(service, gate.clone()))
+        .add_service(InterceptedService::new(health_service, gate.clone()));
     // a broken descriptor set only costs grpcurl its reflection
     if let Ok(reflection) =
         tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS).build_v1()
     {
-        server = server.add_service(reflection);
+        let reflection = reflection.max_decoding_message_size(SMALL_MESSAGE_BYTES);
+        server = server.add_service(InterceptedService::new(reflection, gate));
     }
-    // A step is a few small messages each way: with Nagle's algorithm each would wait 40 ms for an acknowledgement. (The
-    // server builder's own setting does not reach a listener that is handed in.)
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    server.serve_with_incoming_shutdown(incoming, stop).await
+    let lobby = Lobby::new(CONNECTIONS);
+    let incoming = Incoming::new(listener, Arc::clone(&lobby));
+    let sweep = async {
+        let mut ticks = tokio::time::interval(QUIET / 10);
+        loop {
+            ticks.tick().await;
+            lobby.sweep(QUIET);
+        }
+    };
+    tokio::select! {
+        served = server.serve_with_incoming_shutdown(incoming, stop) => served,
+        () = sweep => Ok(()),
+    }
+}
+
+/// Lets so many calls in at once whose message is still on its way.
+fn gate() -> impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static {
+    let calls = Arc::new(Semaphore::new(CALLS));
+    move |mut request: Request<()>| {
+        let permit = Arc::clone(&calls).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!("{CALLS} calls are on their way in, which is the limit; try again"))
+        })?;
+        // it goes with the request, when the call's own code has its message
+        request.extensions_mut().insert(Arc::new(permit));
+        Ok(request)
+    }
+}
+
+/// The connection that a request came on. Its call is whole: it counts as somebody who does something.
+fn caller<T>(request: &Request<T>) -> Option<Arc<Place>> {
+    let place = request.extensions().get::<Arc<Place>>().cloned();
+    place.iter().for_each(|place| place.called());
+    place
 }
 
 /// The actor is gone: the run is over.
@@ -72,15 +117,18 @@ fn over<E>(_: E) -> Status {
 
 #[tonic::async_trait]
 impl Coordinator for Service {
-    type WorkStream = session::Outgoing;
+    type WorkStream = outgoing::Outgoing;
     type FetchRecordsStream = records::Parts;
 
     async fn work(&self, request: Request<Streaming<FromWorker>>) -> Result<Response<Self::WorkStream>, Status> {
-        let outgoing = session::open(request.into_inner(), self.actor.clone(), self.run.clone());
-        Ok(Response::new(outgoing))
+        // it has said nothing yet, so it does not count as a caller
+        let connection = request.extensions().get::<Arc<Place>>().cloned();
+        let (incoming, rooms) = (request.into_inner(), self.rooms.clone());
+        Ok(Response::new(session::open(incoming, connection, rooms, self.actor.clone(), self.run.clone())))
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
+        caller(&request);
         let (reply, answer) = oneshot::channel();
         let beat = Message::Beat { worker: request.into_inner().worker, reply };
         self.actor.send(beat).await.map_err(over)?;
@@ -92,23 +140,29 @@ impl Coordinator for Service {
         &self,
         request: Request<FetchRecordsRequest>,
     ) -> Result<Response<Self::FetchRecordsStream>, Status> {
+        caller(&request);
         let asked = request.into_inner().data_hash;
         if asked != self.run.data_hash {
-            let text = format!("this run's data are {}, not {asked}; join anew", self.run.data_hash);
+            let text = format!("this run's data are {}, not {asked:.64}; join anew", self.run.data_hash);
             return Err(Status::not_found(text));
         }
-        Ok(Response::new(records::parts(self.records.clone())))
+        let permit = Arc::clone(&self.fetches).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!("{FETCHES} workers fetch the images, which is the limit; try again"))
+        })?;
+        Ok(Response::new(records::parts(self.records.clone(), permit)))
     }
 
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        caller(&request);
         let (reply, answer) = oneshot::channel();
         self.actor.send(Message::Status { reply }).await.map_err(over)?;
         Ok(Response::new(answer.await.map_err(over)?))
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopReply>, Status> {
+        let _pin = caller(&request).map(|place| place.pin());
         let (reply, answer) = oneshot::channel();
-        let reason = request.into_inner().reason;
+        let reason = request.into_inner().reason.chars().take(REASON_CHARS).collect();
         self.actor.send(Message::Stop { reason, reply: Some(reply) }).await.map_err(over)?;
         Ok(Response::new(answer.await.map_err(over)?))
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use lockstep_proto::tensors;
 use lockstep_proto::wire::RecordsChunk;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::Iter;
 use tonic::Status;
 
@@ -11,8 +12,11 @@ type Items = Box<dyn Iterator<Item = Result<RecordsChunk, Status>> + Send>;
 /// The parts in order. Flow control is HTTP/2's: a slow reader costs nothing but its window.
 pub(super) type Parts = Iter<Items>;
 
-pub(super) fn parts(records: Bytes) -> Parts {
-    let items = tensors::parts(records.len())
-        .map(move |part| Ok(RecordsChunk { offset: part.start as u64, data: records.slice(part) }));
+/// The parts of `records`; `permit` is given back with the last of them.
+pub(super) fn parts(records: Bytes, permit: OwnedSemaphorePermit) -> Parts {
+    let items = tensors::parts(records.len()).map(move |part| {
+        let _held = &permit;
+        Ok(RecordsChunk { offset: part.start as u64, data: records.slice(part) })
+    });
     tokio_stream::iter(Box::new(items) as Items)
 }

@@ -45,6 +45,8 @@ pub(super) struct Weather {
     /// The process whose answers are sometimes wrong.
     liar: Option<usize>,
     lied: BTreeSet<Work>,
+    /// Sessions that gave a wrong answer.
+    liars: BTreeSet<WorkerId>,
     failed: BTreeSet<Work>,
     /// A shard whose gradient is not finite, whoever computes it.
     poison: Option<(u64, u32)>,
@@ -112,6 +114,7 @@ impl Weather {
             next: 1,
             liar,
             lied: BTreeSet::new(),
+            liars: BTreeSet::new(),
             failed: BTreeSet::new(),
             poison,
             sent: Vec::new(),
@@ -209,7 +212,7 @@ impl Weather {
         if reason.contains("no heartbeat") && !self.silent.contains(&worker) {
             return Err(format!("{worker} called all the time, and was dismissed: {reason}"));
         }
-        if reason.contains("trusted") && self.liar != Some(process) {
+        if reason.contains("trusted") && !self.liars.contains(&worker) {
             return Err(format!("an honest worker was sent away: {reason}"));
         }
         let gone = &mut self.processes[process];
@@ -309,7 +312,11 @@ impl Weather {
         let compared = job.purpose == Purpose::Decide
             || case.is_some_and(|case| case.is_audited() || case.is_settled())
             || (self.mutant == Some(Mutant::SkipAudit) && self.engine.audits(job.work));
-        self.liar == Some(process) && self.now < STORM && compared && self.lied.insert(job.work)
+        let lies = self.liar == Some(process) && self.now < STORM && compared && self.lied.insert(job.work);
+        if lies {
+            self.liars.extend(self.processes[process].session);
+        }
+        lies
     }
 
     fn join(&mut self, process: usize) -> Result<(), Broken> {
