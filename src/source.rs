@@ -81,8 +81,21 @@ pub fn resume(folder: &Path, typed: &DataSource) -> Result<DataSource> {
 #[cfg(test)]
 mod tests {
     use lockstep_coordinator::dataset::{DataRequest, Silent, Source, load};
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn fuzz_data_toml(text in "(data|data_url|other) ?= ?(\"\\PC{0,12}\"|[0-9]{1,4}|\\[\\]|\\{a = 1\\})\n?|\\PC{0,30}|(data = \"builtin\"\n){0,2}") {
+            let folder = tempfile::tempdir().expect("folder");
+            fs::write(folder.path().join(FILE), &text).expect("written");
+            match resume(folder.path(), &typed(None, None)) {
+                Ok(found) => prop_assert!(found.data.is_some(), "{text}"),
+                Err(error) => prop_assert!(format!("{error:?}").contains("--data"), "{text}: {error:?}"),
+            }
+        }
+    }
 
     fn typed(data: Option<&str>, url: Option<&str>) -> DataSource {
         DataSource { data: data.map(str::to_owned), data_url: url.map(str::to_owned), offline: false }

@@ -117,8 +117,8 @@ async fn what_is_not_finite_is_refused_by_the_tensor_s_name() {
     let desk = desk();
     let hash = quiet(&desk);
     for (out, bad) in [("nan", f32::NAN), ("infinite", f32::NEG_INFINITY)] {
-        // two honest ones, because a third computation decides between a number and none
-        let said = spoil(&desk, out, 2, |peer, lease, work| {
+        // one honest worker beside it is enough: saying it twice is still one voice
+        let said = spoil(&desk, out, 1, |peer, lease, work| {
             let mut values = vec![1e-3; peer.values];
             values[70_000] = bad;
             peer.parts(lease, work, &values)

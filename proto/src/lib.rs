@@ -2,6 +2,8 @@
 //! the reduction tree, the recipe and the optimizer's arithmetic. Nothing here reads a clock, a file or a socket; `shared` maps memory.
 
 pub mod codec;
+#[cfg(test)]
+mod fuzz;
 pub mod hash;
 pub mod keys;
 pub mod optimizer;

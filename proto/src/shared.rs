@@ -68,8 +68,8 @@ impl Shared {
         let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let (values, slots) = (usize::try_from(region.values), region.slots as usize);
         let values = values.map_err(|_| wrong("it is longer than this machine's memory"))?;
-        if !region.path.starts_with("/proc/") {
-            return Err(wrong("it is no memory of a process"));
+        if !is_descriptor(&region.path) {
+            return Err(wrong("it is no memory of a process: its path is not /proc/<process>/fd/<number>"));
         }
         let file = OpenOptions::new().read(true).write(true).open(&region.path)?;
         if file.metadata()?.len() != length(values, slots)? {
@@ -176,6 +176,14 @@ impl Shared {
     }
 }
 
+/// Whether `path` names a descriptor of a process. It comes from a peer, and opening it must have no effect: a path with `..`
+/// in it could be any device.
+fn is_descriptor(path: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = path.strip_prefix("/proc/").and_then(|rest| rest.split_once("/fd/"));
+    parts.is_some_and(|(process, descriptor)| number(process) && number(descriptor))
+}
+
 /// Bytes from one slot to the next: whole pages.
 fn stride(values: usize) -> usize {
     (values * 4).next_multiple_of(4096)
@@ -242,7 +250,11 @@ mod tests {
         let refused = |region: SharedRegion| Shared::open(&region).expect_err("refused").to_string();
         assert!(refused(SharedRegion { nonce: vec![2; 16], ..region.clone() }).contains("another host"));
         assert!(refused(SharedRegion { values: 5000, ..region.clone() }).contains("length"));
-        assert!(refused(SharedRegion { path: "/etc/hostname".to_owned(), ..region.clone() }).contains("no memory"));
+        for path in
+            ["/etc/hostname", "/proc/../dev/null", "/proc/self/fd/0", "/proc/1/fd/../../etc/hostname", "/proc//fd/"]
+        {
+            assert!(refused(SharedRegion { path: path.to_owned(), ..region.clone() }).contains("no memory"), "{path}");
+        }
         assert!(refused(SharedRegion { slots: 65, ..region.clone() }).contains("slots"));
         assert!(refused(SharedRegion { values: u64::MAX, ..region }).contains("addresses"));
     }

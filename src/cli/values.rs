@@ -123,7 +123,41 @@ pub fn reducer(text: Option<&str>) -> Result<lockstep_coordinator::Reducer> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// As long as a terminal lets one type, and everything that a number or an address could be taken for.
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<u64>().prop_map(|n| n.to_string()),
+            any::<f64>().prop_map(|n| n.to_string()),
+            any::<f64>().prop_map(|n| format!("{n:e}")),
+            "[-+0-9.eEinfaN_]{0,24}",
+            "[a-z0-9.:@\\[\\]%-]{0,24}",
+            "\\PC{0,24}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_values(text in texts()) {
+            if let Ok(value) = seconds(&text) {
+                // every deadline is now plus one of these
+                prop_assert!(std::time::Instant::now().checked_add(value * 2).is_some(), "{value:?}");
+            }
+            prop_assert!(timeout(&text).map_or(true, |value| value >= Duration::from_secs(1)));
+            prop_assert!(processes(&text).map_or(true, |n| (1..=64).contains(&n)));
+            prop_assert!(threads(&text).map_or(true, |n| (1..=1024).contains(&n)));
+            prop_assert!(floats(&text).map_or(true, |n| (1..=1 << 28).contains(&n)));
+            prop_assert!(timed_steps(&text).map_or(true, |n| n >= 20));
+            prop_assert!(address(&text).map_or(true, |text| text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())));
+            if let Ok(Kill { worker, step }) = kill(&text) {
+                prop_assert_eq!(kill(&format!("{worker}@{step}")), Ok(Kill { worker, step }));
+            }
+            let _ = reducer(Some(&text));
+        }
+    }
 
     #[test]
     fn addresses() {

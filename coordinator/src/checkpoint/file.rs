@@ -1,6 +1,6 @@
 //! A snapshot as a safetensors file, and back, with every byte that matters checked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -141,28 +141,41 @@ pub fn read(path: &Path) -> Result<Snapshot, CheckpointError> {
     let state: State = serde_json::from_str(state).map_err(|error| bad(format!("its state: {error}")))?;
     let entries: Vec<Entry> = serde_json::from_str(kinds).map_err(|error| bad(format!("its kinds: {error}")))?;
 
-    let tensor = |name: &str| file.tensor(name).map_err(|error| bad(format!("tensor {name}: {error}")));
+    let tensor = |name: &str, dtype: Dtype| {
+        let view = file.tensor(name).map_err(|error| bad(format!("tensor {name}: {error}")))?;
+        match view.dtype() {
+            found if found == dtype => Ok(view),
+            found => Err(bad(format!("tensor {name} holds {found:?}; it is {dtype:?} in a checkpoint"))),
+        }
+    };
     let mut specs = Vec::with_capacity(entries.len());
+    // before shapes are copied: one long shape, named often enough, would take any amount of memory
+    let mut names = HashSet::with_capacity(entries.len());
+    if let Some(Entry { name, .. }) = entries.iter().find(|entry| !names.insert(&entry.name)) {
+        return Err(bad(format!("its kinds name the tensor {name} twice")));
+    }
     for Entry { name, momentum } in entries {
-        let shape = tensor(&name)?.shape().to_vec();
+        let shape = tensor(&name, Dtype::F32)?.shape().to_vec();
         let kind = momentum.map_or(Kind::Parameter, |momentum| Kind::Buffer { momentum });
         specs.push(TensorSpec { name, shape, kind });
     }
     let schema = Schema::new(specs).map_err(|error| bad(error.to_string()))?;
     let mut values = Vec::with_capacity(schema.len());
     for (spec, _) in schema.iter() {
-        values.extend(floats(tensor(&spec.name)?.data()));
+        values.extend(floats(tensor(&spec.name, Dtype::F32)?.data()));
     }
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
         let name = schema.at(at).map_or("?", |tensor| &tensor.name);
         return Err(bad(format!("its {name} holds {}: the run diverged before it", values[at])));
     }
-    let mut optimizer: Vec<(String, Vec<f32>)> = views
-        .iter()
-        .filter_map(|(name, view)| Some((name.strip_prefix(OPTIMIZER)?.to_owned(), floats(view.data()).collect())))
-        .collect();
+    let mut optimizer: Vec<(String, Vec<f32>)> = Vec::new();
+    for (name, _) in &views {
+        if let Some(own) = name.strip_prefix(OPTIMIZER) {
+            optimizer.push((own.to_owned(), floats(tensor(name, Dtype::F32)?.data()).collect()));
+        }
+    }
     optimizer.sort_by(|a, b| a.0.cmp(&b.0));
-    let used = tensor(USED)?.data().to_vec();
+    let used = tensor(USED, Dtype::U8)?.data().to_vec();
     if schema.fingerprint() != state.schema_fingerprint {
         return Err(bad("its tensors are not those of its own schema".to_owned()));
     }
@@ -217,6 +230,55 @@ pub(super) mod tests {
         let path = folder.path().join("a.safetensors");
         write(&sample(9), &path).expect("written");
         assert_eq!(read(&path).expect("read"), sample(9));
+    }
+
+    /// The file with what `change` makes of its header, and the checksum that belongs to it: as its own writer would.
+    pub(in super::super) fn forged(file: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Option<Vec<u8>> {
+        let length = u64::from_le_bytes(*file.first_chunk()?) as usize;
+        let (header, data) = file.get(8..)?.split_at_checked(length)?;
+        let mut header: serde_json::Value = serde_json::from_slice(header).ok()?;
+        change(&mut header);
+        let assemble = |header: &serde_json::Value| {
+            let text = header.to_string();
+            [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), data].concat()
+        };
+        let unsigned = assemble(&header);
+        if let Ok(file) = SafeTensors::deserialize(&unsigned) {
+            let views = file.tensors();
+            let parts = views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data()));
+            let get = |key: &str| header["__metadata__"][key].as_str().unwrap_or_default();
+            header["__metadata__"][CHECKSUM] = checksum(get(STATE), get(KINDS), parts).into();
+        }
+        Some(assemble(&header))
+    }
+
+    /// A tensor of another type passed where the fingerprint was forged with it, with as many values as it had bytes / 4.
+    #[test]
+    fn a_right_checksum_does_not_help_wrong_types_and_names() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.safetensors");
+        write(&sample(9), &path).expect("written");
+        let good = std::fs::read(&path).expect("bytes");
+        let refused = |change: &dyn Fn(&mut serde_json::Value)| {
+            std::fs::write(&path, forged(&good, change).expect("a checkpoint")).expect("written");
+            read(&path).map(|snapshot| panic!("{snapshot:?}")).unwrap_or_else(|error| error.to_string())
+        };
+        let text = refused(&|header| {
+            header["net.0.weight"]["dtype"] = "U8".into();
+            header["net.0.weight"]["shape"] = serde_json::json!([24]);
+        });
+        assert!(text.contains("net.0.weight holds U8"), "{text}");
+        let text = refused(&|header| {
+            header["ledger/used"]["dtype"] = "I8".into();
+        });
+        assert!(text.contains("ledger/used holds I8"), "{text}");
+        let text = refused(&|header| {
+            header["optimizer/momentum"]["dtype"] = "I32".into();
+        });
+        assert!(text.contains("optimizer/momentum holds I32"), "{text}");
+        let twice = serde_json::json!([{ "name": "net.0.weight" }, { "name": "net.0.weight" }]).to_string();
+        let text = refused(&|header| header["__metadata__"][KINDS] = twice.clone().into());
+        assert!(text.contains("net.0.weight twice"), "{text}");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 mod export;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod snapshot;
 mod store;
 mod writer;

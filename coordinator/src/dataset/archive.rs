@@ -1,5 +1,6 @@
 //! Both official archives (`.tar.gz`, or a plain tar), read entry by entry. Nothing is ever unpacked to disk.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path};
@@ -15,6 +16,12 @@ use super::{DataError, Progress};
 const MOST_ENTRIES: usize = 10_000;
 /// What may follow the last entry: tar pads to 10 KiB.
 const MOST_PADDING: u64 = 1 << 20;
+/// Bytes of all headers of one entry, long names and attributes included: they are held in memory, and compressed ones may be
+/// a thousand times as long as the archive.
+const MOST_HEADERS: u64 = 256 << 10;
+/// Bytes of all entries together, those that are passed over too: six of the largest and as much again. The official archives
+/// have 180 MB. A gigabyte of compressed zeros would keep us busy for an hour.
+const MOST_BYTES: u64 = 12 * LARGEST_FILE;
 
 /// Reads the batches in the archive at `path`.
 pub(super) fn read(path: &Path, progress: &dyn Progress) -> Result<Records, DataError> {
@@ -38,11 +45,21 @@ fn read_entries(path: &Path, mut input: impl BufRead, progress: &dyn Progress) -
         )
     };
     let mut batches = Batches::new(path);
-    let mut archive = tar::Archive::new(input);
-    let mut entries = 0;
+    let ration = Cell::new(MOST_HEADERS);
+    let mut archive = tar::Archive::new(Rationed { input, left: &ration });
+    let (mut entries, mut total) = (0, 0_u64);
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         entries += 1;
+        total = total.saturating_add(entry.size());
+        if total > MOST_BYTES {
+            return Err(DataError::layout(
+                path,
+                format!("holds {total} bytes or more; at most {MOST_BYTES} are read, the official ones have 180 MB"),
+            ));
+        }
+        // this entry, whether it is read or passed over, the rest of its last block, and the next one's headers
+        ration.set(entry.size() + 512 + MOST_HEADERS);
         if entries > MOST_ENTRIES {
             return Err(DataError::layout(
                 path,
@@ -79,6 +96,7 @@ fn read_entries(path: &Path, mut input: impl BufRead, progress: &dyn Progress) -
         batches.add(&name, &bytes)?;
     }
     // gzip's own checksum stands at the very end: read to it
+    ration.set(MOST_PADDING + 1);
     let mut rest = archive.into_inner().take(MOST_PADDING + 1);
     if io::copy(&mut rest, &mut io::sink()).map_err(damaged)? > MOST_PADDING {
         return Err(DataError::layout(path, format!("has more than {MOST_PADDING} bytes after its last entry")));
@@ -105,6 +123,25 @@ fn check_name(place: &str, name: &str) -> Result<(), DataError> {
         return Err(DataError::content(place, format!("its path is absolute: {rule}")));
     }
     Ok(())
+}
+
+/// Gives no more than what is left of a ration that its owner sets.
+struct Rationed<'a, R> {
+    input: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Rationed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 && !buffer.is_empty() {
+            return Err(io::Error::other(format!("an entry's headers have more than {MOST_HEADERS} bytes")));
+        }
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let n = self.input.read(&mut buffer[..most])?;
+        self.left.set(left - n as u64);
+        Ok(n)
+    }
 }
 
 /// Tells how many bytes of the archive were read.

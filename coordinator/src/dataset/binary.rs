@@ -4,8 +4,12 @@
 use lockstep_proto::records::{PIXELS, Split};
 
 use super::DataError;
+use super::known::CIFAR10_CLASSES;
 
 const RECORD: usize = 1 + PIXELS;
+
+/// Bytes of a class's name: as many as the canonical file allows.
+const LONGEST_NAME: usize = 256;
 
 /// Splits `bytes` of the file `place` into labels and pixels. Any number of records will do; labels are 0 to 9.
 pub(super) fn parse(place: &str, bytes: &[u8]) -> Result<Split, DataError> {
@@ -36,7 +40,19 @@ pub(super) fn parse(place: &str, bytes: &[u8]) -> Result<Split, DataError> {
 /// The class names in `batches.meta.txt`, one a line.
 pub(super) fn class_names(place: &str, bytes: &[u8]) -> Result<Vec<String>, DataError> {
     let text = std::str::from_utf8(bytes).map_err(|_| DataError::content(place, "is not UTF-8 text"))?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let (count, longest) = (lines().count(), lines().map(str::len).max().unwrap_or(0));
+    // before they are copied: a line of one letter is two bytes of the file, and some 50 as a string
+    if count > CIFAR10_CLASSES.len() || longest > LONGEST_NAME {
+        let most = CIFAR10_CLASSES.len();
+        return Err(DataError::content(
+            place,
+            format!(
+                "has {count} lines, the longest of {longest} bytes; it holds {most} names of at most {LONGEST_NAME}"
+            ),
+        ));
+    }
+    Ok(lines().map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -53,6 +69,15 @@ mod tests {
         assert_eq!(split.labels, [9, 3]);
         assert_eq!(split.image(0)[..3], [0, 1, 2]);
         assert_eq!(split.image(1), [7; PIXELS]);
+    }
+
+    #[test]
+    fn class_names_are_few_and_short() {
+        assert_eq!(class_names("m", b"ant\n\n bee \n").expect("two names"), ["ant", "bee"]);
+        let text = class_names("m", &b"a\n".repeat(5000)).expect_err("many").to_string();
+        assert!(text.contains("has 5000 lines") && text.contains("10 names"), "{text}");
+        let text = class_names("m", &[b'a'; 300]).expect_err("long").to_string();
+        assert!(text.contains("the longest of 300 bytes"), "{text}");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use super::known::CIFAR10_CLASSES;
 use super::{DataError, Progress, picture};
 
+mod limits;
+mod thrift;
+
 /// Names that the image column goes by, as paths of its bytes.
 const IMAGES: [&str; 4] = ["img.bytes", "image.bytes", "img", "image"];
 /// Names that the label column goes by.
@@ -67,8 +70,12 @@ pub(super) fn read(root: &Path, progress: &dyn Progress) -> Result<Records, Data
 fn read_file(path: &Path, split: &mut Split, progress: &dyn Progress) -> Result<Option<Vec<String>>, DataError> {
     let place = path.display().to_string();
     let damaged = |e: ParquetError| DataError::content(place.as_str(), format!("cannot be read as Parquet: {e}"));
+    let refused = |problem: String| DataError::content(place.as_str(), problem);
     let file = File::open(path).map_err(DataError::io(path, "opening"))?;
     let size = file.metadata().map_err(DataError::io(path, "looking at the file"))?.len();
+    // a second handle: a copy of this one would share its position
+    let mut again = File::open(path).map_err(DataError::io(path, "opening"))?;
+    limits::check_footer(&mut again, size).map_err(refused)?;
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
     let metadata = reader.metadata();
     let columns: Vec<String> =
@@ -81,7 +88,8 @@ fn read_file(path: &Path, split: &mut Split, progress: &dyn Progress) -> Result<
     };
     let (images, labels) = (find("images", &IMAGES)?, find("labels", &LABELS)?);
     for column in metadata.row_groups().iter().flat_map(|group| [group.column(images), group.column(labels)]) {
-        check_extent(column, size).map_err(|problem| DataError::content(place.as_str(), problem))?;
+        let (start, length) = check_extent(column, size).map_err(refused)?;
+        limits::check_pages(&mut again, &column.column_path().string(), start, length).map_err(refused)?;
     }
     let names = metadata.file_metadata().key_value_metadata().and_then(|pairs| {
         let json = pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()?;
@@ -90,9 +98,10 @@ fn read_file(path: &Path, split: &mut Split, progress: &dyn Progress) -> Result<
     let classes = names.as_ref().map_or(CIFAR10_CLASSES.len(), Vec::len);
     progress.start(&format!("reading {place}"), u64::try_from(metadata.file_metadata().num_rows()).ok());
     let before = split.len();
+    let most = before + limits::most_images(size);
     let rows = (0..reader.num_row_groups()).try_for_each(|group| {
         let group = reader.get_row_group(group).map_err(damaged)?;
-        read_group(&*group, [images, labels], classes, split, progress)
+        read_group(&*group, [images, labels], (classes, most), split, progress)
             .map_err(|(at, problem)| DataError::content(place.as_str(), format!("row {}: {problem}", at - before)))
     });
     progress.finish();
@@ -100,13 +109,14 @@ fn read_file(path: &Path, split: &mut Split, progress: &dyn Progress) -> Result<
     Ok(names)
 }
 
-/// Holds where a column says it lies against the file's size: the Parquet library panics on negative numbers.
-fn check_extent(column: &ColumnChunkMetaData, size: u64) -> Result<(), String> {
+/// Holds where a column says it lies against the file's size: the Parquet library panics on negative numbers. Its first byte and
+/// its length.
+fn check_extent(column: &ColumnChunkMetaData, size: u64) -> Result<(u64, u64), String> {
     let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
     let end = start.checked_add(column.compressed_size());
     let fits = start >= 0 && column.compressed_size() >= 0 && column.num_values() >= 0;
     match end.and_then(|end| u64::try_from(end).ok()) {
-        Some(end) if fits && end <= size => Ok(()),
+        Some(end) if fits && end <= size => Ok((start as u64, column.compressed_size() as u64)),
         _ => {
             let (path, length) = (column.column_path().string(), column.compressed_size());
             Err(format!("column {path} has {length} bytes from byte {start}; the file has {size} bytes: it is damaged"))
@@ -121,11 +131,12 @@ fn class_names(json: &str, column: &str) -> Option<Vec<String>> {
     names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// Appends the rows of one row group, `ROWS` at a time. An error says how many examples there were before it.
+/// Appends the rows of one row group, `ROWS` at a time, as long as `split` has `most` images at most. An error says how many
+/// examples there were before it.
 fn read_group(
     group: &dyn RowGroupReader,
     columns: [usize; 2],
-    classes: usize,
+    (classes, most): (usize, usize),
     split: &mut Split,
     progress: &dyn Progress,
 ) -> Result<(), (usize, String)> {
@@ -142,6 +153,11 @@ fn read_group(
         }
         if pictures.is_empty() {
             return Ok(());
+        }
+        if at + pictures.len() > most {
+            let problem =
+                format!("there are more than {most} images, which a file of this size can't hold: it is damaged");
+            return Err((at, problem));
         }
         split.pixels.reserve(pictures.len() * PIXELS);
         for (picture, &label) in pictures.iter().zip(&numbers) {

@@ -3,6 +3,7 @@
 
 use lockstep_proto::records::{PIXELS, Split};
 
+use super::known::CIFAR10_CLASSES;
 use super::{DataError, pickle};
 
 /// Splits the pickle `bytes` of the file `place` into labels and pixels. Labels are 0 to 9.
@@ -18,10 +19,7 @@ pub(super) fn parse(place: &str, bytes: &[u8]) -> Result<Split, DataError> {
             )));
         }
     };
-    let labels = batch.integers("labels").map_err(content)?;
-    if labels.len() != count {
-        return Err(content(format!("has {} labels and {count} images", labels.len())));
-    }
+    let labels = batch.integers("labels", count).map_err(content)?;
     let labels = labels
         .iter()
         .enumerate()
@@ -36,5 +34,5 @@ pub(super) fn parse(place: &str, bytes: &[u8]) -> Result<Split, DataError> {
 /// The class names in `batches.meta`.
 pub(super) fn class_names(place: &str, bytes: &[u8]) -> Result<Vec<String>, DataError> {
     let meta = pickle::load(bytes).map_err(|e| DataError::content(place, e.to_string()))?;
-    meta.strings("label_names").map_err(|problem| DataError::content(place, problem))
+    meta.strings("label_names", CIFAR10_CLASSES.len()).map_err(|problem| DataError::content(place, problem))
 }

@@ -13,7 +13,10 @@ use flate2::write::GzEncoder;
 use super::load::{Surroundings, load_from};
 use super::*;
 
+mod bombs;
 mod broken;
+mod forged;
+mod fuzz;
 mod order;
 mod real;
 

@@ -159,7 +159,10 @@ impl Engine {
     }
 
     fn hopeless(&mut self, work: Work, out: &mut Vec<Command>) {
-        let reason = format!("{work} was computed three times, with three results: the workers are not alike");
+        let reason = format!(
+            "workers differ in {work}, and computing it again did not show which one is wrong; go on with --resume and one \
+             worker more, which can decide"
+        );
         self.finish(Outcome::Failed { reason }, out);
     }
 

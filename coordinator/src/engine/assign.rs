@@ -45,8 +45,8 @@ impl Engine {
                 Some(worker) => worker,
                 // one who has not answered it is there, only busy
                 None if self.workers.staying().iter().any(fresh) => continue,
-                None => match idle.iter().copied().find(|worker| !case.has_in_hand(*worker)) {
-                    Some(worker) => worker,
+                None => match idle.iter().filter(|w| !case.has_in_hand(**w)).min_by_key(|w| case.asked(**w)) {
+                    Some(worker) => *worker,
                     None => continue,
                 },
             };

@@ -1,11 +1,14 @@
 //! One piece of work: who has it, who answered what, and what that shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{Finding, LeaseId, Purpose, WorkerId};
 
-/// Computations that settle every difference: two of three agree, or the work has no one result.
-const MOST: usize = 3;
+/// Computations that settle a difference among three workers: two agree, or the work has no one result.
+const THREE: usize = 3;
+
+/// … and between two workers, where nobody else is there: each once more, and who contradicts itself is wrong.
+const TWO_TWICE: usize = 4;
 
 /// One worker's answer.
 #[derive(Clone, Debug)]
@@ -47,7 +50,7 @@ pub(super) enum Verdict {
     Overturned { odd: Vec<WorkerId> },
     /// Whoever computes it finds this.
     NotFinite(String),
-    /// Each computation gives another result.
+    /// They differ, and nothing shows which is right.
     Hopeless,
 }
 
@@ -87,6 +90,14 @@ impl Case {
         self.holders.values().any(|holder| *holder == worker)
             || self.testimonies.iter().any(|testimony| testimony.worker == worker)
             || self.barred.contains(&worker)
+    }
+
+    /// Whom to ask again where nobody new is there: who answered least often, and rather who found a number than who did
+    /// not, for that is what broken hardware makes of numbers.
+    pub(super) fn asked(&self, worker: WorkerId) -> (usize, bool) {
+        let mine = self.testimonies.iter().filter(|testimony| testimony.worker == worker);
+        let not_finite = mine.clone().any(|testimony| matches!(testimony.finding, Finding::NotFinite(_)));
+        (mine.count(), not_finite)
     }
 
     pub(super) fn has_in_hand(&self, worker: WorkerId) -> bool {
@@ -147,7 +158,7 @@ impl Case {
         self.testimonies.push(Testimony { worker, lease, finding });
         let Some(right) = self.majority().cloned() else {
             return match self.source() {
-                _ if self.testimonies.len() >= MOST => Verdict::Hopeless,
+                _ if self.testimonies.len() >= self.target() => Verdict::Hopeless,
                 Some(first) => Verdict::Dispute { first },
                 None => Verdict::Hold,
             };
@@ -178,12 +189,17 @@ impl Case {
         first.is_none_or(|first| matches!(first, Finding::Bits(_)) && agree(first))
     }
 
-    /// The first of those answers that enough others agree with.
+    /// The first of those answers that enough others agree with. A worker that repeats itself has one voice, unless nobody
+    /// else spoke, or nobody else found a number.
     fn majority(&self) -> Option<&Testimony> {
         let needed = if self.unanimous() { self.wanted } else { 2 };
-        self.testimonies
-            .iter()
-            .find(|one| self.testimonies.iter().filter(|other| other.finding.agrees(&one.finding)).count() >= needed)
+        self.testimonies.iter().find(|one| {
+            let (with, against): (Vec<_>, Vec<_>) =
+                self.testimonies.iter().partition(|other| other.finding.agrees(&one.finding));
+            let is_number = matches!(one.finding, Finding::Bits(_));
+            let opposed = against.iter().any(|other| !is_number || matches!(other.finding, Finding::Bits(_)));
+            if opposed { voices(with.into_iter()) >= needed } else { with.len() >= needed }
+        })
     }
 
     /// Computations that it takes.
@@ -192,9 +208,16 @@ impl Case {
         match first {
             _ if self.unanimous() => self.wanted,
             Some(first) if self.testimonies.iter().all(|testimony| testimony.finding.agrees(first)) => 2,
-            _ => MOST,
+            _ if self.testimonies.len() < THREE => THREE,
+            _ if voices(self.testimonies.iter()) == 2 => TWO_TWICE,
+            _ => THREE,
         }
     }
+}
+
+/// How many workers they are of.
+fn voices<'a>(testimonies: impl Iterator<Item = &'a Testimony>) -> usize {
+    testimonies.map(|testimony| testimony.worker).collect::<BTreeSet<_>>().len()
 }
 
 #[cfg(test)]
@@ -213,14 +236,38 @@ mod tests {
 
     /// Worker w answers with lease 10 + w.
     fn case(wanted: usize, findings: &[Finding]) -> (Case, Verdict) {
+        let by: Vec<_> = (0..).zip(findings.iter().cloned()).collect();
+        case_of(wanted, &by)
+    }
+
+    /// Answer n has lease 10 + n.
+    fn case_of(wanted: usize, answers: &[(WorkerId, Finding)]) -> (Case, Verdict) {
         let mut case = Case::new(wanted);
         let mut verdict = Verdict::Hold;
-        for (worker, finding) in findings.iter().enumerate() {
-            let worker = worker as WorkerId;
-            case.hold(10 + worker, worker);
-            verdict = case.testify(worker, 10 + worker, finding.clone());
+        for (lease, (worker, finding)) in (10..).zip(answers) {
+            case.hold(lease, *worker);
+            verdict = case.testify(*worker, lease, finding.clone());
         }
         (case, verdict)
+    }
+
+    #[test]
+    fn who_repeats_itself_has_one_voice_and_who_contradicts_itself_is_wrong() {
+        // a worker that always says NaN does not outvote the other by saying it again
+        let (open, verdict) = case_of(1, &[(0, nan()), (1, bits(7)), (0, nan())]);
+        assert_eq!((verdict, open.due()), (Verdict::Hold, Some(Purpose::Decide)));
+        assert_eq!((open.asked(0), open.asked(1)), ((2, true), (1, false)), "the other one is asked");
+        let odd = |verdict: Verdict| match verdict {
+            Verdict::Accept { odd, .. } => odd,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(odd(case_of(1, &[(0, nan()), (1, bits(7)), (1, bits(7))]).1), [0]);
+        assert_eq!(odd(case_of(2, &[(0, bits(9)), (1, bits(7)), (1, bits(7)), (0, bits(7))]).1), [0]);
+        assert_eq!(case_of(2, &[(0, bits(9)), (1, bits(7)), (1, bits(7))]).1, Verdict::Hold);
+        assert_eq!(case_of(2, &[(0, bits(9)), (1, bits(7)), (1, bits(7)), (0, bits(9))]).1, Verdict::Hopeless);
+        // alone, its word must do
+        assert_eq!(case_of(1, &[(0, nan()), (0, nan())]).1, Verdict::NotFinite(NAN.to_owned()));
+        assert_eq!(odd(case_of(2, &[(0, bits(7)), (0, bits(7))]).1), Vec::<WorkerId>::new());
     }
 
     fn accept(lease: LeaseId, forget: &[WorkerId], odd: &[WorkerId]) -> Verdict {

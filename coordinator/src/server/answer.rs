@@ -7,13 +7,19 @@ use lockstep_proto::schema::Schema;
 use lockstep_proto::shared::Shared;
 use lockstep_proto::tensors::{self, Assembly, PartError};
 use lockstep_proto::tree::Node;
-use lockstep_proto::wire::{Evaluation, Failed, Gradient, GradientSummary};
+use lockstep_proto::wire::{Evaluation, Failed, Gradient, GradientSummary, ShardOutcome};
 
 use super::limits::REASON_CHARS;
 use crate::actor::Answer;
 use crate::buffers::Buffers;
 use crate::engine::LeaseId;
 use crate::evaluation::SliceCounts;
+
+/// Shards of a step at most (a rule of the recipe): an answer with more is none, and its error would be as long.
+const MOST_SHARDS: usize = 4096;
+
+/// Microseconds that an answer may say to have taken, a week: they are added up, and only shown.
+const LONGEST_TIME: u64 = 7 * 24 * 3600 * 1_000_000;
 
 /// A whole answer to a lease.
 pub(super) type Answered = (LeaseId, Answer);
@@ -25,12 +31,21 @@ pub(super) struct Inbox {
     buffers: Buffers,
     /// Memory that the worker may lay gradients down in.
     shared: Option<Arc<Shared>>,
-    open: Option<(LeaseId, Assembly)>,
+    open: Option<Open>,
     /// Its gradient was refused: what is still under way of it is passed over, so that an answer is refused once.
     refused: Option<LeaseId>,
     passed: usize,
     /// Gradients that were begun and not ended.
     pub(super) abandoned: u32,
+}
+
+/// An unfinished gradient.
+#[derive(Debug)]
+struct Open {
+    lease: LeaseId,
+    /// How its first part said that all of them travel.
+    bf16: bool,
+    assembly: Assembly,
 }
 
 impl Inbox {
@@ -80,21 +95,28 @@ impl Inbox {
     /// Adds a part that came over the wire; all values, if it was the last.
     fn add(&mut self, part: &Gradient, summary: Option<&GradientSummary>) -> Result<Option<Vec<f32>>, String> {
         let refused = |error: PartError| format!("its gradient was refused: {error}");
-        let mut assembly = match self.open.take() {
-            Some((lease, open)) if lease == part.lease => open,
+        let Open { lease, bf16, mut assembly } = match self.open.take() {
+            Some(open) if open.lease == part.lease => open,
             other => {
                 // an unfinished one is given up: the engine re-issues its lease when the worker's session ends
                 self.abandoned += u32::from(other.is_some());
-                Assembly::reuse(self.buffers.take(), self.words(part))
+                let assembly = Assembly::reuse(self.buffers.take(), self.words(part));
+                Open { lease: part.lease, bf16: part.bf16, assembly }
             }
         };
+        if bf16 != part.bf16 {
+            return Err(format!(
+                "its gradient was refused: bf16 is {} in a part and {bf16} in the first one; all parts travel alike",
+                part.bf16
+            ));
+        }
         assembly.add(part.offset, &part.data).map_err(refused)?;
         let Some(summary) = summary else {
-            self.open = Some((part.lease, assembly));
+            self.open = Some(Open { lease, bf16, assembly });
             return Ok(None);
         };
         let values = assembly.finish(summary.digest).map_err(refused)?;
-        Ok(Some(match part.bf16 {
+        Ok(Some(match bf16 {
             true => codec::unpack(&values, self.schema.parameters(), self.schema.len()),
             false => values,
         }))
@@ -129,9 +151,16 @@ impl Inbox {
             let what = format!("its gradient has {} in tensor {tensor}", values[at]);
             return Ok(Answer::NotFinite { what });
         }
+        if summary.outcomes.len() > MOST_SHARDS {
+            return Err(format!("it has {} outcomes; a step has at most {MOST_SHARDS} shards", summary.outcomes.len()));
+        }
         if let Some(outcome) = summary.outcomes.iter().find(|outcome| !outcome.loss_sum.is_finite()) {
             let what = format!("its loss of shard {} is {}", outcome.shard, outcome.loss_sum);
             return Ok(Answer::NotFinite { what });
+        }
+        if let Some(outcome) = summary.outcomes.iter().find(|outcome| outcome.correct > outcome.count) {
+            let ShardOutcome { shard, correct, count, .. } = outcome;
+            return Err(format!("it has {correct} right answers in shard {shard}, of {count} examples"));
         }
         Ok(Answer::Gradient {
             version: part.version,
@@ -139,9 +168,9 @@ impl Inbox {
             values,
             digest: summary.digest,
             outcomes: summary.outcomes,
-            compute_us: summary.compute_us,
-            encode_us: summary.encode_us,
-            wait_us: summary.wait_us,
+            compute_us: summary.compute_us.min(LONGEST_TIME),
+            encode_us: summary.encode_us.min(LONGEST_TIME),
+            wait_us: summary.wait_us.min(LONGEST_TIME),
         })
     }
 }
@@ -243,6 +272,39 @@ mod tests {
         assert!(reason(lay_down(Some(7))).contains("checksum"));
         let nowhere = Gradient { slot: Some(5), ..part(&[], 0, Some(0)) };
         assert!(reason(inbox.gradient(nowhere)).contains("slot"));
+    }
+
+    /// Found for the fuzz test: the first made a sum of another length than the model's, the second a panic.
+    #[test]
+    fn parts_that_travel_differently_are_refused() {
+        let words = codec::words(FIRST + 2, FIRST + 2);
+        let mut inbox = inbox();
+        for (first, second) in [(vec![1.0; FIRST], vec![1.0; 2]), (vec![1.0; words], Vec::new())] {
+            let bf16 = second.is_empty();
+            let digest = digest_values(&[first.as_slice(), &second].concat());
+            assert!(inbox.gradient(Gradient { bf16, ..part(&first, 0, None) }).is_none());
+            let last = part(&second, first.len() as u64, Some(digest));
+            let text = reason(inbox.gradient(Gradient { bf16: !bf16, ..last }));
+            assert!(text.contains("all parts travel alike"), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_that_can_not_be_are_refused_and_long_words_are_cut() {
+        let sent = whole([3.0, 4.0]);
+        let with = |outcomes: Vec<ShardOutcome>| {
+            let mut part = part(&sent, 0, Some(digest_values(&sent)));
+            part.summary = part.summary.map(|summary| GradientSummary { outcomes, compute_us: u64::MAX, ..summary });
+            inbox().gradient(part)
+        };
+        let outcome = ShardOutcome { shard: 3, correct: 5, count: 4, ..Default::default() };
+        assert!(reason(with(vec![outcome])).contains("5 right answers in shard 3, of 4"));
+        assert!(reason(with(vec![ShardOutcome::default(); 4097])).contains("4097 outcomes"));
+        let Some((_, Answer::Gradient { compute_us, .. })) = with(Vec::new()) else { panic!("no answer") };
+        assert_eq!(compute_us, 604_800_000_000);
+        let (_, answer) = failed(Failed { lease: 1, reason: "ß".repeat(5000) });
+        let Answer::Failed { reason } = answer else { panic!("{answer:?}") };
+        assert_eq!(reason.chars().count(), 1000);
     }
 
     #[test]

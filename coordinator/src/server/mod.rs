@@ -1,6 +1,8 @@
 //! The gRPC server: decodes, asks the actor, encodes. No decisions.
 
 mod answer;
+#[cfg(test)]
+mod fuzz;
 mod limits;
 mod listener;
 mod lobby;

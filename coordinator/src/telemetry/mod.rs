@@ -14,6 +14,8 @@ pub mod display;
 pub mod error;
 pub mod event;
 pub mod format;
+#[cfg(test)]
+mod fuzz;
 pub mod jsonl;
 mod lane;
 mod lines;

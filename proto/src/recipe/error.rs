@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecipeError {
-    /// The file could not be read; `message` comes from the loader.
+    /// The file could not be read (`message` comes from the loader), or it is too long or too deep for a recipe.
     #[error("{path}: {message}")]
     Unreadable { path: String, message: String },
 

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::model::ModelSpec;
 use super::ownership::{OWNED, refusal};
 use super::resolve::is_path;
-use super::{Load, Origin, Recipe, RecipeError, Setting, catalogue, conform, nearest};
+use super::{Load, Origin, Recipe, RecipeError, Setting, catalogue, conform, nearest, text};
 
 /// The values so far, and where each came from.
 pub(super) struct Layers {
@@ -31,6 +31,7 @@ impl Layers {
             origin: origin.to_owned(),
             message: error.to_string().trim_end().to_owned(),
         };
+        text::check(text).map_err(|message| RecipeError::Unreadable { path: origin.to_owned(), message })?;
         let table: Table = toml::from_str(text).map_err(syntax)?;
         let spans = DeTable::parse(text).map_err(syntax)?;
         let place = |key: &str| match offset(spans.get_ref(), key) {

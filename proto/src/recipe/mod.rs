@@ -16,6 +16,7 @@ mod resolve;
 mod rules;
 mod setting;
 mod settings;
+mod text;
 
 pub use choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset, Wire};
 pub use error::RecipeError;

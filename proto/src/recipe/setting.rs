@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::RecipeError;
+use super::{RecipeError, text};
 
 /// Where a setting was typed. Flags win over `--set`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,9 @@ impl Setting {
     pub(super) fn toml(&self, default: Option<&Value>) -> Value {
         let text = self.value.as_str();
         let parse = |text: &str| {
-            let table: Table = toml::from_str(&format!("value = {text}")).ok()?;
+            let line = format!("value = {text}");
+            text::check(&line).ok()?;
+            let table: Table = toml::from_str(&line).ok()?;
             // more than one key: the text had a line break in it, so it is no single value
             (table.len() == 1).then(|| table.get("value").cloned()).flatten()
         };

@@ -39,7 +39,7 @@ impl Batch {
     /// normalised (if asked).
     ///
     /// # Errors
-    /// Records that are inconsistent, an example number beyond them, a deviation that is not positive.
+    /// Records that are inconsistent, an example number beyond them, more numbers than examples, a deviation that is not positive.
     pub fn gather(
         records: &Records,
         examples: &[u32],
@@ -54,6 +54,11 @@ impl Batch {
                 "{} bytes of pixels are not {total} images of {channels}×{height}×{width}",
                 records.pixels.len()
             )));
+        }
+        if examples.len() > total {
+            // an example is in a batch once, and memory is not asked for because somebody lists one a million times
+            let asked = examples.len();
+            return Err(ComputeError::Batch(format!("{asked} examples were asked for, but there are {total}")));
         }
         let tables = (0..channels).map(|channel| table(normalise, channel)).collect::<Result<Vec<_>, _>>()?;
         let mut values = Vec::with_capacity(examples.len() * size);
@@ -177,6 +182,8 @@ mod tests {
         let records = Records { pixels: &pixels, labels: &[4, 5, 6], shape: SHAPE };
         let error = Batch::gather(&records, &[3], None, None).expect_err("beyond").to_string();
         assert!(error.contains("example 3") && error.contains("there are 3"), "{error}");
+        let error = Batch::gather(&records, &[0; 4], None, None).expect_err("twice").to_string();
+        assert!(error.contains("4 examples were asked for, but there are 3"), "{error}");
         let short = Records { pixels: &pixels[1..], ..records };
         let error = Batch::gather(&short, &[0], None, None).expect_err("short").to_string();
         assert!(error.contains("35 bytes") && error.contains("3 images of 3×2×2"), "{error}");

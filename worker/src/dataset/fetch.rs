@@ -100,3 +100,46 @@ async fn download(mut client: CoordinatorClient<Channel>, hash: &str, length: u6
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_fuzz::{Bound, cases, damaged};
+    use lockstep_proto::records::{PIXELS, Split};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Records {
+        let split = Split { pixels: vec![7; PIXELS], labels: vec![1] };
+        Records { classes: vec!["ant".to_owned(), "bee".to_owned()], train: split.clone(), test: split }
+    }
+
+    /// A copy, a read buffer of 1 MiB, and the copies that growing takes.
+    const COPY: Bound = Bound { each: 4, constant: 2 << 20 };
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn fuzz_cached_records(file in damaged(vec![sample().encode().expect("fits")])) {
+            let memory = Path::new("/dev/shm");
+            let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("folder");
+            let (path, hash) = (folder.path().join("records"), sample().hash());
+            fs::write(&path, &file).expect("written");
+            // whatever else is wrong with the file, the images are those that were asked for
+            if let Some(records) = COPY.hold(file.len(), || read(&path, &hash)) {
+                prop_assert_eq!(records.train, sample().train);
+            }
+            if let Ok(records) = COPY.hold(file.len(), || take(&file, &hash, None)) {
+                prop_assert_eq!(records.test, sample().test);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cache_file_is_named_by_a_hash_and_nothing_else() {
+        for hash in ["", "../../etc/passwd", "ab/cd", "xyz"] {
+            assert_eq!(cache_path(hash), None, "{hash}");
+        }
+    }
+}

@@ -10,6 +10,8 @@
 
 mod error;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod init;
 mod layer;
 mod plan;

@@ -1,5 +1,6 @@
 //! From a model file's layer list to layers of known sizes. Every mistake in a model is found here, before anything runs.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use lockstep_proto::recipe::model::ModelSpec;
@@ -55,9 +56,13 @@ impl Model {
             kind: tensor.kind,
         });
         let schema = Schema::new(specs.collect()).map_err(|duplicate| whole(duplicate.to_string()))?;
+        // a search for each would take seconds where there are thousands
+        let ranges: HashMap<&str, Range<usize>> =
+            schema.iter().map(|(spec, range)| (spec.name.as_str(), range)).collect();
         let mut tensors = planner.tensors;
         for tensor in &mut tensors {
-            tensor.range = schema.range(&tensor.name).ok_or_else(|| whole(format!("{} got lost", tensor.name)))?;
+            let range = ranges.get(tensor.name.as_str()).cloned();
+            tensor.range = range.ok_or_else(|| whole(format!("{} got lost", tensor.name)))?;
         }
         let (name, source) = (spec.name.clone(), spec.source.clone());
         Ok(Self { name, source, input: image, classes, layers, schema, tensors })

@@ -15,6 +15,12 @@ use super::shape::product;
 /// Values of all tensors together: 4 GiB of f32. Beyond it the flat vector is a slip of the pen, not a CIFAR model.
 const MOST_WEIGHTS: usize = 1 << 30;
 
+/// Layers of a model, inner ones included. The deepest networks that anybody trained on CIFAR have some 4,000.
+const MOST_LAYERS: usize = 10_000;
+
+/// Bytes of a layer's name. Each layer keeps its own, and the places of inner ones hold those around them.
+const LONGEST_NAME: usize = 128;
+
 /// What is declared while the layers are walked.
 #[derive(Default)]
 pub(super) struct Planner {
@@ -42,7 +48,15 @@ impl Planner {
         // the prefix of the nn.Sequential that the layer is in, and its index there
         let (mut prefix, mut index) = (base.to_owned(), 0);
         for (at, spec) in specs.iter().enumerate() {
-            if let Some(own) = &spec.prefix {
+            let own = spec.prefix.as_ref();
+            // before it is copied into a name and a place
+            if let Some(long) = own.into_iter().chain([&prefix]).find(|prefix| prefix.len() > LONGEST_NAME) {
+                let (kind, length) = (spec.kind.name(), long.len());
+                let place = outer.map_or_else(String::new, |(place, _)| format!("{place}, inner "));
+                let problem = format!("its prefix has {length} bytes; at most {LONGEST_NAME}: shorten it");
+                return Err((format!("{place}layer {at} ({kind})"), problem));
+            }
+            if let Some(own) = own {
                 // within a residual a prefix is an attribute of that module
                 (prefix, index) = (if outer.is_some() { join(base, own) } else { own.clone() }, 0);
             }
@@ -72,6 +86,9 @@ impl Planner {
         };
         let named = |problem: String| (place.clone(), problem);
         check_name(&name).map_err(named)?;
+        if self.names.len() == MOST_LAYERS {
+            return Err(named(format!("it is one more than {MOST_LAYERS}, which a model has at most")));
+        }
         if let Some(taken) = self.names.insert(name.clone(), place.clone()) {
             return Err(named(format!(
                 "the name {name:?} is already that of {taken}: give one of them another prefix"

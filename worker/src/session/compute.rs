@@ -93,6 +93,38 @@ pub(super) fn start(
     Ok(jobs)
 }
 
+/// The node that `work` is for, if its shards are those below it, in order; and how many shards that takes a step to have. The sum
+/// climbs from each shard to the node: it would never arrive at one that is not above.
+pub(super) fn check_shards(work: &ShardsWork) -> Result<(Node, u32), String> {
+    /// A step has at most 4096 shards (a rule of the recipe), which are 12 levels.
+    const MOST_LEVELS: u32 = 12;
+    let node = work.node.ok_or("a lease without a node")?;
+    let top = Node { level: node.level, index: node.index };
+    // the node's shards end where the step's do, so this is what `covers` needs to know of the rest
+    let leaves = work.shards.last().map_or(0, |shard| shard.shard.saturating_add(1));
+    let found = || work.shards.iter().map(|shard| shard.shard);
+    if top.level > MOST_LEVELS || leaves == 0 || !found().eq(top.covers(leaves)) {
+        let some: Vec<u32> = found().take(8).collect();
+        return Err(format!(
+            "a lease of node {top:?} has {} shards, beginning with {some:?}: not those below it",
+            work.shards.len()
+        ));
+    }
+    Ok((top, leaves))
+}
+
+/// An epoch has each of its `total` examples once: a lease that lists more would fill the memory with their tensors, 12 KB for a byte
+/// of the lease.
+pub(super) fn check_examples(work: &ShardsWork, total: usize) -> Result<(), String> {
+    for (what, shards) in [("shards", &work.shards), ("shards to come", &work.next)] {
+        let asked: usize = shards.iter().map(|shard| shard.examples.len()).sum();
+        if asked > total {
+            return Err(format!("a lease lists {asked} examples in its {what}, and there are {total}"));
+        }
+    }
+    Ok(())
+}
+
 impl Computer {
     /// Copies parameters out of shared memory.
     fn pick_up(&mut self, version: u64, slot: usize, digest: u64) {
@@ -154,14 +186,13 @@ impl Computer {
             std::process::abort();
         }
         let start = Instant::now();
+        check_examples(&work, self.prepared.records.train.len())?;
         let ready: Vec<_> = work.shards.iter().map(|shard| self.ahead.take(work.epoch, &shard.examples)).collect();
         let weights = self.weights(version)?;
-        let node = work.node.ok_or("a lease without a node")?;
-        let top = Node { level: node.level, index: node.index };
+        let (top, leaves) = check_shards(&work)?;
+        let node = wire::Node { level: top.level, index: top.index };
         let context =
             StepContext { seed: self.prepared.recipe.seed, epoch: work.epoch, batch_size: work.batch_size as usize };
-        // the node's shards end where the step's do, so this is what `covers` needs to know of the rest
-        let leaves = work.shards.last().map_or(0, |shard| shard.shard + 1);
         let mut tree = Reduction::new(leaves);
         let (mut sum, mut outcomes) = (None, Vec::with_capacity(work.shards.len()));
         let (prepared, batches) = (&self.prepared, &self.batches);

@@ -3,6 +3,8 @@
 mod ahead;
 mod backoff;
 mod compute;
+#[cfg(test)]
+mod fuzz;
 mod heartbeat;
 mod join;
 mod news;

@@ -100,7 +100,7 @@ impl Stream {
         };
         let jobs = compute::start(prepared, plane, self.outbound.clone(), settings)?;
         send(&self.outbound, from_worker::Message::Ready(ready));
-        let mut incoming: Option<(u64, Assembly)> = None;
+        let mut incoming: Option<Incoming> = None;
         let (mut leaving, mut unknown) = (None, None);
         loop {
             let message = tokio::select! {
@@ -153,9 +153,18 @@ async fn deadline(at: Option<tokio::time::Instant>) {
     }
 }
 
+/// Parameters that are on their way.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    version: u64,
+    /// How the first part said that all of them travel.
+    bf16: bool,
+    assembly: Assembly,
+}
+
 /// Adds a part of the parameters; a job once they are whole.
-fn take_part(
-    incoming: &mut Option<(u64, Assembly)>,
+pub(super) fn take_part(
+    incoming: &mut Option<Incoming>,
     part: Parameters,
     schema: &Schema,
 ) -> Result<Option<Job>, WorkerError> {
@@ -169,19 +178,23 @@ fn take_part(
         return Ok(Some(Job::Shared { version: part.version, slot: slot as usize, digest: part.digest }));
     }
     if part.offset == 0 {
-        *incoming = Some((part.version, Assembly::new(total)));
+        *incoming = Some(Incoming { version: part.version, bf16: part.bf16, assembly: Assembly::new(total) });
     }
-    let Some((version, assembly)) = incoming.as_mut().filter(|(version, _)| *version == part.version) else {
+    let Some(mut open) = incoming.take().filter(|open| open.version == part.version) else {
         return Err(WorkerError::Protocol(format!("parameters of version {} begin in the middle", part.version)));
     };
-    assembly.add(part.offset, &part.data)?;
-    if !assembly.is_complete() {
+    if open.bf16 != part.bf16 {
+        let text = format!("bf16 is {} in a part of the parameters and {} in the first one", part.bf16, open.bf16);
+        return Err(WorkerError::Protocol(text));
+    }
+    open.assembly.add(part.offset, &part.data)?;
+    if !open.assembly.is_complete() {
+        *incoming = Some(open);
         return Ok(None);
     }
-    let version = *version;
-    let Some((_, assembly)) = incoming.take() else { return Ok(None) };
+    let Incoming { version, bf16, assembly } = open;
     let mut sent = assembly.finish(part.digest)?;
-    if part.bf16 {
+    if bf16 {
         sent = codec::unpack(&sent, parameters, values);
     }
     Ok(Some(Job::Parameters { version, values: sent }))

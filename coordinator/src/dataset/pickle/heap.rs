@@ -6,6 +6,9 @@ use std::rc::Rc;
 
 use super::numpy::{Array, Callable, Dtype};
 
+/// Bytes of a class's name: as many as the canonical file allows.
+const LONGEST_NAME: usize = 256;
+
 /// Why a pickle was not read; `at` is the byte where.
 #[derive(Debug, thiserror::Error)]
 #[error("byte {at}: {problem}")]
@@ -38,7 +41,8 @@ pub(super) enum Value {
     Dict(Vec<(Ref, Ref)>),
     Callable(Callable),
     Dtype(Dtype),
-    Array(Array),
+    /// Boxed, because the others are a third of its size and a batch has one.
+    Array(Box<Array>),
 }
 
 impl Value {
@@ -98,9 +102,19 @@ impl Pickle<'_> {
         found.map(|(_, value)| *value).ok_or_else(|| format!("has no key {key:?}"))
     }
 
-    /// The field `key`: a list of integers, or an array of them with one axis.
-    pub(in crate::dataset) fn integers(&self, key: &str) -> Result<Vec<i64>, String> {
-        match &self.values[self.field(key)?] {
+    /// The field `key`: a list of `wanted` integers, one an image, or an array of them with one axis.
+    pub(in crate::dataset) fn integers(&self, key: &str, wanted: usize) -> Result<Vec<i64>, String> {
+        let value = &self.values[self.field(key)?];
+        // before they are copied: an array has a number in a byte, a copy in eight
+        let found = match value {
+            Value::List(items) | Value::Tuple(items) => items.len(),
+            Value::Array(array) => array.shape.iter().product(),
+            _ => wanted,
+        };
+        if found != wanted {
+            return Err(format!("has {found} {key} and {wanted} images"));
+        }
+        match value {
             Value::List(items) | Value::Tuple(items) => items
                 .iter()
                 .enumerate()
@@ -114,16 +128,22 @@ impl Pickle<'_> {
         }
     }
 
-    /// The field `key`: a list of strings.
-    pub(in crate::dataset) fn strings(&self, key: &str) -> Result<Vec<String>, String> {
+    /// The field `key`: a list of strings, `most` at most, which are names: one string may stand in a list any number of times.
+    pub(in crate::dataset) fn strings(&self, key: &str, most: usize) -> Result<Vec<String>, String> {
         let Value::List(items) = &self.values[self.field(key)?] else {
             return Err(format!("{key} is not a list of strings"));
         };
-        items
-            .iter()
-            .map(|item| self.bytes(*item).and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()))
-            .collect::<Option<_>>()
-            .ok_or_else(|| format!("{key} is not a list of strings"))
+        if items.len() > most {
+            return Err(format!("{key} has {} entries; at most {most}", items.len()));
+        }
+        let name = |item: &Ref| {
+            let bytes = self.bytes(*item).ok_or_else(|| format!("{key} is not a list of strings"))?;
+            if bytes.len() > LONGEST_NAME {
+                return Err(format!("{key} has a name of {} bytes; at most {LONGEST_NAME}", bytes.len()));
+            }
+            String::from_utf8(bytes.to_vec()).map_err(|_| format!("{key} is not a list of strings"))
+        };
+        items.iter().map(name).collect()
     }
 
     /// The field `key`: an array of bytes in row-major order, and its shape.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::heap::{Blob, Pickle, PickleError, Ref, Value};
-use super::numpy::Callable;
+use super::numpy::{Callable, beginning};
 
-/// Opcodes in one pickle. An official batch has about 60,000; a value takes some 50 bytes here, so this bounds memory.
+/// Opcodes in one pickle. An official batch has about 60,000; a value takes 32 bytes here, 200 with all that points to it
+/// while that grows, so this bounds memory.
 const MOST_STEPS: usize = 1_000_000;
 
 /// Reads the pickle in `input`.
@@ -115,12 +116,12 @@ impl<'a> Machine<'a> {
             b'h' => self.get::<1>()?,
             b'j' => self.get::<4>()?,
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
-                self.global(module, name)?;
+                let (module, name) = (beginning(self.line()?), beginning(self.line()?));
+                self.global(&module, &name)?;
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let text = |at: Ref| self.pickle.bytes(at).map(<[u8]>::to_vec).ok_or("a call is named by no string");
+                let text = |at: Ref| self.pickle.bytes(at).map(beginning).ok_or("a call is named by no string");
                 let (module, name) = (text(module)?, text(name)?);
                 self.global(&module, &name)?;
             }
@@ -268,9 +269,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn global(&mut self, module: &[u8], name: &[u8]) -> Result<(), String> {
-        let (module, name) = (String::from_utf8_lossy(module), String::from_utf8_lossy(name));
-        let callable = Callable::find(&module, &name).ok_or_else(|| {
+    fn global(&mut self, module: &str, name: &str) -> Result<(), String> {
+        let callable = Callable::find(module, name).ok_or_else(|| {
             format!(
                 "refused: a pickle may not call {}.{}; only NumPy's arrays and plain values are read, and nothing is \
                  executed. Do not load this file with Python either",

@@ -5,6 +5,9 @@ use std::rc::Rc;
 
 use super::heap::{Blob, Pickle, Ref, Value};
 
+/// Axes of an array at most: NumPy's own limit. A shape is copied into each array that is made with it.
+const MOST_AXES: usize = 64;
+
 /// What a pickle may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Callable {
@@ -115,13 +118,12 @@ impl Pickle<'_> {
                 if matches!(self.values[*class], Value::Callable(Callable::NdArray)) =>
             {
                 let dtype = Dtype { signed: false, size: 1, big_endian: false };
-                Ok(Value::Array(Array { shape: vec![0], dtype, fortran: false, bytes: Blob::Input(0..0) }))
+                Ok(Value::Array(Box::new(Array { shape: vec![0], dtype, fortran: false, bytes: Blob::Input(0..0) })))
             }
             (Callable::Dtype, [name, ..]) => {
                 let name = self.bytes(*name).ok_or_else(wrong)?;
-                let dtype = Dtype::parse(name).ok_or_else(|| {
-                    format!("has an array of {:?}; only integers are read", String::from_utf8_lossy(name))
-                })?;
+                let dtype = Dtype::parse(name)
+                    .ok_or_else(|| format!("has an array of {:?}; only integers are read", beginning(name)))?;
                 Ok(Value::Dtype(dtype))
             }
             (Callable::Scalar, [dtype, bytes]) => match (&self.values[*dtype], self.bytes(*bytes)) {
@@ -166,6 +168,9 @@ impl Pickle<'_> {
         let Value::Tuple(axes) = &self.values[shape] else {
             return Err("an array's shape is no tuple".to_owned());
         };
+        if axes.len() > MOST_AXES {
+            return Err(format!("an array has {} axes; NumPy's have at most {MOST_AXES}", axes.len()));
+        }
         let shape: Option<Vec<usize>> = axes
             .iter()
             .map(|axis| if let Value::Int(n) = self.values[*axis] { usize::try_from(n).ok() } else { None })
@@ -183,8 +188,13 @@ impl Pickle<'_> {
             return Err(format!("an array of shape {shape:?} has {found} bytes of data"));
         }
         let bytes = blob.clone();
-        Ok(Value::Array(Array { shape, dtype, fortran, bytes }))
+        Ok(Value::Array(Box::new(Array { shape, dtype, fortran, bytes })))
     }
+}
+
+/// What a message shows of a name that may be as long as the file.
+pub(super) fn beginning(name: &[u8]) -> String {
+    String::from_utf8_lossy(&name[..name.len().min(100)]).into_owned()
 }
 
 #[cfg(test)]

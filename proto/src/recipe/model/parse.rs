@@ -3,8 +3,13 @@
 use serde::Deserialize;
 use toml::Value;
 
+use super::super::{nearest, text};
 use super::strict::{Problem, Strict};
 use super::{LayerKind, LayerSpec, ModelSpec};
+
+/// Residuals in each other. Every network that is known does with two; reading, planning and computing a residual each call
+/// themselves for the inner one.
+const DEEPEST: usize = 16;
 
 /// A model file that can't be read as one.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,7 @@ impl ModelSpec {
             place: place.to_owned(),
             problem,
         };
+        text::check(text).map_err(|problem| content("the whole file", problem))?;
         let document: toml::Table = toml::from_str(text)
             .map_err(|error| ModelFileError::Toml { origin: origin.to_owned(), message: error.to_string() })?;
         let head = Head::deserialize(Strict(Value::Table(document)))
@@ -46,18 +52,18 @@ impl ModelSpec {
         if head.name.is_empty() {
             return Err(content("top of the file", "`name` is empty; results and files are called by it".to_owned()));
         }
-        let layers = layers(head.layers, "layer ").map_err(|(place, problem)| content(&place, problem))?;
+        let layers = layers(head.layers, "layer ", 0).map_err(|(place, problem)| content(&place, problem))?;
         Ok(Self { name: head.name, source: head.source, prefix: head.prefix, layers })
     }
 }
 
-/// Reads a chain; `numbering` comes before each layer's number. An error is a place and a problem.
-fn layers(items: Vec<Value>, numbering: &str) -> Result<Vec<LayerSpec>, (String, String)> {
+/// Reads a chain inside `depth` residuals; `numbering` comes before each layer's number. An error is a place and a problem.
+fn layers(items: Vec<Value>, numbering: &str, depth: usize) -> Result<Vec<LayerSpec>, (String, String)> {
     let numbered = items.into_iter().enumerate();
-    numbered.map(|(index, item)| layer(item, format!("{numbering}{index}"))).collect()
+    numbered.map(|(index, item)| layer(item, format!("{numbering}{index}"), depth)).collect()
 }
 
-fn layer(item: Value, place: String) -> Result<LayerSpec, (String, String)> {
+fn layer(item: Value, place: String, depth: usize) -> Result<LayerSpec, (String, String)> {
     let Value::Table(mut table) = item else {
         return Err((place, format!("{item} is not a layer; write {{ type = \"relu\" }}, for instance")));
     };
@@ -71,9 +77,14 @@ fn layer(item: Value, place: String) -> Result<LayerSpec, (String, String)> {
         Some(other) => return Err((place, format!("`prefix = {other}` is not a text; write prefix = \"features\""))),
     };
     let is_residual = matches!(table.get("type"), Some(Value::String(name)) if name == "residual");
+    if is_residual && depth == DEEPEST {
+        return Err((place, format!("it is in {depth} other residuals; at most {DEEPEST} stand in each other")));
+    }
     let inner = match table.get_mut("layers") {
         // taken out and read here, so that an inner layer's error has the inner layer's place
-        Some(Value::Array(items)) if is_residual => layers(std::mem::take(items), &format!("{place}, inner layer "))?,
+        Some(Value::Array(items)) if is_residual => {
+            layers(std::mem::take(items), &format!("{place}, inner layer "), depth + 1)?
+        }
         _ => Vec::new(),
     };
     let mut kind = match LayerKind::deserialize(Strict(Value::Table(table))) {
@@ -95,14 +106,17 @@ fn explain(problem: &Problem, also_known: &[&str]) -> String {
     };
     let known: Vec<&str> = known.iter().chain(also).copied().collect();
     let list = known.join(", ");
-    match nearest(given, &known) {
+    match nearest_word(given, &known) {
         Some(name) => format!("{problem}; did you mean `{name}`? (known: {list})"),
         None => format!("{problem}; known: {list}"),
     }
 }
 
 /// The known word that `given` most likely is a slip of.
-fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+fn nearest_word<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+    if given.len() > nearest::LONGEST {
+        return None;
+    }
     // 0.7 takes `kernel` for `kernel_size` and `maxpool` for `max_pool`, but not `width` for anything
     let scored = known.iter().map(|word| (strsim::jaro_winkler(given, word), *word));
     scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
@@ -152,6 +166,18 @@ mod tests {
         let written = toml::to_string(&spec).expect("a spec is a table");
         assert_eq!(ModelSpec::parse(&written, "written").expect("written"), spec);
         assert_eq!(toml::from_str::<ModelSpec>(&written).expect("serde"), spec);
+    }
+
+    #[test]
+    fn sixteen_residuals_in_each_other_are_read_and_printed_and_seventeen_are_named() {
+        let nested = |depth: usize| {
+            let (open, close) = ("{ type = \"residual\", layers = [".repeat(depth), "] }".repeat(depth));
+            format!("name = \"m\"\nlayers = [{open}{{ type = \"relu\" }}{close}]")
+        };
+        let spec = ModelSpec::parse(&nested(16), "my.toml").expect("as deep as can be");
+        let written = toml::to_string(&spec).expect("a spec is a table");
+        assert_eq!(ModelSpec::parse(&written, "written").expect("what was printed"), spec);
+        assert!(error(&nested(17)).contains("in 16 other residuals; at most 16"), "{}", error(&nested(17)));
     }
 
     #[test]
