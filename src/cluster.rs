@@ -10,11 +10,17 @@ use lockstep_coordinator::{Report, Run};
 use tokio::net::TcpListener;
 
 use crate::exit::{Failure, Result};
-use crate::local_workers::{Fleet, GivenUp, LocalWorkers};
+use crate::local_workers::{Fleet, GivenUp, LocalWorkers, Toll};
 
 /// Async work of this process: sockets and timers. Products are computed in the workers.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// What a run came to, and what its workers were put through.
+pub struct Trained {
+    pub report: Report,
+    pub toll: Option<Toll>,
 }
 
 /// Trains `run` with `fleet` on this machine.
@@ -23,8 +29,9 @@ pub async fn train(
     fleet: &Fleet,
     telemetry: Telemetry,
     stop: impl Future<Output = String> + Send + 'static,
-) -> Result<Report> {
+) -> Result<Trained> {
     fleet.check()?;
+    let leases_before = run.resume.as_ref().map_or(0, |snapshot| snapshot.state.ledger.reissued);
     // any free port: several runs may share the machine
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
@@ -32,14 +39,16 @@ pub async fn train(
     let (stop, stopped_by_workers) = or_no_workers(stop, workers.take_given_up(), fleet.workers);
     let report = lockstep_coordinator::serve(run, listener, telemetry, stop).await;
     // blocking waits for the processes belong on a blocking thread
-    let _ = tokio::task::spawn_blocking(move || workers.finish()).await;
+    let toll = tokio::task::spawn_blocking(move || workers.finish()).await.unwrap_or_default();
     let report = report?;
+    let leases = report.summary.ledger.reissued.saturating_sub(leases_before);
+    let toll = toll.map(|toll| Toll { leases, ..toll });
     match stopped_by_workers.try_recv() {
         Ok(gone) if report.outcome != Outcome::Complete => {
             let text = format!("no worker is left: {}{}", gone.reason, how_to_resume(&report));
             Err(if gone.mistake { Failure::Mistake(text) } else { Failure::Lost(text) })
         }
-        _ => Ok(report),
+        _ => Ok(Trained { report, toll }),
     }
 }
 

@@ -10,6 +10,7 @@ mod display;
 mod exit;
 mod folder;
 mod local_workers;
+mod lock;
 mod logging;
 mod prepare;
 mod signals;

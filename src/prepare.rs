@@ -17,6 +17,7 @@ use lockstep_worker::model::Model;
 use crate::cli::{self, DataSource, RecipeArgs, RunArgs};
 use crate::display::LoadingBar;
 use crate::exit::{Failure, Result};
+use crate::lock::{self, Lock};
 use crate::{folder, source};
 
 /// The recipe with everything that was typed laid over it.
@@ -99,12 +100,18 @@ fn check_statistics(model: &Model, plan: &Plan, examples: usize) -> Result {
     )))
 }
 
-/// A run that is kept: a new folder, or an old one to go on in. None if that is finished, which is said.
-pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Option<Run>> {
+/// A run that is kept, and the lock on its folder: a new one, or an old one to go on in. None if that is finished, which is
+/// said.
+pub fn kept_run(
+    recipe_args: &RecipeArgs,
+    data: &DataSource,
+    args: &RunArgs,
+    limits: Limits,
+) -> Result<Option<(Run, Lock)>> {
     let reducer = cli::reducer(args.test_reducer.as_deref())?;
-    let mut run = if args.resume {
+    let (mut run, lock) = if args.resume {
         match resumed(recipe_args, data, args, limits)? {
-            Some(run) => run,
+            Some(resumed) => resumed,
             None => return Ok(None),
         }
     } else {
@@ -116,24 +123,29 @@ pub fn kept_run(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, lim
         }
         // last, so that no mistake leaves an empty folder behind
         let folder = folder::create(args.out.as_deref(), &run.recipe.name)?;
+        let lock = lock::take(&folder)?;
         folder::write(&folder, "recipe.toml", &run.recipe.to_toml())?;
         source::keep(&folder, data, &run.dataset)?;
         run.name = name_of(&folder);
         run.folder = Some(folder);
-        run
+        (run, lock)
     };
     run.reducer = reducer;
     // before anything in the folder is touched
     run.check()?;
-    Ok(Some(run))
+    Ok(Some((run, lock)))
 }
 
-fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Option<Run>> {
+fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Option<(Run, Lock)>> {
     if args.init_from.is_some() {
         return Err(Failure::mistake("--init-from begins a run and --resume goes on with one; give only one of them"));
     }
     let folder = folder::find(args.out.as_deref())?;
-    let (path, snapshot, damaged) = Store::open(&folder, 1)?.latest()?;
+    // before anything is read: what another process is about to replace is not the run's last word
+    let lock = lock::take(&folder)?;
+    let store = Store::open(&folder, 1)?;
+    store.clear_torn();
+    let (path, snapshot, damaged) = store.latest()?;
     for error in damaged {
         warn!("warning: {error}");
     }
@@ -153,7 +165,7 @@ fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: 
         return Ok(None);
     }
     run.folder = Some(folder);
-    Ok(Some(run))
+    Ok(Some((run, lock)))
 }
 
 fn say_finished(folder: &Path, steps: u64) {

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::Desk;
+use crate::support::process::{alive, children};
 
 #[test]
 fn a_lost_worker_changes_the_ledger_and_not_the_weights() {
@@ -74,15 +75,4 @@ fn workers_do_not_outlive_a_killed_parent() {
         std::thread::sleep(Duration::from_millis(20));
     }
     drop(running.finish());
-}
-
-fn children(parent: u32) -> Vec<u32> {
-    let output = Command::new("ps").args(["-o", "pid=", "--ppid", &parent.to_string()]).output().expect("ps runs");
-    String::from_utf8_lossy(&output.stdout).split_whitespace().map(|id| id.parse().expect("a number")).collect()
-}
-
-fn alive(id: u32) -> bool {
-    let output = Command::new("ps").args(["-o", "stat=", "-p", &id.to_string()]).output().expect("ps runs");
-    let state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    !state.is_empty() && !state.starts_with('Z')
 }

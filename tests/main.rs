@@ -2,6 +2,7 @@
 
 mod bad_answers;
 mod bad_input;
+mod chaos;
 mod disk;
 mod exactness;
 mod faults;
@@ -9,6 +10,7 @@ mod load;
 mod map;
 mod network;
 mod real_images;
+mod reconnect;
 mod resume;
 mod roles;
 mod support;

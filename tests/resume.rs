@@ -63,6 +63,21 @@ fn another_recipe_other_images_and_a_used_folder_are_refused_by_name() {
 }
 
 #[test]
+fn a_folder_has_one_writer_at_a_time() {
+    let desk = Desk::new();
+    let running = start_until(&desk, "run", 2);
+    for command in [&["train"][..], &["coordinator", "--listen", "127.0.0.1:0"]] {
+        let second = desk.run(&[command, &["--resume", "--out", "run", "--data", "images"]].concat());
+        let process = format!("process {}", running.child.id());
+        second.refused(&["run is being written by", &process, "--out"]);
+    }
+    running.signal("KILL");
+    drop(running.finish());
+    // a killed process holds nothing
+    desk.run(&["train", "--resume", "--out", "run", "--plain"]).ok();
+}
+
+#[test]
 fn a_damaged_checkpoint_is_found_and_an_older_one_taken() {
     let desk = Desk::new();
     desk.train("run", &["--max-steps", "8", "--set", "checkpoint.every_steps=4"]).ok();

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod chaos;
 mod recipe;
 mod roles;
 mod shared;
@@ -10,6 +11,7 @@ mod tools;
 mod values;
 
 pub use bench::BenchArgs;
+pub use chaos::{Chaos, Fault, Rule};
 pub use recipe::RecipeArgs;
 pub use roles::{CoordinatorArgs, TrainArgs, WorkerArgs};
 pub use shared::{DataSource, DisplayArgs, KernelArgs, LocalArgs, Plane, RunArgs};

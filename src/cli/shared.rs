@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::Chaos;
+use super::chaos::chaos;
 use super::values::{Kill, kill, processes, seconds, share, threads, timeout};
 
 /// Where the images come from.
@@ -129,6 +131,11 @@ pub struct LocalArgs {
     /// Abort worker W when it is given step S, once (for tests and demonstrations)
     #[arg(long, value_name = "W@S", value_parser = kill)]
     pub kill: Vec<Kill>,
+    /// Watch the run survive: kill (SIGKILL), freeze (SIGSTOP) or ask to leave (SIGTERM) a random worker every so long on
+    /// average, for instance kill=30s,freeze=1m/5s,leave=2m. A freeze outlasts --worker-timeout unless it has a length;
+    /// seed=N gives another schedule than the recipe's seed. Restarts that follow are not counted
+    #[arg(long, value_name = "FAULT=TIME,…", value_parser = chaos)]
+    pub chaos: Option<Chaos>,
     #[command(flatten)]
     pub kernels: KernelArgs,
 }

@@ -26,7 +26,8 @@ pub fn run(args: CoordinatorArgs) -> Result {
         audit: args.run.audit,
         shared_memory: args.run.plane == Plane::Auto,
     };
-    let Some(run) = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)? else { return Ok(()) };
+    let kept = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;
+    let Some((run, _lock)) = kept else { return Ok(()) };
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
         warn!("warning: peers are not authenticated: whoever reaches {address} can read the data and take part");

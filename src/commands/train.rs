@@ -4,18 +4,19 @@ use lockstep_coordinator::Limits;
 
 use crate::cli::{Plane, TrainArgs};
 use crate::exit::Result;
-use crate::local_workers::Fleet;
+use crate::local_workers::{Fleet, Schedule};
 use crate::{cluster, logging, prepare, signals};
 
 pub fn run(args: TrainArgs) -> Result {
     logging::start();
     let local = &args.local;
-    let fleet = Fleet {
+    let mut fleet = Fleet {
         workers: local.workers,
         threads: Fleet::threads(local.workers, local.threads),
         max_restarts: local.max_restarts,
         kernels: local.kernels.kernels.map(|kernels| kernels.word()),
         kill: local.kill.clone(),
+        chaos: None,
         wire_values: None,
     };
     fleet.check()?;
@@ -30,11 +31,19 @@ pub fn run(args: TrainArgs) -> Result {
         audit: args.run.audit,
         shared_memory: args.run.plane == Plane::Auto,
     };
-    let Some(run) = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)? else { return Ok(()) };
+    let kept = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;
+    let Some((run, _lock)) = kept else { return Ok(()) };
     let telemetry = cluster::telemetry(&run, args.display.choose())?;
-    let report = cluster::runtime()?.block_on(async {
+    fleet.chaos = local
+        .chaos
+        .as_ref()
+        .map(|chaos| Schedule::new(chaos, run.recipe.seed, fleet.workers, run.limits.worker_timeout));
+    let trained = cluster::runtime()?.block_on(async {
         let stop = signals::stop()?;
         cluster::train(run, &fleet, telemetry, stop).await
     })?;
-    cluster::conclude(&report)
+    if let Some(toll) = trained.toll.filter(|_| !args.display.quiet) {
+        warn!("chaos: {toll}");
+    }
+    cluster::conclude(&trained.report)
 }

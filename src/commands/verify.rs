@@ -143,9 +143,10 @@ impl Setup {
             max_restarts: 1,
             kernels: self.kernels,
             kill: trial.kill.into_iter().collect(),
+            chaos: None,
             wire_values: None,
         };
-        let report = cluster::train(run, &fleet, telemetry, cluster::never()).await?;
+        let report = cluster::train(run, &fleet, telemetry, cluster::never()).await?.report;
         cluster::conclude(&report)?;
         Ok(report)
     }

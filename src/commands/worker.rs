@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lockstep_coordinator::dataset::{self, DataRequest, Silent, Source};
 use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_proto::records::Records;
-use lockstep_worker::{Joined, Settings, layers};
+use lockstep_worker::{Joined, News, Settings, layers};
 
 use crate::cli::WorkerArgs;
 use crate::exit::{Failure, Result};
@@ -23,7 +23,7 @@ pub fn run(args: WorkerArgs) -> Result {
     commands::choose_kernels(args.kernels)?;
     layers::set_threads(threads).map_err(Failure::ours)?;
     if args.end_with_stdin {
-        end_with_stdin();
+        end_with_stdin()?;
     }
     let settings = Settings {
         address: args.join,
@@ -35,7 +35,7 @@ pub fn run(args: WorkerArgs) -> Result {
         reconnect: args.reconnect,
         wire_values: args.wire_values,
         // `train` shows its own workers itself
-        joined: if args.end_with_stdin { None } else { Some(Box::new(say_joined)) },
+        news: if args.end_with_stdin { None } else { Some(Box::new(say)) },
         die_at_step: args.die_at_step,
         lie_at_step: args.lie_at_step,
     };
@@ -53,10 +53,19 @@ pub fn run(args: WorkerArgs) -> Result {
     Ok(())
 }
 
-fn say_joined(joined: &Joined) {
-    let Joined { run, model, images: (train, test), data_hash } = joined;
-    let (train, test) = (thousands(*train as u64), count(*test as u64, "test image"));
-    warn!("joined {run}: {model} on {train} training and {test} ({data_hash:.12})");
+fn say(news: &News) {
+    match news {
+        News::Joined { joined: Joined { run, .. }, again: true } => warn!("back in {run}"),
+        News::Joined { joined: Joined { run, model, images: (train, test), data_hash }, again: false } => {
+            let (train, test) = (thousands(*train as u64), count(*test as u64, "test image"));
+            warn!("joined {run}: {model} on {train} training and {test} ({data_hash:.12})");
+        }
+        News::Looking { address, lost, reason, deadline } => {
+            let what = if *lost { "lost the coordinator at" } else { "no coordinator yet at" };
+            let deadline = deadline.as_secs_f64();
+            warn!("{what} {address} ({reason}); trying again, for {deadline} s at most (--reconnect)");
+        }
+    }
 }
 
 /// What must be in a worker's environment before its first thread starts, unless somebody set it.
@@ -98,9 +107,16 @@ fn default_name() -> String {
 }
 
 /// Ends the process when the pipe from the parent closes: the parent is gone, even if it was killed.
-fn end_with_stdin() {
+fn end_with_stdin() -> Result {
+    // A process that is stopped sees no pipe close. `train --chaos` stops its workers, and may be killed then: the kernel lets
+    // them go on when it dies. (Elsewhere than on Linux POSIX does: a stopped process group that loses its parent gets SIGHUP
+    // and SIGCONT.)
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::CONT))
+        .map_err(std::io::Error::from)?;
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         std::process::exit(2);
     });
+    Ok(())
 }

@@ -4,7 +4,10 @@ pub mod cluster;
 pub mod hosts;
 pub mod mount;
 pub mod peer;
+pub mod process;
 pub mod proxy;
+pub mod watched;
+pub mod wire;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

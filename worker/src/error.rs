@@ -54,6 +54,16 @@ impl WorkerError {
     }
 }
 
+impl WorkerError {
+    /// What happened, for a sentence that says itself that the coordinator is lost.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Lost(reason) | Self::Refused { reason, mistake: false } => reason.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl From<Status> for WorkerError {
     fn from(status: Status) -> Self {
         Self::Lost(status.message().to_owned())

@@ -13,4 +13,4 @@ pub mod model;
 mod session;
 
 pub use error::WorkerError;
-pub use session::{Farewell, Joined, Settings, work};
+pub use session::{Farewell, Joined, News, Settings, work};

@@ -9,6 +9,9 @@ use super::snapshot::Snapshot;
 
 const BEST: &str = "best.safetensors";
 
+/// The end of the name of a file that is not yet whole.
+const TORN: &str = "tmp";
+
 /// Where a run keeps its checkpoints.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -41,6 +44,15 @@ impl Store {
             let _ = fs::remove_file(old);
         }
         Ok(path)
+    }
+
+    /// Removes what a process that was killed left half written. Only for who knows that nobody else writes here.
+    pub fn clear_torn(&self) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        for torn in entries.filter(|path| path.extension().is_some_and(|end| end == TORN)) {
+            // it costs space, nothing else
+            let _ = fs::remove_file(torn);
+        }
     }
 
     /// The newest checkpoint that can be read, and what was wrong with newer ones.
@@ -88,7 +100,7 @@ impl Store {
 
 /// Puts `bytes` at `path`: the old file or the new one is there at every instant, and the new one survives a power cut.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
+    let temporary = path.with_extension(TORN);
     let result = write_durably(&temporary, path, bytes);
     if result.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -129,6 +141,17 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["best.safetensors", "step-00000002.safetensors", "step-00000010.safetensors"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_half_written_goes_and_nothing_else() {
+        let run = tempfile::tempdir().expect("folder");
+        let store = Store::open(run.path(), 3).expect("open");
+        let path = store.save(&sample(1)).expect("saved");
+        fs::write(path.with_file_name("step-00000002.tmp"), b"half").expect("written");
+        store.clear_torn();
+        let names = fs::read_dir(path.parent().expect("parent")).expect("list").map(|e| e.expect("entry").path());
+        assert_eq!(names.collect::<Vec<_>>(), [path]);
     }
 
     #[test]

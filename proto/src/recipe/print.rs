@@ -116,6 +116,7 @@ mod tests {
             "betas = [0.9, 0.999]",
             "milestones = []",
             "[model]",
+            "every_seconds = 0",
             "keep = 3",
         ] {
             assert!(text.contains(key), "{key} in\n{text}");
@@ -174,6 +175,7 @@ mod tests {
             }
             (r.schedule.warmup_steps, r.schedule.warmup_start_factor) = (max_steps, 1.0 - f[3]);
             (r.evaluation.slice, r.checkpoint.keep, r.checkpoint.every_steps) = (1 + extra, 1 + extra, max_steps);
+            r.checkpoint.every_seconds = extra as u64;
             r
         }
     }

@@ -13,6 +13,9 @@ const MAX_BATCH: usize = 1 << 24;
 /// TOML's integers end here.
 const MAX_INTEGER: u64 = i64::MAX as u64;
 
+/// A deadline is a point in time, and there is no clock for one that far away.
+const MAX_SECONDS: u64 = 1_000_000_000;
+
 /// A name becomes part of a folder's name.
 const MAX_NAME: usize = 100;
 
@@ -102,6 +105,12 @@ fn run(r: &Recipe) -> Option<Broken> {
             format!("must be at most {MAX_BATCH}"),
         ),
         unless(r.checkpoint.every_steps <= MAX_INTEGER, "checkpoint.every_steps", r.checkpoint.every_steps, &*integer),
+        unless(
+            r.checkpoint.every_seconds <= MAX_SECONDS,
+            "checkpoint.every_seconds",
+            r.checkpoint.every_seconds,
+            format!("must be at most {MAX_SECONDS}, which is 31 years; 0 is off"),
+        ),
         unless(
             r.checkpoint.keep >= 1,
             "checkpoint.keep",
@@ -270,6 +279,7 @@ mod tests {
             (vec!["batch_size=3"], ["batch_size = 3", "at least shards, which is 4"]),
             (vec!["batch_size=100000000"], ["batch_size = 100000000", "16777216"]),
             (vec!["evaluation.slice=0"], ["evaluation.slice = 0", "at least 1"]),
+            (vec!["checkpoint.every_seconds=1000000001"], ["checkpoint.every_seconds = 1000000001", "31 years"]),
             (vec!["checkpoint.keep=0"], ["checkpoint.keep = 0", "at least 1"]),
             (vec!["data.fraction=0"], ["data.fraction = 0.0", "above 0"]),
             (vec!["data.fraction=nan"], ["data.fraction = NaN", "above 0"]),

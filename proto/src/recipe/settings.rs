@@ -116,6 +116,8 @@ pub struct CheckpointSettings {
     pub every_epochs: u32,
     /// 0: not by steps.
     pub every_steps: u64,
+    /// After the first step that ends so many seconds after the last checkpoint; 0: not by time.
+    pub every_seconds: u64,
     /// The last so many are kept.
     pub keep: usize,
 }
@@ -197,6 +199,6 @@ impl Default for EvaluationSettings {
 
 impl Default for CheckpointSettings {
     fn default() -> Self {
-        Self { every_epochs: 1, every_steps: 0, keep: 3 }
+        Self { every_epochs: 1, every_steps: 0, every_seconds: 0, keep: 3 }
     }
 }

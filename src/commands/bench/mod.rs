@@ -68,6 +68,7 @@ fn fleet(args: &BenchArgs, workers: usize) -> Fleet {
         max_restarts: 0,
         kernels: args.kernels.kernels.map(|kernels| kernels.word()),
         kill: Vec::new(),
+        chaos: None,
         wire_values: None,
     }
 }
@@ -93,7 +94,8 @@ fn train(args: &BenchArgs, mut recipe: Recipe, dataset: Arc<Dataset>, fleet: &Fl
 
 fn serve(run: Run, fleet: &Fleet) -> Result<Report> {
     let telemetry = cluster::telemetry(&run, Display::Silent)?;
-    let report = cluster::runtime()?.block_on(cluster::train(run, fleet, telemetry, cluster::never()))?;
+    let trained = cluster::train(run, fleet, telemetry, cluster::never());
+    let report = cluster::runtime()?.block_on(trained)?.report;
     cluster::conclude(&report)?;
     Ok(report)
 }

@@ -1,13 +1,17 @@
 //! A worker's life: join, take work, do it, send the outcome, repeat; join again when the coordinator is lost.
 
 mod ahead;
+mod backoff;
 mod compute;
 #[cfg(test)]
 mod fuzz;
 mod heartbeat;
 mod join;
+mod news;
 mod plane;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::Future;
@@ -21,19 +25,14 @@ use lockstep_proto::wire::coordinator_client::CoordinatorClient;
 use tonic::transport::Channel;
 
 use crate::error::WorkerError;
+use backoff::Backoff;
 use heartbeat::Heart;
 use join::Prepared;
+pub use news::{Joined, News, OnNews};
 use stream::Stream;
-
-/// The first pause before trying again; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Loads the run's images from where the user said they are.
 pub type LocalData = Arc<dyn Fn() -> Result<Records, String> + Send + Sync>;
-
-/// Told of the run that a worker has joined.
-pub type OnJoined = Box<dyn Fn(&Joined) + Send + Sync>;
 
 /// How to work, and for whom.
 pub struct Settings {
@@ -53,8 +52,8 @@ pub struct Settings {
     pub reconnect: Duration,
     /// For measuring the wire: answer every lease with so many values, without computing anything.
     pub wire_values: Option<usize>,
-    /// Hears when this worker has joined a run and has all that it needs.
-    pub joined: Option<OnJoined>,
+    /// Hears when this worker has joined a run, has lost its coordinator, is back.
+    pub news: Option<OnNews>,
     /// For tests: abort the process on the first lease of this step or a later one.
     pub die_at_step: Option<u64>,
     /// For tests: flip one bit of each gradient of this step and of later ones, as broken memory would.
@@ -69,16 +68,6 @@ impl fmt::Debug for Settings {
 
 /// Resolves when somebody asks the worker to go.
 pub(crate) type Stop<'a> = Pin<&'a mut dyn Future<Output = ()>>;
-
-/// The run that a worker has joined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
-    pub run: String,
-    pub model: String,
-    /// Training and test images.
-    pub images: (usize, usize),
-    pub data_hash: String,
-}
 
 /// How a worker's service ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,55 +84,72 @@ impl Farewell {
     }
 }
 
+impl Settings {
+    fn tell(&self, news: &News) {
+        if let Some(hears) = &self.news {
+            hears(news);
+        }
+    }
+}
+
+/// What a worker keeps from one session to the next.
+struct Past {
+    /// Model and images of the run that was served last: a worker that comes back has them already.
+    prepared: Option<Prepared>,
+    joined: Option<Joined>,
+    /// When it was last in a session that got as far as taking work: a coordinator that welcomes and then fails every time is
+    /// not there.
+    lost_since: Instant,
+}
+
 /// Works until the run is over or `stop` resolves; then what is in hand is finished first.
 pub async fn work(settings: Settings, stop: impl Future<Output = ()>) -> Result<Farewell, WorkerError> {
     tokio::pin!(stop);
     let mut stop: Stop<'_> = stop;
-    // model and images of the run that was served last: a worker that comes back has them already
-    let mut prepared: Option<Prepared> = None;
-    let mut lost_since = Instant::now();
-    let mut pause = FIRST_PAUSE;
+    let mut past = Past { prepared: None, joined: None, lost_since: Instant::now() };
+    let mut backoff = Backoff::new(&settings.name, std::process::id());
+    // one word a loss, however often it tries
+    let mut told = false;
     loop {
-        let error = match serve(&settings, &mut prepared, &mut lost_since, &mut stop).await {
+        let before = past.lost_since;
+        let error = match serve(&settings, &mut past, &mut stop).await {
             Err(error) if error.is_passing() => error,
             other => return other,
         };
-        if lost_since.elapsed() >= settings.reconnect {
-            let (address, waited) = (settings.address.clone(), settings.reconnect);
-            return Err(WorkerError::Unreachable { address, waited, problem: error.to_string() });
+        if past.lost_since != before {
+            backoff.reset();
+            told = false;
         }
+        let (address, deadline) = (settings.address.clone(), settings.reconnect);
+        if past.lost_since.elapsed() >= deadline {
+            return Err(WorkerError::Unreachable { address, waited: deadline, problem: error.to_string() });
+        }
+        if !std::mem::replace(&mut told, true) {
+            settings.tell(&News::Looking { address, lost: past.joined.is_some(), reason: error.reason(), deadline });
+        }
+        let pause = backoff.pause();
         tracing::debug!("{error}; trying again in {} ms", pause.as_millis());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = &mut stop => return Ok(Farewell::asked_to_stop()),
         }
-        pause = if lost_since.elapsed() < FIRST_PAUSE { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
     }
 }
 
-/// One session. Sets `lost_since` to its end, if it got as far as taking work: a coordinator that welcomes and then fails
-/// every time is not there.
-async fn serve(
-    settings: &Settings,
-    prepared: &mut Option<Prepared>,
-    lost_since: &mut Instant,
-    stop: &mut Stop<'_>,
-) -> Result<Farewell, WorkerError> {
+/// One session.
+async fn serve(settings: &Settings, past: &mut Past, stop: &mut Stop<'_>) -> Result<Farewell, WorkerError> {
     let (stream, parts, welcome, heart) = tokio::select! {
-        joined = join(settings, prepared) => joined?,
+        joined = join(settings, past) => joined?,
         () = &mut *stop => return Ok(Farewell::asked_to_stop()),
     };
-    let result = stream.serve(parts, &welcome, settings, stop).await;
+    let result = stream.serve(parts, &welcome, settings, &heart, stop).await;
     drop(heart);
-    *lost_since = Instant::now();
+    past.lost_since = Instant::now();
     result
 }
 
 /// From an address to a session that may be given work.
-async fn join(
-    settings: &Settings,
-    prepared: &mut Option<Prepared>,
-) -> Result<(Stream, Prepared, Welcome, Heart), WorkerError> {
+async fn join(settings: &Settings, past: &mut Past) -> Result<(Stream, Prepared, Welcome, Heart), WorkerError> {
     let channel = join::connect(&settings.address).await?;
     let client: CoordinatorClient<Channel> = join::client(channel);
     let mut stream = stream::open(client.clone(), settings).await?;
@@ -151,9 +157,9 @@ async fn join(
     tracing::info!(run = %welcome.run, "joined {}", settings.address);
     // from here on the coordinator counts on us: keep calling while the images travel
     let heart = heartbeat::start(settings.address.clone(), welcome.worker, welcome.heartbeat_ms)?;
-    let parts = join::prepare(client, settings, &welcome, prepared).await?;
-    if let Some(joined) = &settings.joined {
-        joined(&parts.joined(&welcome.run));
-    }
+    let parts = join::prepare(client, settings, &welcome, &mut past.prepared).await?;
+    let joined = parts.joined(&welcome.run);
+    let again = past.joined.replace(joined.clone()).is_some_and(|before| before == joined);
+    settings.tell(&News::Joined { joined, again });
     Ok((stream, parts, welcome, heart))
 }

@@ -16,6 +16,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::compute::{self, Job};
+use super::heartbeat::Heart;
 use super::join::Prepared;
 use super::plane::Plane;
 use super::{Farewell, Settings, Stop};
@@ -27,6 +28,10 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A worker that was asked to go finishes what it has in hand, but does not let a lost coordinator keep it.
 const FAREWELL: Duration = Duration::from_secs(30);
+
+/// A coordinator that ended the session said why on the stream, where it may still be on its way: the reason decides whether
+/// to come again.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Both directions of one session.
 pub(super) struct Stream {
@@ -83,6 +88,7 @@ impl Stream {
         prepared: Prepared,
         welcome: &Welcome,
         settings: &Settings,
+        heart: &Heart,
         stop: &mut Stop<'_>,
     ) -> Result<Farewell, WorkerError> {
         let schema = Arc::clone(&prepared.schema);
@@ -95,7 +101,7 @@ impl Stream {
         let jobs = compute::start(prepared, plane, self.outbound.clone(), settings)?;
         send(&self.outbound, from_worker::Message::Ready(ready));
         let mut incoming: Option<Incoming> = None;
-        let mut leaving = None;
+        let (mut leaving, mut unknown) = (None, None);
         loop {
             let message = tokio::select! {
                 message = self.next() => message?,
@@ -106,6 +112,13 @@ impl Stream {
                     continue;
                 }
                 () = deadline(leaving) => return Ok(Farewell::asked_to_stop()),
+                () = heart.unknown(), if unknown.is_none() => {
+                    unknown = Some(tokio::time::Instant::now() + LAST_WORD);
+                    continue;
+                }
+                () = deadline(unknown) => {
+                    return Err(WorkerError::Lost("it does not know this worker any more".to_owned()));
+                }
             };
             let job = match message {
                 to_worker::Message::Parameters(part) => match take_part(&mut incoming, part, &schema)? {
