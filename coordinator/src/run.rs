@@ -159,7 +159,7 @@ impl Run {
             slices: self.slices().len(),
             checkpoint_every_epochs: recipe.checkpoint.every_epochs,
             checkpoint_every_steps: recipe.checkpoint.every_steps,
-            checkpoint_every: None,
+            checkpoint_every: Some(recipe.checkpoint.every_seconds).filter(|s| *s > 0).map(Duration::from_secs),
             even: self.limits.even,
             audit: self.limits.audit,
             seed: recipe.seed,
