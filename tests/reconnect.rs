@@ -7,10 +7,21 @@ use rustix::process::Signal;
 use crate::support::Desk;
 use crate::support::watched::{Cluster, Said};
 
+/// Not over before it is stopped.
+const LONG: &[&str] = &["--epochs", "100000", "--batch-size", "160", "--set", "evaluation.every_epochs=0"];
+
 /// The hash of a run that nothing happens to.
 fn quiet(desk: &Desk, recipe: &[&str]) -> String {
     desk.train("quiet", recipe).ok();
     desk.hash("quiet")
+}
+
+/// Ends the run, and compares it with a quiet one of as many steps.
+fn stop_and_compare(desk: &Desk, cluster: Cluster<'_>, recipe: &[&str]) {
+    cluster.coordinator.signal(Signal::TERM);
+    cluster.finish();
+    let steps = desk.summary("run")["steps"].to_string();
+    assert_eq!(desk.hash("run"), quiet(desk, &[recipe, &["--max-steps", &steps]].concat()));
 }
 
 /// Five times, each when a checkpoint has been begun and does not stand yet.
@@ -46,8 +57,7 @@ fn a_coordinator_that_is_killed_while_it_writes_a_checkpoint_can_be_resumed() {
 #[test]
 fn a_frozen_worker_is_missed_and_comes_back() {
     let desk = Desk::new();
-    let recipe = ["--epochs", "100000", "--batch-size", "160", "--set", "evaluation.every_epochs=0"];
-    let mut cluster = Cluster::start(&desk, "run", &recipe);
+    let mut cluster = Cluster::start(&desk, "run", LONG);
     let (anna, _ben) = (cluster.worker("anna", None), cluster.worker("ben", None));
     cluster.wait("both", |said| said.step > 5 && said.is_present("anna") && said.is_present("ben"));
     anna.signal(Signal::STOP);
@@ -57,35 +67,33 @@ fn a_frozen_worker_is_missed_and_comes_back() {
     let log = cluster.log("anna");
     assert!(log.contains("lost the coordinator at") && log.contains("--reconnect"), "{log}");
     assert!(log.contains("back in run"), "{log}");
-    cluster.coordinator.signal(Signal::TERM);
-    cluster.finish();
-    // as many steps as were made until then
-    let steps = desk.summary("run")["steps"].to_string();
-    assert_eq!(desk.hash("run"), quiet(&desk, &[&recipe[..], &["--max-steps", &steps]].concat()));
+    stop_and_compare(&desk, cluster, LONG);
 }
 
 /// Longer than workers let a silent connection live: they drop it, look for the coordinator, and find it when it goes on.
 #[test]
 fn a_frozen_coordinator_goes_on_where_it_was() {
     let desk = Desk::new();
-    let recipe = ["--max-steps", "200", "--batch-size", "160", "--set", "evaluation.every_epochs=0"];
-    let expected = quiet(&desk, &recipe);
-    let mut cluster = Cluster::start(&desk, "run", &recipe);
+    let mut cluster = Cluster::start(&desk, "run", LONG);
     let _workers = [cluster.worker("anna", None), cluster.worker("ben", None)];
     cluster.wait("a step", |said| said.step > 5);
     cluster.coordinator.signal(Signal::STOP);
-    std::thread::sleep(Duration::from_secs(6));
-    assert!(cluster.log("anna").contains("lost the coordinator at"), "{}", cluster.log("anna"));
+    let start = Instant::now();
+    while !["anna", "ben"].iter().all(|name| cluster.log(name).contains("lost the coordinator at")) {
+        assert!(start.elapsed() < Duration::from_secs(60), "anna: {}ben: {}", cluster.log("anna"), cluster.log("ben"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
     cluster.coordinator.signal(Signal::CONT);
-    cluster.finish();
-    assert_eq!(desk.hash("run"), expected);
+    cluster.listen();
+    let then = cluster.said.step;
+    assert!(cluster.wait("more steps", |said| said.step > then + 5), "{}", cluster.log("anna"));
+    stop_and_compare(&desk, cluster, LONG);
 }
 
 #[test]
 fn a_worker_that_joins_in_the_middle_gets_work() {
     let desk = Desk::new();
-    let recipe = ["--epochs", "4000", "--batch-size", "160", "--set", "evaluation.every_epochs=0"];
-    let mut cluster = Cluster::start(&desk, "run", &recipe);
+    let mut cluster = Cluster::start(&desk, "run", LONG);
     let _anna = cluster.worker("anna", None);
     let works = |name: &'static str| move |said: &Said| said.step >= 10 && said.shards.get(name) > Some(&0);
     assert!(cluster.wait("some steps", works("anna")));
