@@ -24,7 +24,11 @@ pub struct SealedCodec<T, U>(PhantomData<(T, U)>);
 
 /// Writes messages and their seals.
 #[derive(Debug)]
-pub struct Sealer<T>(PhantomData<T>);
+pub struct Sealer<T> {
+    /// Kept from message to message: a fresh vector for each part of a tensor costs page faults.
+    bytes: Vec<u8>,
+    message: PhantomData<T>,
+}
 
 /// Checks seals and reads messages.
 #[derive(Debug)]
@@ -47,7 +51,7 @@ impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec f
     type Decoder = Opener<U>;
 
     fn encoder(&mut self) -> Sealer<T> {
-        Sealer(PhantomData)
+        Sealer { bytes: Vec::new(), message: PhantomData }
     }
 
     fn decoder(&mut self) -> Opener<U> {
@@ -61,11 +65,14 @@ impl<T: Message> Encoder for Sealer<T> {
 
     fn encode(&mut self, message: T, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
         // tonic's buffer can be written and not read, so the bytes are made beside it
-        let bytes = message.encode_to_vec();
-        out.reserve(bytes.len() + SEAL_BYTES);
-        out.put_slice(&bytes);
+        self.bytes.clear();
+        message
+            .encode(&mut self.bytes)
+            .map_err(|error| Status::internal(format!("a message can't be written: {error}")))?;
+        out.reserve(self.bytes.len() + SEAL_BYTES);
+        out.put_slice(&self.bytes);
         out.put_u8(KEY);
-        out.put_u64_le(xxh3_64(&bytes));
+        out.put_u64_le(xxh3_64(&self.bytes));
         Ok(())
     }
 }

@@ -135,7 +135,7 @@ impl Computer {
             self.take(version, &flat);
         } else {
             // overwritten already: this worker is late, and the leases that follow say so
-            tracing::warn!("parameters of version {version} are no longer in shared memory");
+            tracing::debug!("parameters of version {version} are no longer in shared memory");
             self.weights = None;
         }
         self.flat = flat;
