@@ -117,6 +117,7 @@ mod tests {
             "milestones = []",
             "[model]",
             "every_seconds = 0",
+            "translate = [0.0, 0.0]",
             "keep = 3",
         ] {
             assert!(text.contains(key), "{key} in\n{text}");
@@ -156,6 +157,9 @@ mod tests {
             r.data.subset = [Subset::All, Subset::FirstHalf, Subset::SecondHalf, Subset::Even, Subset::Odd][subset];
             (r.data.mean, r.data.std, r.data.fraction) = ([f[5]; 3], [f[6]; 3], 1.0 - f[3]);
             (r.data.validation, r.data.horizontal_flip, r.data.crop_padding) = (f[3], f[4], extra % 32);
+            (r.data.vertical_flip, r.data.rotation, r.data.hue) = (f[3], 180.0 * f[4], f[3] / 2.0);
+            (r.data.translate, r.data.scale) = ([f[3], f[4]], [1.0 - 0.99 * f[3], 1.0 + 99.0 * f[4]]);
+            (r.data.brightness, r.data.contrast, r.data.saturation) = (f[3], f[4], 25.0 * f[0]);
             (r.optimizer.lr, r.optimizer.weight_decay, r.optimizer.clip_grad_norm) = (f[0], f[1], f[2]);
             r.optimizer.name = [OptimizerName::Sgd, OptimizerName::Adam, OptimizerName::AdamW][optimizer];
             if r.optimizer.name == OptimizerName::Sgd {

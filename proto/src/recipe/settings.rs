@@ -54,6 +54,21 @@ pub struct DataSettings {
     pub horizontal_flip: f64,
     /// Black pixels added on every side before a random 32×32 crop, as `RandomCrop(32, padding)`; 0: no crop.
     pub crop_padding: usize,
+    /// Probability that top and bottom change places, as `RandomVerticalFlip(p)`; 0: never.
+    pub vertical_flip: f64,
+    /// Degrees, 0 to 180: the angle is uniform in ± this. Rotation, translation and scale are one `RandomAffine`: about the
+    /// centre, nearest, fill 0.
+    pub rotation: f64,
+    /// Shares of width and height: a shift is uniform in ± this, rounded to whole pixels.
+    pub translate: [f64; 2],
+    /// The factor is uniform between the two; above 1 enlarges.
+    pub scale: [f64; 2],
+    /// `ColorJitter`'s: the factor is uniform in \[max(0, 1 − this), 1 + this\]; 0: off, as in the next three.
+    pub brightness: f64,
+    pub contrast: f64,
+    pub saturation: f64,
+    /// The hue turns by a share of the colour circle that is uniform in ± this, at most 0.5.
+    pub hue: f64,
 }
 
 /// The optimizer, with `torch.optim`'s names. Defaults do not depend on `name`.
@@ -155,6 +170,14 @@ impl Default for DataSettings {
             std: [1.0; 3],
             horizontal_flip: 0.0,
             crop_padding: 0,
+            vertical_flip: 0.0,
+            rotation: 0.0,
+            translate: [0.0; 2],
+            scale: [1.0; 2],
+            brightness: 0.0,
+            contrast: 0.0,
+            saturation: 0.0,
+            hue: 0.0,
         }
     }
 }
