@@ -45,4 +45,5 @@ pub use linear::linear;
 pub(crate) use linear::linear_to;
 pub use max_pool::max_pool2d;
 pub(crate) use norm_pool::{ConvNorm, conv_norm_relu_pool};
+pub(crate) use simd::{Kernel, Lanes, run};
 pub use threads::{ThreadsError, each_alone, set_threads, threads};

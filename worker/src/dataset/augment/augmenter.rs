@@ -52,9 +52,7 @@ impl Augmenter {
             window.cut(pixels, size, out);
         }
         if let (Some(jitter), 3) = (&self.jitter, channels) {
-            for (adjustment, factor) in jitter.draw(self.epoch, example) {
-                adjustment.apply(out, factor);
-            }
+            jitter.apply(self.epoch, example, out);
         }
     }
 }

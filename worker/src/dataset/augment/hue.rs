@@ -1,7 +1,10 @@
 //! Hue: every pixel's colour turned on the colour circle.
 
+use super::tone::byte;
+
 /// `adjust_hue`: by `turn` of the whole circle, −0.5 to 0.5. Three planes of one size: red, green, blue. To HSV and back in
 /// f32, with the roundings of `_rgb2hsv` and `_hsv2rgb` in `torchvision.transforms.functional`.
+#[inline(always)]
 pub(super) fn hue(pixels: &mut [u8], turn: f32) {
     let plane = pixels.len() / 3;
     let (red, others) = pixels.split_at_mut(plane);
@@ -11,24 +14,25 @@ pub(super) fn hue(pixels: &mut [u8], turn: f32) {
     }
 }
 
-/// Without branches, so that several pixels are computed at once.
-#[inline]
+/// Without branches, so that several pixels are computed at once; inlined into the kernel of `jitter.rs`.
+#[inline(always)]
 fn turned(pixel: [u8; 3], turn: f32) -> [u8; 3] {
     let [r, g, b] = pixel.map(|byte| f32::from(byte) / 255.0);
-    let value = r.max(g).max(b);
-    let range = value - r.min(g).min(b);
+    let (most, least) = (|a: f32, b: f32| if a > b { a } else { b }, |a: f32, b: f32| if a < b { a } else { b });
+    let value = most(most(r, g), b);
+    let range = value - least(least(r, g), b);
     let grey = range == 0.0;
     let saturation = range / if grey { 1.0 } else { value };
     let divisor = if grey { 1.0 } else { range };
-    let [from_red, from_green, from_blue] = [r, g, b].map(|colour| (value - colour) / divisor);
-    // where on the circle, in sixths from red
-    let sixths = if value == r {
-        from_blue - from_green
+    // where on the circle, in sixths from red: the strongest colour, and what the ones before and after it lack
+    let (start, before, after) = if value == r {
+        (0.0, b, g)
     } else if value == g {
-        2.0 + from_red - from_blue
+        (2.0, r, b)
     } else {
-        4.0 + from_green - from_red
+        (4.0, g, r)
     };
+    let sixths = start + (value - before) / divisor - (value - after) / divisor;
     let hue = wrapped(wrapped(sixths / 6.0 + 1.0) + turn);
     // a hue that was rounded up to 1 is red again
     let sixths = hue * 6.0;
@@ -36,7 +40,7 @@ fn turned(pixel: [u8; 3], turn: f32) -> [u8; 3] {
     let above = |sector: f32| if sixths >= sector { 1.0 } else { 0.0 };
     let sector = above(1.0) + above(2.0) + above(3.0) + above(4.0) + above(5.0);
     let part = sixths - sector;
-    let unit = |x: f32| x.clamp(0.0, 1.0);
+    let unit = |x: f32| x.max(0.0).min(1.0);
     let least = unit(value * (1.0 - saturation));
     let falling = unit(value * (1.0 - saturation * part));
     let rising = unit(value * (1.0 - saturation * (1.0 - part)));
@@ -55,11 +59,11 @@ fn turned(pixel: [u8; 3], turn: f32) -> [u8; 3] {
         }
     };
     let since = |start: f32| if sector >= start { sector - start } else { sector - start + 6.0 };
-    [colour(sector), colour(since(2.0)), colour(since(4.0))].map(|x| (x * 255.999) as u8)
+    [colour(sector), colour(since(2.0)), colour(since(4.0))].map(|x| byte(x * 255.999))
 }
 
 /// Modulo 1 for what lies between −1 and 2.
-#[inline]
+#[inline(always)]
 fn wrapped(x: f32) -> f32 {
     if x >= 1.0 {
         x - 1.0

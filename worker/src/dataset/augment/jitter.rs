@@ -5,6 +5,7 @@ use lockstep_proto::recipe::DataSettings;
 
 use super::hue::hue;
 use super::tone::{brightness, contrast, saturation};
+use crate::layers::{Kernel, KernelSet, Lanes, kernel_set, run};
 
 /// One of `ColorJitter`'s four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +19,28 @@ pub(super) enum Adjustment {
 use Adjustment::{Brightness, Contrast, Hue, Saturation};
 
 impl Adjustment {
-    /// Changes an image of three planes: red, green, blue.
-    pub(super) fn apply(self, pixels: &mut [u8], factor: f32) {
-        match self {
-            Brightness => brightness(pixels, factor),
-            Contrast => contrast(pixels, factor),
-            Saturation => saturation(pixels, factor),
-            Hue => hue(pixels, factor),
+    /// Changes an image of three planes: red, green, blue. Plain loops without a fused operation: all sets give the same bits.
+    pub(super) fn apply(self, set: KernelSet, pixels: &mut [u8], factor: f32) {
+        run(set, Change { adjustment: self, pixels, factor });
+    }
+}
+
+struct Change<'a> {
+    adjustment: Adjustment,
+    pixels: &'a mut [u8],
+    factor: f32,
+}
+
+impl Kernel for Change<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        match self.adjustment {
+            Brightness => brightness(self.pixels, self.factor),
+            Contrast => contrast(self.pixels, self.factor),
+            Saturation => saturation(self.pixels, self.factor),
+            Hue => hue(self.pixels, self.factor),
         }
     }
 }
@@ -35,6 +51,7 @@ pub(super) struct ColorJitter {
     /// What the factor is uniform between; none where it is always neutral.
     adjustments: [(Adjustment, Option<[f32; 2]>, Key); 4],
     order: Key,
+    set: KernelSet,
 }
 
 impl ColorJitter {
@@ -51,7 +68,16 @@ impl ColorJitter {
             (Hue, turn(settings.hue), key("hue")),
         ];
         let any = adjustments.iter().any(|(_, range, _)| range.is_some());
-        any.then(|| Self { adjustments, order: key("order") })
+        // a choice that can't be had is the layers' to refuse; here it would only be slower
+        let set = kernel_set().unwrap_or(KernelSet::Portable);
+        any.then(|| Self { adjustments, order: key("order"), set })
+    }
+
+    /// Changes an image of three planes with the draws of `example`.
+    pub(super) fn apply(&self, epoch: u32, example: u32, pixels: &mut [u8]) {
+        for (adjustment, factor) in self.draw(epoch, example) {
+            adjustment.apply(self.set, pixels, factor);
+        }
     }
 
     /// The adjustments that are on, each with its factor, in the order drawn: all orders are equally likely, as in

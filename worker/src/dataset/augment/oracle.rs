@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::affine::Affine;
 use super::jitter::Adjustment;
 use super::window::Window;
+use crate::layers::KernelSet;
 
 /// Cases of each kind that the script makes beyond those that are committed.
 const MANY: &str = "400";
@@ -53,7 +54,7 @@ fn image(name: &str, [height, width]: [usize; 2]) -> Vec<u8> {
         .collect()
 }
 
-fn step(step: &Value, size: [usize; 2], pixels: &[u8]) -> Vec<u8> {
+fn step(step: &Value, size: [usize; 2], set: KernelSet, pixels: &[u8]) -> Vec<u8> {
     let mut out = pixels.to_vec();
     let adjustment = match step["transform"].as_str().expect("a name") {
         "window" => {
@@ -74,27 +75,33 @@ fn step(step: &Value, size: [usize; 2], pixels: &[u8]) -> Vec<u8> {
         "hue" => Adjustment::Hue,
         other => panic!("no transform {other}"),
     };
-    adjustment.apply(&mut out, number(&step["factor"]) as f32);
+    adjustment.apply(set, &mut out, number(&step["factor"]) as f32);
     out
 }
 
-/// Panics at cases that differ, with the first few, and gives the number of all.
+/// Panics at cases that differ under some kernel set, with the first few, and gives the number of all.
 fn check(made: &Value) -> usize {
     let cases = made["cases"].as_array().expect("a list");
+    for set in KernelSet::ALL.into_iter().filter(|set| set.runs_here()) {
+        check_under(set, cases);
+    }
+    cases.len()
+}
+
+fn check_under(set: KernelSet, cases: &[Value]) {
     let different: Vec<String> = cases
         .iter()
         .filter(|case| {
             let size = [0, 1].map(|at| whole(&case["size"][at]) as usize);
             let image = image(case["image"].as_str().expect("a name"), size);
             let steps = case["steps"].as_array().expect("a list");
-            let result = steps.iter().fold(image, |pixels, settings| step(settings, size, &pixels));
+            let result = steps.iter().fold(image, |pixels, settings| step(settings, size, set, &pixels));
             blake3::hash(&result).to_hex()[..16] != *case["blake3"].as_str().expect("a hash")
         })
         .map(ToString::to_string)
         .collect();
     let shown = different.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
-    assert!(different.is_empty(), "{} of {} cases differ:\n{shown}", different.len(), cases.len());
-    cases.len()
+    assert!(different.is_empty(), "{set}: {} of {} cases differ:\n{shown}", different.len(), cases.len());
 }
 
 fn committed() -> Value {

@@ -2,25 +2,34 @@
 //!
 //! In and out are bytes, sums are f32 with torchvision's roundings, and fractions are cut off, not rounded
 //! (`_blend` in `torchvision.transforms.functional`). Images are three planes of one size: red, green, blue.
+//!
+//! Everything is inlined into the kernel of `jitter.rs`, which compiles it for each set.
 
 /// `adjust_brightness`: every byte times `factor`.
+#[inline(always)]
 pub(super) fn brightness(pixels: &mut [u8], factor: f32) {
-    map(pixels, |pixel| factor * pixel);
+    for pixel in pixels {
+        *pixel = byte(factor * f32::from(*pixel));
+    }
 }
 
 /// `adjust_contrast`: 0 is the mean grey of the image, 1 the image, more is stronger.
+#[inline(always)]
 pub(super) fn contrast(pixels: &mut [u8], factor: f32) {
     let plane = pixels.len() / 3;
     let (red, rest) = pixels.split_at(plane);
     let (green, blue) = rest.split_at(plane);
-    // whole numbers: an f32 sum is as exact as this one up to 2²⁴, which is 65,793 pixels
-    let greys = red.iter().zip(green).zip(blue).map(|((r, g), b)| u64::from(grey(*r, *g, *b)));
-    let mean = greys.sum::<u64>() as f32 / plane as f32;
+    // whole numbers: PyTorch's f32 sum is as exact as this one up to 2²⁴, which is 65,793 pixels
+    let greys = red.iter().zip(green).zip(blue).map(|((r, g), b)| u32::from(grey(*r, *g, *b)));
+    let mean = greys.fold(0, u32::wrapping_add) as f32 / plane as f32;
     let rest = rest_of(factor) * mean;
-    map(pixels, |pixel| factor * pixel + rest);
+    for pixel in pixels {
+        *pixel = byte(factor * f32::from(*pixel) + rest);
+    }
 }
 
 /// `adjust_saturation`: 0 is a grey image, 1 the image, more is stronger.
+#[inline(always)]
 pub(super) fn saturation(pixels: &mut [u8], factor: f32) {
     let rest = rest_of(factor);
     let plane = pixels.len() / 3;
@@ -40,21 +49,21 @@ fn rest_of(factor: f32) -> f32 {
 }
 
 /// `rgb_to_grayscale`.
+#[inline(always)]
 fn grey(red: u8, green: u8, blue: u8) -> u8 {
     byte(0.2989 * f32::from(red) + 0.587 * f32::from(green) + 0.114 * f32::from(blue))
 }
 
-/// Cut to 0 ..= 255, then the fraction cut off.
-fn byte(value: f32) -> u8 {
-    value as u8
-}
+/// 2²³: an f32 from there to twice that is a whole number, and its low bits hold how far it is above.
+const WHOLE: f32 = 8_388_608.0;
 
-/// A function of one byte, computed for each of the 256 once.
-fn map(pixels: &mut [u8], becomes: impl Fn(f32) -> f32) {
-    let table: [u8; 256] = std::array::from_fn(|pixel| byte(becomes(pixel as f32)));
-    for pixel in pixels {
-        *pixel = table[usize::from(*pixel)];
-    }
+/// Cut to 0 ..= 255, then the fraction cut off: `value as u8`, but many at once, which the compiler does not do by itself.
+#[inline(always)]
+pub(super) fn byte(value: f32) -> u8 {
+    let value = value.max(0.0).min(255.0);
+    let nearest = (value + WHOLE) - WHOLE;
+    let below = if nearest > value { nearest - 1.0 } else { nearest };
+    (below + WHOLE).to_bits() as u8
 }
 
 #[cfg(test)]
@@ -68,6 +77,17 @@ mod tests {
         let mut image = IMAGE;
         adjust(&mut image, factor);
         image
+    }
+
+    #[test]
+    fn a_byte_is_what_the_language_makes_of_it() {
+        let around = |whole: u16| {
+            let exact = f32::from(whole);
+            [exact.next_down(), exact, exact.next_up(), exact + 0.5, exact + 0.5_f32.next_down()]
+        };
+        for value in (0..=256).flat_map(around).chain([-1e9, -0.5, -0.0, 1e-40, 1e9, f32::INFINITY]) {
+            assert_eq!(byte(value), value as u8, "{value}");
+        }
     }
 
     #[test]
