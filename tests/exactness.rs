@@ -43,6 +43,44 @@ fn each_kernel_set_keeps_a_hash_of_its_own() {
     assert!(!seen.is_empty());
 }
 
+/// Every augmentation at once. 16 steps reach into the second epoch.
+const AUGMENTED: &[&str] = &[
+    "--set",
+    "data.crop_padding=4",
+    "--set",
+    "data.horizontal_flip=0.5",
+    "--set",
+    "data.vertical_flip=0.2",
+    "--set",
+    "data.rotation=15",
+    "--set",
+    "data.translate=0.1,0.3",
+    "--set",
+    "data.scale=0.9,1.2",
+    "--set",
+    "data.brightness=0.3",
+    "--set",
+    "data.contrast=0.3",
+    "--set",
+    "data.saturation=0.3",
+    "--set",
+    "data.hue=0.1",
+];
+
+/// Draws belong to the image and the epoch, not to who makes the batch, with how many threads, or after whose death.
+#[test]
+fn augmented_images_are_the_same_whoever_prepares_them() {
+    let desk = Desk::new();
+    let hash = |line: serde_json::Value| line["weights_hash"].as_str().expect("hash").to_owned();
+    let all = verify(&desk, &[&["lenet", "--workers", "1,2,3", "--kill", "1@7"], AUGMENTED].concat()).ok().json();
+    assert_eq!(all["trials"].as_array().map(Vec::len), Some(4), "{all}");
+    let plain = verify(&desk, &["lenet", "--workers", "1,2"]).ok().json();
+    assert_ne!(hash(plain), hash(all), "augmentation must show");
+    let fixed = ["bench", "lenet", "--data", "images", "--batch-size", "45", "--steps", "20", "--json"];
+    let bench = |threads: &str| hash(desk.run(&[&fixed[..], &["--threads", threads], AUGMENTED].concat()).ok().json());
+    assert_eq!(bench("1"), bench("3"));
+}
+
 /// A reducer that sums in order of arrival breaks the promise: `verify` must find it, and say where.
 #[test]
 fn verify_finds_sums_in_order_of_arrival() {

@@ -1,8 +1,9 @@
 //! `lockstep train` and what it leaves behind.
 
+use std::collections::BTreeMap;
 use std::fs;
 
-use crate::support::{Desk, python, root};
+use crate::support::{Desk, python, root, skip};
 
 /// Small enough to be quick, long enough for two epochs with a smaller last batch.
 const SHORT: &[&str] = &["--epochs", "2", "--batch-size", "48", "--lr", "0.05"];
@@ -193,4 +194,46 @@ fn pytorch_loads_the_weights_strictly_and_agrees() {
     assert_eq!(found["correct"].as_u64(), summary["test_accuracy"].as_f64().map(|a| (a * 100.0).round() as u64));
     let (theirs, ours) = (found["loss"].as_f64().expect("loss"), summary["test_loss"].as_f64().expect("loss"));
     assert!((theirs - ours).abs() < 1e-5 * ours, "PyTorch {theirs}, ours {ours}");
+}
+
+/// Oracle: TensorBoard's own reader, on what a real run wrote.
+#[test]
+fn tensorboard_reads_the_curves_of_a_run() {
+    let Some(python) = python() else { return };
+    let desk = Desk::new();
+    desk.train("run", SHORT).ok();
+    let script = root().join("tests/oracle/read_events.py");
+    let output = std::process::Command::new(python).arg(script).arg(desk.path("run")).output().expect("python runs");
+    if output.status.code() == Some(77) {
+        skip("LOCKSTEP_PYTHON has no tensorboard");
+        return;
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let curves: BTreeMap<String, Vec<(u64, f32)>> = serde_json::from_slice(&output.stdout).expect("JSON");
+    for (event, key, tags) in [
+        ("epoch_ended", "train_loss", ["Loss_cifar10-like/train", "Loss train"]),
+        ("epoch_ended", "train_accuracy", ["Accuracy_cifar10-like/train", "Train Accuracy"]),
+        ("evaluated", "loss", ["Loss_cifar10-like/test", "Loss test"]),
+        ("evaluated", "accuracy", ["Accuracy_cifar10-like/test", "Test Accuracy"]),
+    ] {
+        let told = desk.events("run", event);
+        // TensorBoard's scalars are f32
+        let value = |record: &serde_json::Value| record[key].as_f64().expect("a number") as f32;
+        let points: Vec<_> =
+            told.iter().map(|record| (record["epoch"].as_u64().expect("epoch"), value(record))).collect();
+        assert_eq!(points.iter().map(|point| point.0).collect::<Vec<_>>(), [1, 2], "{event}");
+        for tag in tags {
+            assert_eq!(curves.get(tag), Some(&points), "{tag}");
+        }
+    }
+    // how long the first step took is not known
+    for (tag, first) in [("Learning rate", 1), ("Gradient norm", 1), ("Throughput/images_per_s", 2)] {
+        let points = curves.get(tag).unwrap_or_else(|| panic!("no {tag} in {:?}", curves.keys()));
+        assert_eq!(points.iter().map(|point| point.0).collect::<Vec<_>>(), (first..=28).collect::<Vec<u64>>(), "{tag}");
+        assert!(points.iter().all(|point| point.1 > 0.0), "{tag}: {points:?}");
+    }
+    for kind in ["compute", "wait"] {
+        let tag = format!("Worker {kind} seconds per step/worker ");
+        assert_eq!(curves.keys().filter(|found| found.starts_with(&tag)).count(), 2, "{tag}: {:?}", curves.keys());
+    }
 }

@@ -171,16 +171,17 @@ impl Sink for TensorBoard {
         match &record.event {
             Event::RunStarted(run) => self.start(run),
             &Event::Step { step, lr, images, images_per_s, gradient_norm, .. } => {
-                self.images += images;
-                self.seconds += images as f64 / images_per_s;
+                // a session's first step has no step before it that says how long it took
+                if images_per_s > 0.0 {
+                    self.images += images;
+                    self.seconds += images as f64 / images_per_s;
+                }
                 if step % self.every == 0 {
-                    let throughput = self.images as f64 / self.seconds;
+                    let mut values = vec![value("Learning rate", lr), value("Gradient norm", gradient_norm)];
+                    if self.seconds > 0.0 {
+                        values.push(value("Throughput/images_per_s", self.images as f64 / self.seconds));
+                    }
                     (self.images, self.seconds) = (0, 0.0);
-                    let values = vec![
-                        value("Learning rate", lr),
-                        value("Throughput/images_per_s", throughput),
-                        value("Gradient norm", gradient_norm),
-                    ];
                     self.write(record.time, step, values);
                 }
             }

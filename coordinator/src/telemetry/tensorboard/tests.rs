@@ -153,6 +153,22 @@ fn a_long_run_has_a_bounded_number_of_points_with_the_true_mean() {
 }
 
 #[test]
+fn a_step_of_unknown_duration_spoils_no_point() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut board = TensorBoard::create(folder.path(), 0.0).expect("create");
+    board.record(&started("builtin", 2 * POINTS)).expect("record");
+    for (step, images_per_s) in [(1, f64::NAN), (2, f64::NAN), (3, f64::NAN), (4, 32.0)] {
+        let (epoch, lr, loss, accuracy, images, gradient_norm) = (1, 0.1, 2.0, 0.5, 64, 1.0);
+        let event = Event::Step { step, epoch, lr, loss, accuracy, images, images_per_s, gradient_norm };
+        board.record(&record(event)).expect("record");
+    }
+    board.finish().expect("finish");
+    let all = scalars(folder.path());
+    assert_eq!(curve(&all, "Throughput/images_per_s"), [(4, 32.0)]);
+    assert_eq!(curve(&all, "Gradient norm"), [(2, 1.0), (4, 1.0)]);
+}
+
+#[test]
 fn only_cifar_10_is_called_so() {
     for data in ["cifar10", "CIFAR-10 (parquet)", "cifar10: 50,000 images"] {
         assert_eq!(set_name(data), "CIFAR10");
