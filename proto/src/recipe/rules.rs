@@ -44,6 +44,7 @@ pub(super) fn broken(recipe: &Recipe) -> Option<Broken> {
     // sizes first: turning a recipe into a table relies on them
     run(recipe)
         .or_else(|| data(recipe))
+        .or_else(|| loss(recipe))
         .or_else(|| optimizer(recipe))
         .or_else(|| schedule(recipe))
         .or_else(|| owned(recipe))
@@ -155,6 +156,14 @@ fn data(r: &Recipe) -> Option<Broken> {
             d.crop_padding,
             "must be below 32, or a crop may hold no pixel of the image; 4 is usual, 0 is off",
         ),
+    ])
+}
+
+fn loss(r: &Recipe) -> Option<Broken> {
+    let penalty = format!("{RATE}; 0 is off");
+    first([
+        unless(rate(r.loss.l1), "loss.l1", r.loss.l1, &*penalty),
+        unless(rate(r.loss.l2), "loss.l2", r.loss.l2, &*penalty),
     ])
 }
 
@@ -290,6 +299,8 @@ mod tests {
             (vec!["data.std=1,1e-60,1"], ["data.std = [1.0, 1e-60, 1.0]", "above 0"]),
             (vec!["data.horizontal_flip=2"], ["data.horizontal_flip = 2.0", "0 to 1"]),
             (vec!["data.crop_padding=32"], ["data.crop_padding = 32", "below 32"]),
+            (vec!["loss.l1=-1e-4"], ["loss.l1 = -0.0001", "not negative"]),
+            (vec!["loss.l2=1e39"], ["loss.l2 = 1e39", "0 is off"]),
             (vec!["optimizer.lr=NaN"], ["optimizer.lr = NaN", "finite"]),
             (vec!["optimizer.lr=inf"], ["optimizer.lr = inf", "finite"]),
             (vec!["optimizer.lr=1e39"], ["optimizer.lr = 1e39", "finite"]),
