@@ -161,6 +161,7 @@ impl Sink for TensorBoard {
                 let split = match split {
                     Split::Test => "test",
                     Split::Validation => "validation",
+                    Split::TrainEval => "train_eval",
                 };
                 let mut values = vec![
                     value(format!("Loss_{}/{split}", self.set), *loss),
