@@ -175,6 +175,56 @@ fn adam_schedules_clipping_and_a_validation_split_work_together() {
     assert!(rates[0] < rates[4] && rates.last() < rates.get(5), "{rates:?}");
 }
 
+/// A run that reports as scripts do that never call `eval()`, and how the same weights do in evaluation mode.
+#[test]
+fn an_evaluation_as_in_training_is_found_again_and_put_right() {
+    let desk = Desk::new();
+    let settings =
+        ["lenet-dropout-bn", "--epochs", "2", "--set", "evaluation.mode=train", "--set", "loss.name=l1-softmax"];
+    let done = desk.train("run", &settings).ok();
+    assert!(done.stdout.contains("no fair measure") && done.stdout.contains("in training mode"), "{}", done.stdout);
+    let summary = desk.summary("run");
+    assert_eq!(summary["evaluation_mode"], "train");
+    for file in ["run/model.safetensors", "run/checkpoints/step-00000020.safetensors"] {
+        let found = desk.run(&["eval", file, "--json"]).ok().json();
+        for key in ["test_loss", "confusion", "evaluation_mode"] {
+            assert_eq!(found[key], summary[key], "{file}: {key}");
+        }
+    }
+    let right = desk.run(&["eval", "run/model.safetensors", "--mode", "eval", "--json"]).ok().json();
+    assert_ne!(right["test_loss"], summary["test_loss"]);
+    // weights of a name alone know nothing of a recipe: they are evaluated in evaluation mode, and by cross-entropy
+    fs::copy(desk.path("run/model.safetensors"), desk.path("bare.safetensors")).expect("copied");
+    let args = ["eval", "bare.safetensors", "--model", "lenet-dropout-bn", "--data", "images", "--json"];
+    let bare = desk.run(&args).ok().json();
+    assert_eq!(bare["confusion"], right["confusion"]);
+    assert_ne!(bare["test_loss"], right["test_loss"]);
+}
+
+/// With a last ReLU and a rate that kills units, some class has no output above 0 for any image. Oracle: the confusion matrix,
+/// where a dead class is answered for no image unless all ten outputs are 0 (then the first of equals is).
+#[test]
+fn dead_outputs_are_told_where_a_relu_ends_the_model() {
+    let desk = Desk::new();
+    let net = "name = \"ends-in-relu\"\nprefix = \"net\"\nlayers = [{ type = \"flatten\" }, { type = \"linear\", out_features = 10 }, \
+               { type = \"relu\" }]";
+    fs::write(desk.path("net.toml"), net).expect("written");
+    desk.train("run", &["--model", "./net.toml", "--epochs", "1", "--lr", "1"]).ok();
+    let summary = desk.summary("run");
+    let dead: Vec<u64> =
+        summary["dead_outputs"].as_array().expect("a list").iter().filter_map(|c| c.as_u64()).collect();
+    assert!(!dead.is_empty(), "a rate of 1 kills some of ten units: {summary}");
+    for class in dead.iter().filter(|class| **class > 0) {
+        let answered: u64 = (0..10).filter_map(|row| summary["confusion"][row][*class as usize].as_u64()).sum();
+        assert_eq!(answered, 0, "class {class} is dead and answered: {summary}");
+    }
+    assert_eq!(desk.events("run", "evaluated")[0]["dead_outputs"], summary["dead_outputs"]);
+    let found = desk.run(&["eval", "run/model.safetensors", "--json"]).ok().json();
+    assert_eq!(found["dead_outputs"], summary["dead_outputs"]);
+    desk.train("other", &["--max-steps", "3"]).ok();
+    assert!(desk.summary("other").get("dead_outputs").is_none(), "no ReLU ends LeNet");
+}
+
 /// Oracle: PyTorch's own strict loader, and its own forward pass.
 #[test]
 fn pytorch_loads_the_weights_strictly_and_agrees() {

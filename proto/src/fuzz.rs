@@ -82,6 +82,7 @@ fn messages() -> Vec<Vec<u8>> {
             correct: 3,
             count: 4,
             confusion: vec![1; 100],
+            alive: vec![2; 10],
         })),
         coordinator(to_worker::Message::Welcome(wire::Welcome {
             worker: 1,
@@ -115,6 +116,7 @@ fn messages() -> Vec<Vec<u8>> {
             slice: 2,
             test: true,
             examples: (0..100).collect(),
+            as_trained: true,
         })))),
         wire::StatusReply { workers: vec![wire::WorkerStatus::default(); 3], ..Default::default() }.encode_to_vec(),
         wire::RecordsChunk { offset: 3, data: vec![3; 40].into() }.encode_to_vec(),

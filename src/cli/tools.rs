@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use lockstep_proto::recipe::EvaluationMode;
 use lockstep_proto::wire::DEFAULT_ADDRESS;
 
-use super::values::{Kill, address, count, kill, threads};
+use super::values::{Kill, address, count, kill, mode, threads};
 use super::{DataSource, KernelArgs, RecipeArgs};
 
 #[derive(Args, Debug)]
@@ -15,6 +16,9 @@ pub struct EvalArgs {
     /// The model of a model.safetensors that lies in no run's folder
     #[arg(long)]
     pub model: Option<String>,
+    /// How layers behave, whatever the run's recipe says: eval, or train as in training
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<EvaluationMode>,
     #[command(flatten)]
     pub data: DataSource,
     /// Compute threads [default: all cores]

@@ -4,8 +4,8 @@
 use candle_core::{Device, Tensor, Var};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lockstep_proto::keys::Key;
-use lockstep_proto::recipe::DataSettings;
 use lockstep_proto::recipe::model::ModelSpec;
+use lockstep_proto::recipe::{DataSettings, LossName};
 use lockstep_proto::records::{PIXELS, Split};
 use lockstep_worker::dataset::{Batch, Batches, Purpose};
 use lockstep_worker::gradient::{StepContext, gradient};
@@ -79,7 +79,7 @@ fn gradients(c: &mut Criterion) {
             labels: (0..SHARD as u32).map(|i| i % 10).collect(),
             examples: (0..SHARD as u32).collect(),
         };
-        let context = StepContext { seed: 1, epoch: 0, batch_size: 4 * SHARD };
+        let context = StepContext { seed: 1, epoch: 0, batch_size: 4 * SHARD, loss: LossName::CrossEntropy };
         let mut group = c.benchmark_group("gradient");
         // slow models: ten calls are seconds
         group.sample_size(10).throughput(Throughput::Elements(SHARD as u64));

@@ -193,6 +193,7 @@ impl Sink for TensorBoard {
                 let split = match split {
                     Split::Test => "test",
                     Split::Validation => "validation",
+                    Split::TrainEval => "train_eval",
                 };
                 let mut values = self.result(split, *loss, *accuracy);
                 for (class, accuracy) in per_class.iter().enumerate() {

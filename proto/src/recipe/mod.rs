@@ -18,9 +18,14 @@ mod setting;
 mod settings;
 mod text;
 
-pub use choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset, Wire};
+pub use choice::{
+    BatchNormStatistics, EvaluationMode, LossName, OptimizerName, PartitionName, ScheduleName, ScheduleUnit, Subset,
+    Wire,
+};
 pub use error::RecipeError;
 pub use print::Difference;
 pub use resolve::Load;
 pub use setting::{Origin, Setting};
-pub use settings::{CheckpointSettings, DataSettings, EvaluationSettings, OptimizerSettings, Recipe, ScheduleSettings};
+pub use settings::{
+    CheckpointSettings, DataSettings, EvaluationSettings, LossSettings, OptimizerSettings, Recipe, ScheduleSettings,
+};

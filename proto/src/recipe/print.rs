@@ -96,7 +96,9 @@ fn collect(key: String, value: &Value, into: &mut BTreeMap<String, String>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{OptimizerName, ScheduleName, ScheduleUnit, Setting, Subset, catalogue};
+    use super::super::{
+        EvaluationMode, LossName, OptimizerName, PartitionName, ScheduleName, ScheduleUnit, Setting, Subset, catalogue,
+    };
     use super::*;
 
     fn resolved(arguments: &[&str]) -> Recipe {
@@ -160,6 +162,11 @@ mod tests {
             (r.data.vertical_flip, r.data.rotation, r.data.hue) = (f[3], 180.0 * f[4], f[3] / 2.0);
             (r.data.translate, r.data.scale) = ([f[3], f[4]], [1.0 - 0.99 * f[3], 1.0 + 99.0 * f[4]]);
             (r.data.brightness, r.data.contrast, r.data.saturation) = (f[3], f[4], 25.0 * f[0]);
+            r.data.partition = [PartitionName::Shuffled, PartitionName::Interleaved, PartitionName::Contiguous][optimizer];
+            r.loss.name = [LossName::L1Softmax, LossName::CrossEntropy, LossName::L1Logits][optimizer];
+            (r.loss.l1, r.loss.l2) = (f[1], f[3]);
+            r.evaluation.mode = if flags[2] { EvaluationMode::Train } else { EvaluationMode::Eval };
+            r.evaluation.train_images = flags[1];
             (r.optimizer.lr, r.optimizer.weight_decay, r.optimizer.clip_grad_norm) = (f[0], f[1], f[2]);
             r.optimizer.name = [OptimizerName::Sgd, OptimizerName::Adam, OptimizerName::AdamW][optimizer];
             if r.optimizer.name == OptimizerName::Sgd {

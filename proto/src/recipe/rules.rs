@@ -50,6 +50,7 @@ pub(super) fn broken(recipe: &Recipe) -> Option<Broken> {
     // sizes first: turning a recipe into a table relies on them
     run(recipe)
         .or_else(|| data(recipe))
+        .or_else(|| loss(recipe))
         .or_else(|| optimizer(recipe))
         .or_else(|| schedule(recipe))
         .or_else(|| owned(recipe))
@@ -208,6 +209,14 @@ fn jitter(r: &Recipe) -> Option<Broken> {
     ])
 }
 
+fn loss(r: &Recipe) -> Option<Broken> {
+    let penalty = format!("{RATE}; 0 is off");
+    first([
+        unless(rate(r.loss.l1), "loss.l1", r.loss.l1, &*penalty),
+        unless(rate(r.loss.l2), "loss.l2", r.loss.l2, &*penalty),
+    ])
+}
+
 fn optimizer(r: &Recipe) -> Option<Broken> {
     let o = &r.optimizer;
     let share = "must be at least 0 and below 1";
@@ -352,6 +361,8 @@ mod tests {
             (vec!["data.contrast=256"], ["data.contrast = 256.0", "0 to 255"]),
             (vec!["data.saturation=inf"], ["data.saturation = inf", "0 to 255"]),
             (vec!["data.hue=0.6"], ["data.hue = 0.6", "0 to 0.5"]),
+            (vec!["loss.l1=-1e-4"], ["loss.l1 = -0.0001", "not negative"]),
+            (vec!["loss.l2=1e39"], ["loss.l2 = 1e39", "0 is off"]),
             (vec!["optimizer.lr=NaN"], ["optimizer.lr = NaN", "finite"]),
             (vec!["optimizer.lr=inf"], ["optimizer.lr = inf", "finite"]),
             (vec!["optimizer.lr=1e39"], ["optimizer.lr = 1e39", "finite"]),

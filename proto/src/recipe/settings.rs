@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset, Wire};
+use super::choice::{
+    BatchNormStatistics, EvaluationMode, LossName, OptimizerName, PartitionName, ScheduleName, ScheduleUnit, Subset,
+    Wire,
+};
 use super::model::ModelSpec;
 use super::{catalogue, layers};
 
@@ -28,6 +31,7 @@ pub struct Recipe {
     pub batch_norm: BatchNormStatistics,
     pub wire: Wire,
     pub data: DataSettings,
+    pub loss: LossSettings,
     pub optimizer: OptimizerSettings,
     pub schedule: ScheduleSettings,
     pub evaluation: EvaluationSettings,
@@ -46,6 +50,8 @@ pub struct DataSettings {
     pub fraction: f64,
     /// Share of those images that is held out for validation, in [0, 1).
     pub validation: f64,
+    /// Which shards an image may be in.
+    pub partition: PartitionName,
     /// Taken from each channel (red, green, blue) of pixels in [0, 1].
     pub mean: [f64; 3],
     /// Each channel is then divided by it.
@@ -69,6 +75,17 @@ pub struct DataSettings {
     pub saturation: f64,
     /// The hue turns by a share of the colour circle that is uniform in ± this, at most 0.5.
     pub hue: f64,
+}
+
+/// What is made smaller: the mean loss of a batch, plus penalties on the parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossSettings {
+    pub name: LossName,
+    /// Times Σ|p| over all parameters, biases and BatchNorm's weights too; 0: off.
+    pub l1: f64,
+    /// Times Σp² over all parameters; 0: off. Its gradient is 2·l2·p, where `optimizer.weight_decay` would add w·p.
+    pub l2: f64,
 }
 
 /// The optimizer, with `torch.optim`'s names. Defaults do not depend on `name`.
@@ -121,6 +138,9 @@ pub struct EvaluationSettings {
     pub every_epochs: u32,
     /// Images that one worker evaluates at a time; in the recipe because sums depend on it.
     pub slice: usize,
+    pub mode: EvaluationMode,
+    /// Also the training images, without augmentation and in evaluation mode, whatever `mode` is.
+    pub train_images: bool,
 }
 
 /// When checkpoints are written and how many stay. The best one stays besides.
@@ -151,6 +171,7 @@ impl Default for Recipe {
             batch_norm: BatchNormStatistics::Shard,
             wire: Wire::F32,
             data: DataSettings::default(),
+            loss: LossSettings::default(),
             optimizer: OptimizerSettings::default(),
             schedule: ScheduleSettings::default(),
             evaluation: EvaluationSettings::default(),
@@ -166,6 +187,7 @@ impl Default for DataSettings {
             subset: Subset::All,
             fraction: 1.0,
             validation: 0.0,
+            partition: PartitionName::Shuffled,
             mean: [0.0; 3],
             std: [1.0; 3],
             horizontal_flip: 0.0,
@@ -179,6 +201,12 @@ impl Default for DataSettings {
             saturation: 0.0,
             hue: 0.0,
         }
+    }
+}
+
+impl Default for LossSettings {
+    fn default() -> Self {
+        Self { name: LossName::CrossEntropy, l1: 0.0, l2: 0.0 }
     }
 }
 
@@ -216,7 +244,7 @@ impl Default for ScheduleSettings {
 
 impl Default for EvaluationSettings {
     fn default() -> Self {
-        Self { every_epochs: 1, slice: 500 }
+        Self { every_epochs: 1, slice: 500, mode: EvaluationMode::Eval, train_images: false }
     }
 }
 

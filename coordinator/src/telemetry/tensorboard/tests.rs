@@ -40,6 +40,7 @@ fn run(folder: &Path) {
                 step,
                 epoch: number,
                 split: Split::Test,
+                dead_outputs: None,
                 loss: 2.5,
                 accuracy: 0.75,
                 per_class: vec![Some(0.0), None],
