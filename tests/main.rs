@@ -8,6 +8,7 @@ mod exactness;
 mod faults;
 mod load;
 mod map;
+mod models;
 mod network;
 mod real_images;
 mod reconnect;
