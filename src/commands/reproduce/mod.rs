@@ -97,6 +97,10 @@ fn train_one(
     if job.state == State::Torn {
         job.put_aside()?;
     }
+    let init_from = job.init_from.clone().filter(|_| job.state != State::Begun);
+    if let Some(missing) = init_from.as_ref().filter(|file| !file.exists()) {
+        return Ok(Some(format!("it begins with the weights in {}, which are not there", missing.display())));
+    }
     let typed = TrainArgs {
         recipe: RecipeArgs {
             recipe: Some(job.typed.clone()),
@@ -107,7 +111,7 @@ fn train_one(
         run: RunArgs {
             out: Some(job.folder.clone()),
             resume: job.state == State::Begun,
-            init_from: job.init_from.clone().filter(|_| job.state != State::Begun),
+            init_from,
             limits: args.limits.clone(),
         },
         local: args.local.clone(),
