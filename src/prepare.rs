@@ -133,7 +133,7 @@ pub fn kept_run(
     args: &RunArgs,
     limits: Limits,
 ) -> Result<Option<(Run, Lock)>> {
-    let reducer = cli::reducer(args.test_reducer.as_deref())?;
+    let reducer = cli::reducer(args.limits.test_reducer.as_deref())?;
     let (mut run, lock) = if args.resume {
         match resumed(recipe_args, data, args, limits)? {
             Some(resumed) => resumed,

@@ -225,27 +225,6 @@ fn dead_outputs_are_told_where_a_relu_ends_the_model() {
     assert!(desk.summary("other").get("dead_outputs").is_none(), "no ReLU ends LeNet");
 }
 
-/// Oracle: PyTorch's own strict loader, and its own forward pass.
-#[test]
-fn pytorch_loads_the_weights_strictly_and_agrees() {
-    let Some(python) = python() else { return };
-    let desk = Desk::new();
-    desk.train("run", &["lenet-dropout-bn", "--epochs", "1"]).ok();
-    let script = root().join("tests/oracle/load_weights.py");
-    let output = std::process::Command::new(python)
-        .arg(script)
-        .args([desk.path("run/model.safetensors"), desk.path("images")])
-        .output()
-        .expect("python runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let summary = desk.summary("run");
-    assert_eq!(found["correct"].as_u64(), summary["test_accuracy"].as_f64().map(|a| (a * 100.0).round() as u64));
-    let (theirs, ours) = (found["loss"].as_f64().expect("loss"), summary["test_loss"].as_f64().expect("loss"));
-    assert!((theirs - ours).abs() < 1e-5 * ours, "PyTorch {theirs}, ours {ours}");
-}
-
 /// Oracle: TensorBoard's own reader, on what a real run wrote.
 #[test]
 fn tensorboard_reads_the_curves_of_a_run() {

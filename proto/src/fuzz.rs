@@ -152,6 +152,11 @@ fn lines() -> impl Strategy<Value = String> {
         "wire",
         "evaluation.slice",
         "checkpoint.keep",
+        "extends",
+        "reported",
+        "[[reported]]",
+        "epoch",
+        "test_accuracy",
         "model.layers",
         "model.name",
         "[model]",
@@ -174,6 +179,7 @@ fn lines() -> impl Strategy<Value = String> {
         Just("[{ type = \"conv\", out_channels = 99999999999, kernel_size = 0 }]".to_owned()),
         Just("1979-05-27T07:32:00Z".to_owned()),
         Just("\"cosine\"".to_owned()),
+        Just("\"lenet-dropout\"".to_owned()),
         Just("\"adam\"".to_owned()),
     ];
     let line = (key, value).prop_map(|(key, value)| match key.starts_with('[') {

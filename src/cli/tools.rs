@@ -56,11 +56,35 @@ pub struct VerifyArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct RecipesArgs {
-    /// Show this recipe with every default filled in
-    pub show: Option<String>,
+    #[command(subcommand)]
+    pub command: Option<RecipesCommand>,
+    /// Show this recipe, as `show` does
+    pub recipe: Option<String>,
+    #[command(flatten)]
+    pub shown: ShownArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecipesCommand {
+    /// A built-in recipe or a TOML file with every default filled in
+    Show {
+        recipe: String,
+        #[command(flatten)]
+        shown: ShownArgs,
+    },
+}
+
+/// How a recipe is shown.
+#[derive(Args, Clone, Debug)]
+pub struct ShownArgs {
+    /// A setting to lay over the recipe; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// One line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

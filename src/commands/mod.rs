@@ -7,6 +7,7 @@ pub mod eval;
 pub mod model;
 pub mod recipes;
 pub mod remote;
+pub mod reproduce;
 pub mod train;
 pub mod verify;
 pub mod worker;

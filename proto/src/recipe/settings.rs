@@ -7,7 +7,7 @@ use super::choice::{
     Wire,
 };
 use super::model::ModelSpec;
-use super::{catalogue, layers};
+use super::{Reported, catalogue, layers};
 
 /// A whole training, in data. Every key has a default; `0` means "off" where a key says so, so that a printed recipe
 /// hides nothing.
@@ -16,7 +16,7 @@ use super::{catalogue, layers};
 pub struct Recipe {
     /// What results call it. Left out: the file's name without `.toml`.
     pub name: String,
-    /// Where the recipe and the numbers it should reach come from.
+    /// Where the recipe comes from.
     pub source: String,
     /// Every random draw is keyed by it.
     pub seed: u64,
@@ -30,6 +30,8 @@ pub struct Recipe {
     pub shards: usize,
     pub batch_norm: BatchNormStatistics,
     pub wire: Wire,
+    /// The numbers that it should reach. They decide no weight.
+    pub reported: Vec<Reported>,
     pub data: DataSettings,
     pub loss: LossSettings,
     pub optimizer: OptimizerSettings,
@@ -170,6 +172,7 @@ impl Default for Recipe {
             shards: 4,
             batch_norm: BatchNormStatistics::Shard,
             wire: Wire::F32,
+            reported: Vec::new(),
             data: DataSettings::default(),
             loss: LossSettings::default(),
             optimizer: OptimizerSettings::default(),
