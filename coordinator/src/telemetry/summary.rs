@@ -40,6 +40,7 @@ pub struct Summary {
     /// As what gradients and parameters travelled: `f32` or `bf16`.
     #[serde(default)]
     pub wire: String,
+    pub traffic: Traffic,
     pub recipe: String,
     pub parameters: u64,
     pub data_hash: String,
@@ -62,6 +63,18 @@ pub struct ClassAccuracy {
     pub class: String,
     /// None for a class without images.
     pub accuracy: Option<f64>,
+}
+
+/// Bytes that passed between the coordinator and its workers, all sessions of the run together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// Over TCP, from workers: gradients, answers and heartbeats.
+    pub received: u64,
+    /// Over TCP, to workers: images, parameters and leases.
+    pub sent: u64,
+    /// Through memory that processes of one host share, both ways: gradients and parameters.
+    pub shared: u64,
 }
 
 /// What became of the training examples, counted from accepted submissions.

@@ -34,6 +34,7 @@ fn summary() -> Summary {
         confusion,
         folder: "runs/2026-01-02-lenet-1".into(),
         stopped_early: false,
+        ..Summary::default()
     }
 }
 
