@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod chaos;
+mod pictures;
 mod recipe;
 mod roles;
 mod shared;
@@ -12,6 +13,7 @@ mod values;
 
 pub use bench::BenchArgs;
 pub use chaos::{Chaos, Fault, Rule};
+pub use pictures::{PredictArgs, ReportArgs};
 pub use recipe::RecipeArgs;
 pub use roles::{CoordinatorArgs, TrainArgs, WorkerArgs};
 pub use shared::{DataSource, DisplayArgs, KernelArgs, LocalArgs, Plane, RunArgs};
@@ -39,6 +41,10 @@ pub enum Command {
     Worker(WorkerArgs),
     /// Evaluate a checkpoint or a model.safetensors
     Eval(EvalArgs),
+    /// Say what a network takes pictures for
+    Predict(PredictArgs),
+    /// Draw runs: one HTML page with curves, classes and samples
+    Report(ReportArgs),
     /// Prove that worker counts and lost workers do not change the result
     Verify(VerifyArgs),
     /// Measure training speed

@@ -24,3 +24,4 @@ pub use print::Difference;
 pub use resolve::Load;
 pub use setting::{Origin, Setting};
 pub use settings::{CheckpointSettings, DataSettings, EvaluationSettings, OptimizerSettings, Recipe, ScheduleSettings};
+pub use text::check as check_text;
