@@ -77,6 +77,7 @@ fn several_runs_stand_side_by_side_and_pictures_are_files() {
     check_nesting(&both);
     assert!(both.contains("Settings that differ") && both.contains("<code>seed</code>"));
     assert!(!both.contains("<code>epochs</code>"), "they share it");
+    assert!(both.contains("Test accuracy of 2 runs: mean "), "they differ in their seeds alone");
     for run in ["a", "b"] {
         assert!(both.contains(&desk.hash(run)), "{run}");
     }

@@ -1,10 +1,9 @@
 //! One step's sums: the gradient along the fixed tree, and the counts of its shards.
 
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::tensors::add_assign;
 use lockstep_proto::tree::{Node, Reduction};
 use lockstep_proto::wire::ShardOutcome;
-
-use crate::buffers::Buffers;
 
 /// In which order the answers of a step are added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +89,7 @@ mod tests {
 
     fn sum(reducer: Reducer, order: [u32; 3]) -> u32 {
         let leaves = [1.0e8_f32, -1.0e8, 1.0];
-        let mut average = Average::new(reducer, 3, Buffers::default());
+        let mut average = Average::new(reducer, 3, Buffers::keeping(8));
         for shard in order {
             average.add(Node::leaf(shard), vec![leaves[shard as usize]], vec![outcome(shard)]);
         }
@@ -107,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_open_step_has_no_sum() {
-        let mut average = Average::new(Reducer::Tree, 2, Buffers::default());
+        let mut average = Average::new(Reducer::Tree, 2, Buffers::keeping(8));
         average.add(Node::leaf(0), vec![1.0], vec![outcome(0)]);
         assert!(average.finish().is_none());
     }

@@ -4,7 +4,6 @@
 
 mod actor;
 mod average;
-mod buffers;
 pub mod checkpoint;
 pub mod dataset;
 pub mod engine;
@@ -24,6 +23,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lockstep_proto::buffers::Buffers;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,12 +32,14 @@ pub use plan::Plan;
 pub use run::{Limits, Report, Run, RunError, Timing};
 
 use actor::{Actor, Message};
-use buffers::Buffers;
 use telemetry::Telemetry;
 use traffic::TrafficMeter;
 
 /// Messages that may wait for the actor. More would only hide that it is the bottleneck; full, senders wait.
 const INBOX: usize = 256;
+
+/// Gradients whose memory is kept: those of a step's two halves and of its sum, for a few workers at once.
+const GRADIENTS: usize = 8;
 
 /// Serves `run` to workers on `listener` until it is over; `stop` (with its reason) ends it early, with a checkpoint.
 pub async fn serve(
@@ -50,7 +52,7 @@ pub async fn serve(
     let (schema, data_hash) = (run.schema.clone(), run.dataset.hash());
     // long enough for a part of a tensor on a slow link, which keeps its heartbeats waiting too
     let patience = run.limits.worker_timeout * 5;
-    let buffers = Buffers::default();
+    let buffers = Buffers::keeping(GRADIENTS);
     let traffic = Arc::<TrafficMeter>::default();
     let actor = Actor::new(run, records.len() as u64, telemetry, buffers.clone(), Arc::clone(&traffic))?;
     let (sender, inbox) = mpsc::channel(INBOX);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::schema::{Kind, Schema};
@@ -10,6 +11,9 @@ use lockstep_proto::wire::{self, ToWorker, to_worker};
 use lockstep_proto::{codec, hash, tensors};
 
 use crate::plane::Plane;
+
+/// Copies of the values that are worth keeping the memory of: one that travels and one that was kept for late answers.
+const COPIES: usize = 2;
 
 /// Parameters and buffers after `version` optimizer steps.
 #[derive(Debug)]
@@ -24,13 +28,16 @@ pub struct Parameters {
     packed: Option<(Bytes, u64)>,
     /// Values of earlier versions that somebody may still be asked about. The engine bounds how many.
     old: BTreeMap<u64, Vec<f32>>,
+    /// What copies of `values` are made in.
+    buffers: Buffers,
 }
 
 impl Parameters {
     /// `values` has the schema's length: the caller has checked it.
     #[must_use]
     pub fn new(schema: Schema, values: Vec<f32>, version: u64) -> Self {
-        Self { schema, values, version, bytes: None, rounded: None, packed: None, old: BTreeMap::new() }
+        let (old, buffers) = (BTreeMap::new(), Buffers::keeping(COPIES));
+        Self { schema, values, version, bytes: None, rounded: None, packed: None, old, buffers }
     }
 
     #[must_use]
@@ -83,12 +90,13 @@ impl Parameters {
 
     /// Keeps a copy of these values beyond the next step.
     pub fn keep(&mut self) {
-        self.old.insert(self.version, self.values.clone());
+        let copy = copy(&self.values, &self.buffers);
+        self.old.insert(self.version, copy);
     }
 
     /// Gives the copy of `version` up.
     pub fn forget(&mut self, version: u64) {
-        self.old.remove(&version);
+        self.old.remove(&version).into_iter().for_each(|values| self.buffers.give(values));
     }
 
     /// The messages that bring a worker to `version`, this one or one that was kept; their data are shared by all workers.
@@ -98,10 +106,10 @@ impl Parameters {
         }
         let share = |values: Vec<f32>| {
             let digest = tensors::digest_values(&values);
-            (tensors::into_bytes(values), digest)
+            (self.buffers.lend(values), digest)
         };
         let (bytes, digest) = match wire {
-            Wire::F32 => self.bytes.get_or_insert_with(|| share(self.values.clone())),
+            Wire::F32 => self.bytes.get_or_insert_with(|| share(copy(&self.values, &self.buffers))),
             Wire::Bf16 => self.packed.get_or_insert_with(|| {
                 let values = rounded(&self.schema, &self.values, &mut self.rounded);
                 share(codec::pack(values, self.schema.parameters()))
@@ -124,6 +132,14 @@ impl Parameters {
             })
             .collect()
     }
+}
+
+/// `values` once more.
+fn copy(values: &[f32], buffers: &Buffers) -> Vec<f32> {
+    let mut copy = buffers.take();
+    copy.clear();
+    copy.extend_from_slice(values);
+    copy
 }
 
 /// `values` with parameters rounded, kept in `place`.

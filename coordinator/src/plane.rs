@@ -82,8 +82,8 @@ mod tests {
         let (slot5, digest5) = plane.publish((5, Wire::F32), &five).expect("published");
         assert_eq!(plane.publish((4, Wire::F32), &five), Some((slot4, digest4)), "once a version");
         let mut read = [0.0; 3];
-        assert_eq!((theirs.read(slot4 as usize, &mut read), read), (Some(digest4), four));
-        assert_eq!((theirs.read(slot5 as usize, &mut read), read), (Some(digest5), five));
+        assert_eq!((theirs.read(slot4 as usize, &mut read).map(|found| found.digest), read), (Some(digest4), four));
+        assert_eq!((theirs.read(slot5 as usize, &mut read).map(|found| found.digest), read), (Some(digest5), five));
     }
 
     #[test]

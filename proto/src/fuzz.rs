@@ -3,10 +3,12 @@
 use lockstep_fuzz::{Bound, cases, damaged, numbers};
 use proptest::prelude::*;
 use prost::Message as _;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::recipe::model::ModelSpec;
 use crate::recipe::{Recipe, Setting, catalogue};
 use crate::records::{PIXELS, Records, Split};
+use crate::seal;
 use crate::shared::Shared;
 use crate::tensors::{Assembly, digest as digest_of, into_bytes};
 use crate::wire::{self, SharedRegion};
@@ -196,8 +198,22 @@ fn read_text(text: &str) {
     }
 }
 
+/// Messages with their seals.
+fn sealed() -> Vec<Vec<u8>> {
+    let seal = |message: Vec<u8>| [&message[..], &seal::field(xxh3_64(&message))].concat();
+    messages().into_iter().map(seal).collect()
+}
+
 proptest! {
     #![proptest_config(cases(4000))]
+
+    #[test]
+    fn fuzz_seals(bytes in damaged(sealed())) {
+        let found = COPY.hold(bytes.len(), || seal::check(&bytes));
+        if let Ok(Some(length)) = found {
+            prop_assert!(messages().iter().any(|message| message[..] == bytes[..length]), "a damaged message passed");
+        }
+    }
 
     #[test]
     fn fuzz_records(file in damaged(vec![records().encode().expect("fits")]), sign in any::<bool>()) {

@@ -1,7 +1,9 @@
 //! What coordinator and worker must agree on to the bit: the messages, the flat layout of a model, the keyed generator,
 //! the reduction tree, the recipe and the optimizer's arithmetic. Nothing here reads a clock, a file or a socket; `shared` maps memory.
 
+pub mod buffers;
 pub mod codec;
+pub mod frames;
 #[cfg(test)]
 mod fuzz;
 pub mod hash;

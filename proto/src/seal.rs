@@ -16,7 +16,14 @@ use xxhash_rust::xxh3::xxh3_64;
 const KEY: u8 = (15 << 3) | 1;
 
 /// The key and the checksum.
-const SEAL_BYTES: usize = 1 + 8;
+pub(crate) const SEAL_BYTES: usize = 1 + 8;
+
+/// The last field of a message whose bytes before it have this XXH3-64.
+pub(crate) fn field(checksum: u64) -> [u8; SEAL_BYTES] {
+    let mut field = [KEY; SEAL_BYTES];
+    field[1..].copy_from_slice(&checksum.to_le_bytes());
+    field
+}
 
 /// Protobuf with a seal at the end, for the generated client and server.
 #[derive(Debug)]
@@ -71,8 +78,7 @@ impl<T: Message> Encoder for Sealer<T> {
             .map_err(|error| Status::internal(format!("a message can't be written: {error}")))?;
         out.reserve(self.bytes.len() + SEAL_BYTES);
         out.put_slice(&self.bytes);
-        out.put_u8(KEY);
-        out.put_u64_le(xxh3_64(&self.bytes));
+        out.put_slice(&field(xxh3_64(&self.bytes)));
         Ok(())
     }
 }
@@ -97,7 +103,7 @@ impl<U: Message + Default> Decoder for Opener<U> {
 }
 
 /// The length of the message before its seal; none if it has no seal.
-fn check(bytes: &[u8]) -> Result<Option<usize>, String> {
+pub(crate) fn check(bytes: &[u8]) -> Result<Option<usize>, String> {
     if !is_sealed(bytes) {
         return Ok(None);
     }
@@ -133,9 +139,7 @@ mod tests {
     /// What [`Sealer`] puts on the wire.
     fn sealed(message: &FromWorker) -> Vec<u8> {
         let mut bytes = message.encode_to_vec();
-        let seal = xxh3_64(&bytes);
-        bytes.push(KEY);
-        bytes.extend(seal.to_le_bytes());
+        bytes.extend(field(xxh3_64(&bytes)));
         bytes
     }
 

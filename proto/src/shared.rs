@@ -13,14 +13,14 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use memmap2::MmapRaw;
 use rayon::prelude::*;
 use rustix::fs::{MemfdFlags, SealFlags};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::tensors::{BLOCK_BYTES, Sums, as_bytes, parallel};
+use crate::tensors::{BLOCK_BYTES, Sums, as_bytes, is_finite, parallel};
 use crate::wire::{CHUNK_BYTES, SharedRegion};
 
 /// The first page: the nonce, then a word a slot.
@@ -28,6 +28,14 @@ const HEADER: usize = 4096;
 const NONCE: usize = 16;
 /// Slots that the header has words for.
 const MOST_SLOTS: usize = 64;
+
+/// What was found in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub digest: u64,
+    /// No value is NaN or infinite.
+    pub finite: bool,
+}
 
 /// One mapped region.
 #[derive(Debug)]
@@ -109,17 +117,19 @@ impl Shared {
         })
     }
 
-    /// Copies `slot` into `values`; the checksum of the copy. None: there is no such slot.
+    /// Copies `slot` into `values`; what the copy is, seen in the same pass over memory. None: there is no such slot.
     ///
     /// # Panics
     /// If the length is not the region's: it is the caller's own number.
-    pub fn read(&self, slot: usize, values: &mut [f32]) -> Option<u64> {
+    pub fn read(&self, slot: usize, values: &mut [f32]) -> Option<Found> {
         assert_eq!(values.len(), self.values);
         if slot >= self.slots {
             return None;
         }
         let (from, to) = (Address(self.slot(slot)), Address(values.as_mut_ptr().cast()));
-        Some(self.sum(self.values, |at, part| {
+        // parts are read by several threads; each only ever says that something is wrong
+        let finite = AtomicBool::new(true);
+        let digest = self.sum(self.values, |at, part| {
             let mut hash = Xxh3::new();
             for at in (at..at + part).step_by(BLOCK_BYTES).map(|block| (block, BLOCK_BYTES.min(at + part - block))) {
                 let (block, len) = at;
@@ -130,9 +140,13 @@ impl Shared {
                     std::slice::from_raw_parts(to.add(block), len)
                 };
                 hash.update(copy);
+                if !is_finite(bytemuck::cast_slice(copy)) {
+                    finite.store(false, Ordering::Relaxed);
+                }
             }
             hash.digest()
-        }))
+        });
+        Some(Found { digest, finite: finite.into_inner() })
     }
 
     /// Takes a slot that nobody uses, if there is one: until the other side releases it.
@@ -227,9 +241,13 @@ mod tests {
             let theirs = Shared::open(&region).expect("the same process may open it, too");
             assert_eq!(theirs.write(1, &values), digest_values(&values));
             let mut read = vec![0.0; n];
-            assert_eq!(ours.read(1, &mut read), Some(digest_values(&values)));
+            assert_eq!(ours.read(1, &mut read), Some(Found { digest: digest_values(&values), finite: true }));
             assert_eq!(read, values);
-            assert_eq!(ours.read(0, &mut read), Some(digest_values(&vec![0.0; n])), "the other slot is untouched");
+            assert_eq!(
+                ours.read(0, &mut read).map(|found| found.digest),
+                Some(digest_values(&vec![0.0; n])),
+                "the other slot is untouched"
+            );
             assert_eq!(ours.read(2, &mut read), None);
         }
     }

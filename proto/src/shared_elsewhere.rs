@@ -4,6 +4,13 @@ use std::io;
 
 use crate::wire::SharedRegion;
 
+/// What was found in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub digest: u64,
+    pub finite: bool,
+}
+
 /// Never made.
 #[derive(Debug)]
 pub enum Shared {}
@@ -25,7 +32,7 @@ impl Shared {
         match *self {}
     }
 
-    pub fn read(&self, _: usize, _: &mut [f32]) -> Option<u64> {
+    pub fn read(&self, _: usize, _: &mut [f32]) -> Option<Found> {
         match *self {}
     }
 

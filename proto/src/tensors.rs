@@ -94,12 +94,15 @@ pub fn add_assign(left: &mut [f32], right: &[f32]) {
 /// The first value that is NaN or infinite.
 #[must_use]
 pub fn first_not_finite(values: &[f32]) -> Option<usize> {
-    // whole blocks first: without a way out in the middle the compiler uses vectors
-    let is_bad = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
-    let bad = |block: &[f32]| block.iter().fold(false, |bad, value| bad | is_bad(value));
-    let block = values.chunks(1024).position(bad)?;
-    let start = block * 1024;
-    values[start..].iter().position(is_bad).map(|at| start + at)
+    const BLOCK: usize = 1024;
+    let start = values.chunks(BLOCK).position(|block| !is_finite(block))? * BLOCK;
+    values[start..].iter().position(|value| !value.is_finite()).map(|at| start + at)
+}
+
+/// Whether all values are neither NaN nor infinite.
+pub(crate) fn is_finite(values: &[f32]) -> bool {
+    // without a way out in the middle the compiler uses vectors
+    !values.iter().fold(false, |bad, value| bad | (value.to_bits() & 0x7f80_0000 == 0x7f80_0000))
 }
 
 /// The parts in which `bytes` travel: byte ranges of at most [`CHUNK_BYTES`], whole values each; one, maybe empty, at least.
@@ -113,6 +116,7 @@ pub struct Assembly {
     values: Vec<f32>,
     filled: usize,
     sums: Sums,
+    finite: bool,
 }
 
 /// A part that does not continue the vector.
@@ -143,7 +147,7 @@ impl Assembly {
     #[must_use]
     pub fn reuse(mut values: Vec<f32>, total: usize) -> Self {
         values.resize(total, 0.0);
-        Self { values, filled: 0, sums: Sums::new(total * 4) }
+        Self { values, filled: 0, sums: Sums::new(total * 4), finite: true }
     }
 
     /// Adds the part that starts at value `offset`.
@@ -161,9 +165,11 @@ impl Assembly {
         if end < self.values.len() && !(end * 4).is_multiple_of(CHUNK_BYTES) {
             return Err(PartError::Uneven { end });
         }
-        let room: &mut [u8] = bytemuck::cast_slice_mut(&mut self.values[self.filled..end]);
-        for (at, (to, from)) in room.chunks_mut(CHUNK_BYTES).zip(data.chunks(CHUNK_BYTES)).enumerate() {
-            self.sums.0[self.filled * 4 / CHUNK_BYTES + at] = copy_and_sum(to, from);
+        let room = &mut self.values[self.filled..end];
+        for (at, (to, from)) in room.chunks_mut(CHUNK_BYTES / 4).zip(data.chunks(CHUNK_BYTES)).enumerate() {
+            let (sum, finite) = copy_and_check(to, from);
+            self.sums.0[self.filled * 4 / CHUNK_BYTES + at] = sum;
+            self.finite &= finite;
         }
         self.filled = end;
         Ok(())
@@ -173,6 +179,12 @@ impl Assembly {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.filled == self.values.len()
+    }
+
+    /// Whether all values that came, taken as f32, are neither NaN nor infinite.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.finite
     }
 
     /// The whole vector, if it is complete and its checksum is `digest`.
@@ -188,14 +200,15 @@ impl Assembly {
     }
 }
 
-/// Copies, and gives the checksum of the copy.
-fn copy_and_sum(to: &mut [u8], from: &[u8]) -> u64 {
-    let mut hash = Xxh3::new();
-    for (to, from) in to.chunks_mut(BLOCK_BYTES).zip(from.chunks(BLOCK_BYTES)) {
-        to.copy_from_slice(from);
-        hash.update(to);
+/// Copies; gives the checksum of the copy, and whether it is finite. All in one pass over memory.
+fn copy_and_check(to: &mut [f32], from: &[u8]) -> (u64, bool) {
+    let (mut hash, mut finite) = (Xxh3::new(), true);
+    for (to, from) in to.chunks_mut(BLOCK_BYTES / 4).zip(from.chunks(BLOCK_BYTES)) {
+        bytemuck::cast_slice_mut(to).copy_from_slice(from);
+        hash.update(as_bytes(to));
+        finite &= is_finite(to);
     }
-    hash.digest()
+    (hash.digest(), finite)
 }
 
 #[cfg(test)]
@@ -236,6 +249,9 @@ mod tests {
                 let mut values = values(3000);
                 values[at] = bad;
                 assert_eq!(first_not_finite(&values), Some(at));
+                let mut assembly = Assembly::new(3000);
+                assembly.add(0, as_bytes(&values)).expect("fits");
+                assert!(!assembly.is_finite());
             }
         }
         assert_eq!(first_not_finite(&[f32::MAX, -0.0, f32::MIN_POSITIVE / 2.0]), None);

@@ -22,8 +22,10 @@ pub const PROTOCOL: u32 = 2;
 /// and small enough that a sum can begin while the rest is under way.
 pub const CHUNK_BYTES: usize = 1 << 18;
 
-/// HTTP/2 windows in bytes, both ways: the default of 64 KiB makes a bulk stream wait for an answer every 16 frames.
-pub const WINDOW_BYTES: u32 = 16 << 20;
+/// HTTP/2 windows in bytes, both ways: the default of 64 KiB makes a bulk stream wait for an answer every 16 frames. Enough for a
+/// gigabit over 16 ms; no more, because what waits in it falls out of the cache before it is read, and each
+/// worker may fill one.
+pub const WINDOW_BYTES: u32 = 2 << 20;
 
 /// Bytes in one HTTP/2 frame at most, both ways: a part of a tensor is one frame, not 17 of the default 16 KiB, each with its own
 /// system call. No more, because a peer's word that a frame will have so many is enough to make room for them.

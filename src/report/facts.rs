@@ -110,13 +110,14 @@ fn beside(run: &Run) -> Option<String> {
 }
 
 /// The heads of the table of several runs.
-pub const HEADS: [&str; 10] = [
+pub const HEADS: [&str; 11] = [
     "Run",
     "Test accuracy",
     "Test loss",
     "Training accuracy",
     "Reported",
     "Difference",
+    "Workers",
     "Time",
     "Images/s",
     "Wire",
@@ -139,11 +140,32 @@ pub fn line(run: &Run) -> [String; HEADS.len() - 1] {
         known(result.train_accuracy.map(percent)),
         known(beside.map(|(said, theirs, _)| format!("{} at epoch {}", percent(theirs), said.epoch))),
         known(difference),
+        summary.map_or(run.history.joined, |summary| summary.workers as usize).to_string(),
         clock(time(run)),
         known(summary.map(|summary| rate(summary.images_per_s))),
         known(summary.and_then(wire).map(bytes)),
         known(hash.filter(|hash| !hash.is_empty())),
     ]
+}
+
+/// Mean, standard deviation (of the sample) and range of the test accuracies of two or more runs.
+pub fn spread(runs: &[Run]) -> Option<String> {
+    let found: Vec<f64> = runs.iter().filter_map(|run| run.result().test_accuracy).filter(|a| a.is_finite()).collect();
+    if found.len() < 2 {
+        return None;
+    }
+    let n = found.len() as f64;
+    let mean = found.iter().sum::<f64>() / n;
+    let deviation = (found.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    let (low, high) = found.iter().fold((f64::MAX, f64::MIN), |(low, high), &a| (low.min(a), high.max(a)));
+    Some(format!(
+        "Test accuracy of {}: mean {}, standard deviation {:.2} points, from {} to {}",
+        count(found.len() as u64, "run"),
+        percent(mean),
+        deviation * 100.0,
+        percent(low),
+        percent(high)
+    ))
 }
 
 /// Reported figures beside ours: epoch, figure, theirs, ours, difference, note.
@@ -215,7 +237,18 @@ mod tests {
         assert_eq!(value("Test"), Some("50.00%, loss 1.2500"));
         assert_eq!(value("Reported"), Some("52.00% at epoch 2; ours 50.00%, -2.00 points"));
         assert_eq!(value("Training"), None);
-        assert_eq!(line(&run(None))[8], UNKNOWN);
+        assert_eq!(line(&run(None))[9], UNKNOWN);
+    }
+
+    #[test]
+    fn the_spread_is_that_of_a_sample() {
+        let with = |test_accuracy| run(Some(Summary { test_accuracy, ..Summary::default() }));
+        // by hand: 50, 52, 57 have mean 53 and squares 9 + 1 + 16 = 26, over 2, root 3.606
+        let runs = [with(Some(0.5)), with(Some(0.52)), with(Some(0.57))];
+        let text = spread(&runs).expect("three");
+        let words = "mean 53.00%, standard deviation 3.61 points, from 50.00% to 57.00%";
+        assert!(text.contains(words) && text.contains("3 runs"), "{text}");
+        assert!(spread(&runs[..1]).is_none());
     }
 
     #[test]
@@ -228,7 +261,7 @@ mod tests {
             "{facts:?}"
         );
         let line = line(&run(Some(summary)));
-        assert_eq!((line[7].as_str(), line[8].as_str()), ("2.50 MB", "0123456789ab"));
+        assert_eq!((line[8].as_str(), line[9].as_str()), ("2.50 MB", "0123456789ab"));
         assert_eq!(super::traffic(&Summary::default()), None);
     }
 }

@@ -98,6 +98,12 @@ fn together(main: &mut Markup, runs: &[Run]) {
     let recipes: Vec<_> = runs.iter().map(|run| run.recipe.as_ref()).collect();
     let (lines, left_out) = differences::between(&recipes);
     section(main, "Settings that differ", |section| {
+        // runs of one recipe under several seeds are repetitions, whose mean means something
+        if lines.iter().all(|(key, _)| key == "seed")
+            && let Some(spread) = facts::spread(runs)
+        {
+            section.words("p", &[], format!("{spread}."));
+        }
         if lines.is_empty() {
             section.words("p", &[], "The runs have the same settings, as far as their recipes can be read.");
             return;

@@ -130,15 +130,47 @@ impl Desk {
         let mut child =
             self.command_under(before, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned");
         let lines = BufReader::new(child.stdout.take().expect("piped"));
-        Running { child, lines, args: args.iter().map(ToString::to_string).collect() }
+        Running { child: Kept::new(child), lines, args: args.iter().map(ToString::to_string).collect() }
     }
 }
 
 /// A command that runs.
 pub struct Running {
-    pub child: Child,
+    pub child: Kept,
     lines: BufReader<ChildStdout>,
     args: Vec<String>,
+}
+
+/// A process that does not outlive the test that started it, however that ends.
+pub struct Kept(Option<Child>);
+
+impl Kept {
+    pub fn new(child: Child) -> Self {
+        Self(Some(child))
+    }
+}
+
+impl std::ops::Deref for Kept {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        self.0.as_ref().expect("it is taken only to wait for its end")
+    }
+}
+
+impl std::ops::DerefMut for Kept {
+    fn deref_mut(&mut self) -> &mut Child {
+        self.0.as_mut().expect("it is taken only to wait for its end")
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 impl Running {
@@ -179,7 +211,7 @@ impl Running {
             text
         });
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        let mut done = finish(self.child, &args);
+        let mut done = finish(self.child.0.take().expect("taken once"), &args);
         done.stdout = rest.join().expect("read");
         done
     }

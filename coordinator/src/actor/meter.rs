@@ -21,6 +21,8 @@ pub(super) struct Meter {
     /// What is known of the open step.
     open: Open,
     pub(super) told_workers: Instant,
+    /// What checkpoints have kept the steps waiting; they are written meanwhile.
+    pub(super) snapshots: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +79,7 @@ impl Meter {
             split: Split::default(),
             open: Open::default(),
             told_workers: Instant::now(),
+            snapshots: Duration::ZERO,
         }
     }
 

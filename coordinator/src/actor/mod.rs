@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::wire::{Refused, StopReply, Welcome};
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +24,6 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use message::{Admitted, Answer, Message, Outbound};
 
 use crate::average::Average;
-use crate::buffers::Buffers;
 use crate::checkpoint::{Epoch, Store, Writer, Written};
 use crate::engine::{Engine, Event, LeaseId, Outcome, WorkerId};
 use crate::evaluation::Tally;
@@ -44,6 +44,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How long a checkpoint waits for the metrics that belong to it: without them it is still worth having.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// Refusals at the door that are told: somebody who knocks for ever must not fill the disk with what is said of it.
+const REFUSALS_TOLD: u32 = 100;
 
 /// How often workers are to call.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -86,6 +89,8 @@ pub(crate) struct Actor {
     warnings: Vec<String>,
     started: Instant,
     waiting_told: bool,
+    /// Workers that were refused at the door.
+    refused: u32,
     stops: Vec<oneshot::Sender<StopReply>>,
     outcome: Option<Outcome>,
 }
@@ -148,6 +153,7 @@ impl Actor {
             warnings: Vec::new(),
             started: Instant::now(),
             waiting_told: false,
+            refused: 0,
             stops: Vec::new(),
             outcome: None,
             plan,
@@ -238,8 +244,10 @@ impl Actor {
         let pinned = self.device_class.as_deref().or(present);
         let rules =
             door::Rules { build: &self.run.build, pinned, allow_foreign: self.run.limits.allow_foreign_workers };
-        door::check(&hello, &rules)
-            .inspect_err(|refused| self.warn(format!("refused worker {}: {}", hello.name, refused.reason)))?;
+        if let Err(refused) = door::check(&hello, &rules) {
+            self.say_refused(&hello.name, &refused.reason);
+            return Err(refused);
+        }
         if hello.foreign {
             self.warn(format!("{} is a foreign worker: this run no longer promises one result", hello.name));
         }
@@ -272,6 +280,17 @@ impl Actor {
         self.sessions.shared += usize::from(shared);
         self.telemetry.emit(joined);
         true
+    }
+
+    fn say_refused(&mut self, name: &str, reason: &str) {
+        self.refused = self.refused.saturating_add(1);
+        match self.refused {
+            ..REFUSALS_TOLD => self.warn(format!("refused worker {name}: {reason}")),
+            REFUSALS_TOLD => {
+                self.warn(format!("refused worker {name}: {reason} ({REFUSALS_TOLD} were refused; more are not told)"));
+            }
+            _ => tracing::debug!("refused worker {name}: {reason}"),
+        }
     }
 
     fn warn(&self, text: String) {

@@ -261,7 +261,9 @@ impl Actor {
         if self.writer.is_none() {
             return;
         }
+        let start = Instant::now();
         let snapshot = self.snapshot(position);
+        self.meter.snapshots += start.elapsed();
         if let Some(writer) = &self.writer {
             writer.save(snapshot, best);
         }

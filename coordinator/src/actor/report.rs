@@ -16,6 +16,12 @@ use crate::telemetry::{self, Event};
 /// How often the workers' shares are told: often enough for a moving line, rarely enough to cost nothing.
 const WORKER_STATS_EVERY: Duration = Duration::from_millis(500);
 
+/// The share of a run's time that checkpoints may take without a word.
+const MOST_FOR_CHECKPOINTS: f64 = 0.02;
+
+/// A shorter run has its first and last checkpoint, and little else.
+const WORTH_SAYING: Duration = Duration::from_secs(10);
+
 /// A written checkpoint, or the reason why there is none, as an event.
 pub(super) fn checkpoint_event(written: Written) -> Event {
     let Written { step, best, seconds, result } = written;
@@ -179,11 +185,28 @@ impl Actor {
         }
     }
 
+    /// Checkpoints that come so often that they slow the run down are somebody's choice, but maybe not a wanted one.
+    fn say_cost_of_checkpoints(&self) {
+        let (spent, total) = (self.meter.snapshots, self.now());
+        if total > WORTH_SAYING && spent > total.mul_f64(MOST_FOR_CHECKPOINTS) {
+            let share = spent.as_secs_f64() / total.as_secs_f64();
+            self.warn(format!(
+                "checkpoints took {:.1} s of {:.0} s, {:.1}% of the time: more than {:.0}%; raise checkpoint.every_steps or \
+                 checkpoint.every_seconds",
+                spent.as_secs_f64(),
+                total.as_secs_f64(),
+                share * 100.0,
+                MOST_FOR_CHECKPOINTS * 100.0
+            ));
+        }
+    }
+
     /// Everything that is left to do once the run is over.
     pub(super) fn finish(mut self) -> Report {
         let outcome = self.outcome.take().unwrap_or(Outcome::Complete);
         let complete = outcome == Outcome::Complete;
         self.fill_summary();
+        self.say_cost_of_checkpoints();
         let workers: Vec<_> = self.sessions.iter().map(|(worker, _)| worker).collect();
         for worker in workers {
             self.sessions.close(worker, &outcome.to_string(), Farewell::RunOver { complete });

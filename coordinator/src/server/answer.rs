@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::codec;
 use lockstep_proto::schema::Schema;
 use lockstep_proto::shared::Shared;
@@ -11,7 +12,6 @@ use lockstep_proto::wire::{Evaluation, Failed, Gradient, GradientSummary, ShardO
 
 use super::limits::REASON_CHARS;
 use crate::actor::Answer;
-use crate::buffers::Buffers;
 use crate::engine::LeaseId;
 use crate::evaluation::SliceCounts;
 
@@ -37,6 +37,14 @@ pub(super) struct Inbox {
     passed: usize,
     /// Gradients that were begun and not ended.
     pub(super) abandoned: u32,
+}
+
+/// A whole gradient.
+#[derive(Debug)]
+struct Whole {
+    values: Vec<f32>,
+    /// None of them is NaN or infinite: seen when they were copied. Otherwise it must be looked for.
+    finite: bool,
 }
 
 /// An unfinished gradient.
@@ -70,18 +78,18 @@ impl Inbox {
         let last = summary.is_some();
         let answer = match (part.slot, summary) {
             (Some(slot), Some(summary)) => {
-                self.pick_up(slot, &summary).and_then(|values| self.complete(&part, values, summary))
+                self.pick_up(slot, &summary).and_then(|whole| self.complete(&part, whole, summary))
             }
             (Some(_), None) => Err("its gradient in shared memory comes without a summary".to_owned()),
             (None, summary) => match self.add(&part, summary.as_ref()) {
                 Ok(None) => return None,
-                Ok(Some(values)) => {
+                Ok(Some(whole)) => {
                     let mut summary = summary.unwrap_or_default();
                     if part.bf16 {
                         // of the values, as on every other way: answers are compared by it
-                        summary.digest = tensors::digest_values(&values);
+                        summary.digest = tensors::digest_values(&whole.values);
                     }
-                    self.complete(&part, values, summary)
+                    self.complete(&part, whole, summary)
                 }
                 Err(reason) => Err(reason),
             },
@@ -93,7 +101,7 @@ impl Inbox {
     }
 
     /// Adds a part that came over the wire; all values, if it was the last.
-    fn add(&mut self, part: &Gradient, summary: Option<&GradientSummary>) -> Result<Option<Vec<f32>>, String> {
+    fn add(&mut self, part: &Gradient, summary: Option<&GradientSummary>) -> Result<Option<Whole>, String> {
         let refused = |error: PartError| format!("its gradient was refused: {error}");
         let Open { lease, bf16, mut assembly } = match self.open.take() {
             Some(open) if open.lease == part.lease => open,
@@ -115,11 +123,14 @@ impl Inbox {
             self.open = Some(Open { lease, bf16, assembly });
             return Ok(None);
         };
+        // packed values say nothing of what they are unpacked
+        let finite = assembly.is_finite() && !bf16;
         let values = assembly.finish(summary.digest).map_err(refused)?;
-        Ok(Some(match bf16 {
+        let values = match bf16 {
             true => codec::unpack(&values, self.schema.parameters(), self.schema.len()),
             false => values,
-        }))
+        };
+        Ok(Some(Whole { values, finite }))
     }
 
     /// Values of a whole gradient as it travels.
@@ -131,22 +142,23 @@ impl Inbox {
     }
 
     /// Copies what lies in a slot of the shared memory, and gives the slot back.
-    fn pick_up(&self, slot: u32, summary: &GradientSummary) -> Result<Vec<f32>, String> {
+    fn pick_up(&self, slot: u32, summary: &GradientSummary) -> Result<Whole, String> {
         let shared = self.shared.as_ref().ok_or("its gradient is in shared memory, but it has none")?;
         let mut values = self.buffers.take();
         values.resize(self.schema.len(), 0.0);
         let found = shared.read(slot as usize, &mut values).ok_or("its gradient is in a slot that is not there")?;
         shared.release(slot as usize);
-        if found != summary.digest {
-            let error = PartError::Digest { found, expected: summary.digest };
+        if found.digest != summary.digest {
+            let error = PartError::Digest { found: found.digest, expected: summary.digest };
             return Err(format!("its gradient was refused: {error}"));
         }
-        Ok(values)
+        Ok(Whole { values, finite: found.finite })
     }
 
-    fn complete(&self, part: &Gradient, values: Vec<f32>, summary: GradientSummary) -> Result<Answer, String> {
+    fn complete(&self, part: &Gradient, whole: Whole, summary: GradientSummary) -> Result<Answer, String> {
         let node = part.node.ok_or("its gradient names no node")?;
-        if let Some(at) = tensors::first_not_finite(&values) {
+        let Whole { values, finite } = whole;
+        if !finite && let Some(at) = tensors::first_not_finite(&values) {
             let tensor = self.schema.at(at).map_or("?", |tensor| &tensor.name);
             let what = format!("its gradient has {} in tensor {tensor}", values[at]);
             return Ok(Answer::NotFinite { what });
@@ -196,7 +208,7 @@ mod tests {
         let tensor = |name: &str, n| TensorSpec { name: name.to_owned(), shape: vec![n], kind: Kind::Parameter };
         Inbox::new(
             Schema::new(vec![tensor("a", FIRST), tensor("b", 2)]).expect("names differ"),
-            Buffers::default(),
+            Buffers::keeping(8),
             None,
         )
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use lockstep_fuzz::{Bound, cases, damaged, numbers};
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::codec;
 use lockstep_proto::schema::{Kind, Schema, TensorSpec};
 use lockstep_proto::shared::Shared;
@@ -14,7 +15,6 @@ use prost::Message as _;
 
 use super::answer::{self, Inbox};
 use crate::actor::Answer;
-use crate::buffers::Buffers;
 
 /// Values of the model, five of them parameters: an odd number, so that bf16 fills its last word by half.
 const VALUES: usize = 8;
@@ -30,7 +30,7 @@ fn schema() -> Schema {
 }
 
 fn inbox(shared: Option<Arc<Shared>>) -> Inbox {
-    Inbox::new(schema(), Buffers::default(), shared)
+    Inbox::new(schema(), Buffers::keeping(8), shared)
 }
 
 fn values() -> Vec<f32> {

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lockstep_proto::frames::{self, Direct, Frames};
 use lockstep_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
 use lockstep_proto::wire::{
     DESCRIPTORS, FRAME_BYTES, FetchRecordsRequest, FromWorker, HeartbeatReply, HeartbeatRequest, StatusReply,
-    StatusRequest, StopReply, StopRequest, WINDOW_BYTES,
+    StatusRequest, StopReply, StopRequest, ToWorker, WINDOW_BYTES,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -32,7 +33,8 @@ use listener::Incoming;
 use lobby::{Lobby, Place};
 pub(crate) use session::Facts;
 
-/// A silent connection is asked (HTTP/2 ping) whether it lives: a worker whose machine lost power is noticed.
+/// A silent connection is asked (HTTP/2 ping) whether it lives. A dead worker is noticed by its heartbeats, long before: this
+/// is for all other peers.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// The service: what every request needs, cheap to share.
@@ -54,7 +56,7 @@ pub(crate) async fn serve(
     records: Bytes,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let fetches = Arc::new(Semaphore::new(FETCHES));
+    let (fetches, patience) = (Arc::new(Semaphore::new(FETCHES)), run.patience);
     let traffic = Arc::clone(&run.traffic);
     let service = Service { actor, run, records, fetches, rooms: session::Rooms::default() };
     let service = CoordinatorServer::new(service).max_decoding_message_size(MESSAGE_BYTES);
@@ -68,8 +70,9 @@ pub(crate) async fn serve(
         .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE * 2))
-        .add_service(InterceptedService::new(service, gate.clone()))
+        // on a slow link the answer waits behind what the kernel has taken of a tensor
+        .http2_keepalive_timeout(Some(patience.max(KEEP_ALIVE * 2)))
+        .add_service(InterceptedService::new(Direct(service), gate.clone()))
         .add_service(InterceptedService::new(health_service, gate.clone()));
     // a broken descriptor set only costs grpcurl its reflection
     if let Ok(reflection) =
@@ -120,14 +123,18 @@ fn over<E>(_: E) -> Status {
 
 #[tonic::async_trait]
 impl Coordinator for Service {
-    type WorkStream = outgoing::Outgoing;
+    /// Nothing: what goes out is attached.
+    type WorkStream = tokio_stream::Empty<Result<ToWorker, Status>>;
     type FetchRecordsStream = records::Parts;
 
     async fn work(&self, request: Request<Streaming<FromWorker>>) -> Result<Response<Self::WorkStream>, Status> {
         // it has said nothing yet, so it does not count as a caller
         let connection = request.extensions().get::<Arc<Place>>().cloned();
         let (incoming, rooms) = (request.into_inner(), self.rooms.clone());
-        Ok(Response::new(session::open(incoming, connection, rooms, self.actor.clone(), self.run.clone())))
+        let outgoing = session::open(incoming, connection, rooms, self.actor.clone(), self.run.clone());
+        let mut response = Response::new(tokio_stream::empty());
+        frames::attach(response.extensions_mut(), Frames::of_server(outgoing));
+        Ok(response)
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {

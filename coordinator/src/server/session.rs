@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::schema::Schema;
 use lockstep_proto::shared::Shared;
 use lockstep_proto::wire::{FromWorker, Hello, Refused, ToWorker, from_worker, to_worker};
@@ -15,7 +16,6 @@ use super::limits::{FAREWELL, HELLO, KNOCKING, NAME_BYTES, READY, SESSIONS, UNAS
 use super::lobby::{Lobby, Place};
 use super::outgoing::{Gauge, Outgoing};
 use crate::actor::{Admitted, Message};
-use crate::buffers::Buffers;
 use crate::engine::WorkerId;
 use crate::traffic::TrafficMeter;
 

@@ -3,6 +3,7 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Instant;
 
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::{Node, Reduction};
 use lockstep_proto::wire::{
@@ -10,7 +11,7 @@ use lockstep_proto::wire::{
     from_worker, lease,
 };
 use lockstep_proto::{codec, tensors};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::WeakUnboundedSender;
 
 use super::Settings;
 use super::ahead::Ahead;
@@ -51,7 +52,10 @@ struct Computer {
     wire_only: bool,
     die_at_step: Option<u64>,
     lie_at_step: Option<u64>,
-    outbound: UnboundedSender<FromWorker>,
+    /// Weak: the session owns the way out.
+    outbound: WeakUnboundedSender<FromWorker>,
+    /// Vectors that came and went over gRPC.
+    buffers: Buffers,
     idle_since: Instant,
 }
 
@@ -59,7 +63,8 @@ struct Computer {
 pub(super) fn start(
     prepared: Prepared,
     plane: Option<Plane>,
-    outbound: UnboundedSender<FromWorker>,
+    outbound: WeakUnboundedSender<FromWorker>,
+    buffers: Buffers,
     settings: &Settings,
 ) -> std::io::Result<Sender<Job>> {
     let (jobs, inbox): (_, Receiver<Job>) = mpsc::channel();
@@ -80,11 +85,15 @@ pub(super) fn start(
             die_at_step,
             lie_at_step,
             outbound,
+            buffers,
             idle_since,
         };
         for job in inbox {
             match job {
-                Job::Parameters { version, values } => computer.take(version, &values),
+                Job::Parameters { version, values } => {
+                    computer.take(version, &values);
+                    computer.buffers.give(values);
+                }
                 Job::Shared { version, slot, digest } => computer.pick_up(version, slot, digest),
                 Job::Lease(lease) => computer.answer(*lease),
             }
@@ -131,7 +140,7 @@ impl Computer {
         let mut flat = std::mem::take(&mut self.flat);
         flat.resize(self.prepared.schema.len(), 0.0);
         let found = self.plane.as_ref().and_then(|plane| plane.parameters.read(slot, &mut flat));
-        if found == Some(digest) {
+        if found.is_some_and(|found| found.digest == digest) {
             self.take(version, &flat);
         } else {
             // overwritten already: this worker is late, and the leases that follow say so
@@ -243,13 +252,13 @@ impl Computer {
         };
         let summary =
             GradientSummary { outcomes: work.shards.iter().map(outcome).collect(), ..GradientSummary::default() };
-        let mut values = std::mem::take(&mut self.flat);
+        let mut values = self.buffers.take();
         values.resize(self.prepared.schema.len(), 1e-3);
-        self.flat = self.send_gradient(lease, version, node, values, summary);
+        self.send_gradient(lease, version, node, values, summary);
         Ok(())
     }
 
-    /// Sends a node's values and what goes with them, through shared memory if there is room. Returns a vector to reuse.
+    /// Sends a node's values and what goes with them, through shared memory if there is room.
     fn send_gradient(
         &self,
         lease: u64,
@@ -257,7 +266,7 @@ impl Computer {
         node: wire::Node,
         values: Vec<f32>,
         mut summary: GradientSummary,
-    ) -> Vec<f32> {
+    ) {
         if let Some((plane, slot)) = self.plane.as_ref().and_then(|plane| Some((plane, plane.gradients.claim()?))) {
             let start = Instant::now();
             summary.digest = plane.gradients.write(slot, &values);
@@ -265,7 +274,7 @@ impl Computer {
             let (node, summary, slot) = (Some(node), Some(summary), Some(slot as u32));
             let gradient = Gradient { lease, version, node, summary, slot, ..Gradient::default() };
             self.send(from_worker::Message::Gradient(gradient));
-            return values;
+            return self.buffers.give(values);
         }
         let start = Instant::now();
         // a lone shard's values are bf16 already; a sum of several is not
@@ -273,7 +282,7 @@ impl Computer {
         let values = if bf16 { codec::pack(&values, self.prepared.schema.parameters()) } else { values };
         summary.digest = tensors::digest_values(&values);
         summary.encode_us = start.elapsed().as_micros() as u64;
-        let bytes = tensors::into_bytes(values);
+        let bytes = self.buffers.lend(values);
         let mut summary = Some(summary);
         for part in tensors::parts(bytes.len()) {
             let last = part.end == bytes.len();
@@ -288,7 +297,6 @@ impl Computer {
                 bf16,
             }));
         }
-        Vec::new()
     }
 
     fn slice(&self, lease: u64, version: u64, work: SliceWork) -> Result<(), String> {
@@ -310,6 +318,8 @@ impl Computer {
 
     /// Fails only when the session is over, and then nobody waits for the answer.
     fn send(&self, message: from_worker::Message) {
-        let _ = self.outbound.send(FromWorker { message: Some(message) });
+        if let Some(outbound) = self.outbound.upgrade() {
+            let _ = outbound.send(FromWorker { message: Some(message) });
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! anything is computed.
 
 use lockstep_fuzz::{Bound, cases, damaged, numbers};
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::codec;
 use lockstep_proto::schema::{Kind, Schema, TensorSpec};
 use lockstep_proto::tensors::{as_bytes, digest_values};
@@ -85,7 +86,7 @@ fn samples() -> Vec<Vec<u8>> {
 }
 
 fn take(incoming: &mut Option<Incoming>, part: Parameters) {
-    if let Ok(Some(Job::Parameters { values, .. })) = take_part(incoming, part, &schema()) {
+    if let Ok(Some(Job::Parameters { values, .. })) = take_part(incoming, part, &schema(), &Buffers::keeping(1)) {
         assert_eq!(values.len(), VALUES);
     }
 }
@@ -137,12 +138,12 @@ proptest! {
 /// Found for the fuzz test: a panic, and climbs without an end.
 #[test]
 fn parts_that_travel_differently_and_shards_of_another_node_are_refused() {
-    let mut incoming = None;
+    let (mut incoming, buffers) = (None, Buffers::keeping(1));
     let chunk = wire::CHUNK_BYTES / 4;
     let tensor = TensorSpec { name: "a".to_owned(), shape: vec![2 * chunk], kind: Kind::Parameter };
     let schema = Schema::new(vec![tensor]).expect("one");
     let first = Parameters { total: 2 * chunk as u64, data: vec![0; 4 * chunk].into(), ..Default::default() };
-    assert!(take_part(&mut incoming, first, &schema).expect("a part").is_none());
+    assert!(take_part(&mut incoming, first, &schema, &buffers).expect("a part").is_none());
     let last = Parameters {
         total: chunk as u64,
         offset: chunk as u64,
@@ -150,7 +151,7 @@ fn parts_that_travel_differently_and_shards_of_another_node_are_refused() {
         bf16: true,
         ..Default::default()
     };
-    let error = take_part(&mut incoming, last, &schema).expect_err("refused").to_string();
+    let error = take_part(&mut incoming, last, &schema, &buffers).expect_err("refused").to_string();
     assert!(error.contains("bf16 is true in a part of the parameters and false in the first one"), "{error}");
 
     let work = |level, index, shards: &[u32]| ShardsWork {

@@ -18,8 +18,12 @@ use crate::model::Model;
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A silent connection is asked whether it lives, and given up after this long without an answer.
+/// A silent connection is asked whether it lives …
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// … and given up after this long without an answer. On a slow link the question waits behind what the kernel has taken of a
+/// gradient, so it is not short.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What a run needs of a worker, kept from one session to the next.
 #[derive(Clone, Debug)]
@@ -60,7 +64,7 @@ pub(super) async fn connect(address: &str) -> Result<Channel, WorkerError> {
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
         .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_timeout(ANSWER_TIMEOUT)
         .keep_alive_while_idle(true);
     endpoint.connect().await.map_err(|error| {
         use std::error::Error as _;

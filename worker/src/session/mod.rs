@@ -151,8 +151,8 @@ async fn serve(settings: &Settings, past: &mut Past, stop: &mut Stop<'_>) -> Res
 /// From an address to a session that may be given work.
 async fn join(settings: &Settings, past: &mut Past) -> Result<(Stream, Prepared, Welcome, Heart), WorkerError> {
     let channel = join::connect(&settings.address).await?;
+    let mut stream = stream::open(channel.clone(), settings).await?;
     let client: CoordinatorClient<Channel> = join::client(channel);
-    let mut stream = stream::open(client.clone(), settings).await?;
     let welcome = stream.welcome().await?;
     tracing::info!(run = %welcome.run, "joined {}", settings.address);
     // from here on the coordinator counts on us: keep calling while the images travel

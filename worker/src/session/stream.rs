@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::codec;
+use lockstep_proto::frames::{self, Direct, Frames};
 use lockstep_proto::schema::Schema;
 use lockstep_proto::tensors::Assembly;
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
@@ -11,9 +13,10 @@ use lockstep_proto::wire::{
     FromWorker, Goodbye, Hello, PROTOCOL, Parameters, Ready, ToWorker, Welcome, from_worker, to_worker,
 };
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Streaming;
 use tonic::transport::Channel;
+use tonic::{Request, Streaming};
 
 use super::compute::{self, Job};
 use super::heartbeat::Heart;
@@ -33,15 +36,19 @@ const FAREWELL: Duration = Duration::from_secs(30);
 /// to come again.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
+/// Vectors that a session keeps for the next step: its gradient and the parameters.
+const VECTORS: usize = 2;
+
 /// Both directions of one session.
 pub(super) struct Stream {
-    /// Unbounded, because leases bound it: every answer was asked for.
+    /// Unbounded, because leases bound it: every answer was asked for. The only one that keeps the call open: it ends with the
+    /// session, whatever the computing thread is still at.
     outbound: mpsc::UnboundedSender<FromWorker>,
     inbound: Streaming<ToWorker>,
 }
 
 /// Says Hello.
-pub(super) async fn open(mut client: CoordinatorClient<Channel>, settings: &Settings) -> Result<Stream, WorkerError> {
+pub(super) async fn open(channel: Channel, settings: &Settings) -> Result<Stream, WorkerError> {
     let (outbound, messages) = mpsc::unbounded_channel();
     let hello = Hello {
         protocol: PROTOCOL,
@@ -52,7 +59,10 @@ pub(super) async fn open(mut client: CoordinatorClient<Channel>, settings: &Sett
         foreign: false,
     };
     send(&outbound, from_worker::Message::Hello(hello));
-    let inbound = client.work(UnboundedReceiverStream::new(messages)).await?.into_inner();
+    let mut request = Request::new(tokio_stream::empty());
+    let messages = UnboundedReceiverStream::new(messages).map(Ok);
+    frames::attach(request.extensions_mut(), Frames::of_client(messages));
+    let inbound = CoordinatorClient::new(Direct(channel)).work(request).await?.into_inner();
     Ok(Stream { outbound, inbound })
 }
 
@@ -98,7 +108,8 @@ impl Stream {
             data_hash: welcome.data_hash.clone(),
             shared: plane.is_some(),
         };
-        let jobs = compute::start(prepared, plane, self.outbound.clone(), settings)?;
+        let buffers = Buffers::keeping(VECTORS);
+        let jobs = compute::start(prepared, plane, self.outbound.downgrade(), buffers.clone(), settings)?;
         send(&self.outbound, from_worker::Message::Ready(ready));
         let mut incoming: Option<Incoming> = None;
         let (mut leaving, mut unknown) = (None, None);
@@ -121,7 +132,7 @@ impl Stream {
                 }
             };
             let job = match message {
-                to_worker::Message::Parameters(part) => match take_part(&mut incoming, part, &schema)? {
+                to_worker::Message::Parameters(part) => match take_part(&mut incoming, part, &schema, &buffers)? {
                     Some(job) => job,
                     None => continue,
                 },
@@ -167,6 +178,7 @@ pub(super) fn take_part(
     incoming: &mut Option<Incoming>,
     part: Parameters,
     schema: &Schema,
+    buffers: &Buffers,
 ) -> Result<Option<Job>, WorkerError> {
     let (parameters, values) = (schema.parameters(), schema.len());
     let total = if part.bf16 { codec::words(parameters, values) } else { values };
@@ -178,7 +190,8 @@ pub(super) fn take_part(
         return Ok(Some(Job::Shared { version: part.version, slot: slot as usize, digest: part.digest }));
     }
     if part.offset == 0 {
-        *incoming = Some(Incoming { version: part.version, bf16: part.bf16, assembly: Assembly::new(total) });
+        let assembly = Assembly::reuse(buffers.take(), total);
+        *incoming = Some(Incoming { version: part.version, bf16: part.bf16, assembly });
     }
     let Some(mut open) = incoming.take().filter(|open| open.version == part.version) else {
         return Err(WorkerError::Protocol(format!("parameters of version {} begin in the middle", part.version)));
