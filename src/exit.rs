@@ -32,6 +32,12 @@ impl Failure {
     pub fn ours(text: impl fmt::Display) -> Self {
         Self::Ours(text.to_string())
     }
+
+    /// What went wrong, where that is something to show and no end.
+    pub fn into_text(self) -> String {
+        let (Self::Mistake(text) | Self::Lost(text) | Self::Ours(text)) = self;
+        text
+    }
 }
 
 impl From<RecipeError> for Failure {

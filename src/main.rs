@@ -13,7 +13,9 @@ mod folder;
 mod local_workers;
 mod lock;
 mod logging;
+mod origin;
 mod prepare;
+mod report;
 mod signals;
 mod source;
 
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Command::Coordinator(args) => commands::coordinator::run(args),
         Command::Worker(args) => commands::worker::run(args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Predict(args) => commands::predict::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Verify(args) => commands::verify::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Recipes(args) => commands::recipes::run(&args),

@@ -166,6 +166,7 @@ fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) -> Str
         dead_outputs: None,
         folder: run.run,
         stopped_early: false,
+        ..Summary::default()
     };
     let confusion = table::confusion(&summary);
     telemetry.emit(Event::RunEnded { summary: Box::new(summary) });

@@ -17,8 +17,10 @@ mod run;
 mod schedule;
 mod server;
 pub mod telemetry;
+mod traffic;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lockstep_proto::buffers::Buffers;
@@ -31,6 +33,7 @@ pub use run::{Limits, Report, Run, RunError, Timing};
 
 use actor::{Actor, Message};
 use telemetry::Telemetry;
+use traffic::TrafficMeter;
 
 /// Messages that may wait for the actor. More would only hide that it is the bottleneck; full, senders wait.
 const INBOX: usize = 256;
@@ -50,7 +53,8 @@ pub async fn serve(
     // long enough for a part of a tensor on a slow link, which keeps its heartbeats waiting too
     let patience = run.limits.worker_timeout * 5;
     let buffers = Buffers::keeping(GRADIENTS);
-    let actor = Actor::new(run, records.len() as u64, telemetry, buffers.clone())?;
+    let traffic = Arc::<TrafficMeter>::default();
+    let actor = Actor::new(run, records.len() as u64, telemetry, buffers.clone(), Arc::clone(&traffic))?;
     let (sender, inbox) = mpsc::channel(INBOX);
     let (close, closed) = oneshot::channel::<()>();
 
@@ -62,7 +66,7 @@ pub async fn serve(
     let mut server = tokio::spawn(server::serve(
         listener,
         sender.clone(),
-        server::Facts { schema, data_hash, buffers, patience },
+        server::Facts { schema, data_hash, buffers, patience, traffic },
         records,
         async {
             let _ = closed.await;

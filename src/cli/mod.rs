@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod chaos;
+mod pictures;
 mod recipe;
 mod reproduce;
 mod roles;
@@ -13,6 +14,7 @@ mod values;
 
 pub use bench::BenchArgs;
 pub use chaos::{Chaos, Fault, Rule};
+pub use pictures::{PredictArgs, ReportArgs};
 pub use recipe::RecipeArgs;
 pub use reproduce::ReproduceArgs;
 pub use roles::{CoordinatorArgs, TrainArgs, WorkerArgs};
@@ -41,6 +43,10 @@ pub enum Command {
     Worker(WorkerArgs),
     /// Evaluate a checkpoint or a model.safetensors
     Eval(EvalArgs),
+    /// Say what a network takes pictures for
+    Predict(PredictArgs),
+    /// Draw runs: one HTML page with curves, classes and samples
+    Report(ReportArgs),
     /// Prove that worker counts and lost workers do not change the result
     Verify(VerifyArgs),
     /// Measure training speed

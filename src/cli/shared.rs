@@ -11,7 +11,7 @@ use super::chaos::chaos;
 use super::values::{Kill, kill, processes, seconds, share, threads, timeout};
 
 /// Where the images come from.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Data")]
 pub struct DataSource {
     /// auto (LOCKSTEP_DATA, ./data, the cache, then the official download), builtin (procedural), or a path: CIFAR-10

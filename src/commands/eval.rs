@@ -1,12 +1,9 @@
 //! `lockstep eval`: a checkpoint or weights on the test images, in this process.
 
-use std::path::{Path, PathBuf};
-
-use lockstep_coordinator::checkpoint::{self, read_weights};
-use lockstep_coordinator::telemetry::Summary;
+use lockstep_coordinator::checkpoint::read_weights;
 use lockstep_coordinator::telemetry::format::count;
 use lockstep_coordinator::telemetry::summary::accuracy_by_class;
-use lockstep_proto::recipe::{EvaluationMode, Recipe};
+use lockstep_proto::recipe::EvaluationMode;
 use lockstep_worker::dataset::{Batches, IMAGE, Purpose};
 use lockstep_worker::evaluate::{AsTrained, EvaluationContext, evaluate};
 use lockstep_worker::layers;
@@ -15,6 +12,7 @@ use serde_json::json;
 
 use crate::cli::EvalArgs;
 use crate::exit::{Failure, Result};
+use crate::origin::{self, Origin};
 use crate::{commands, logging, prepare, source};
 
 pub fn run(args: &EvalArgs) -> Result {
@@ -22,7 +20,7 @@ pub fn run(args: &EvalArgs) -> Result {
     commands::choose_kernels(args.kernels)?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     layers::set_threads(threads).map_err(Failure::ours)?;
-    let Origin { recipe, folder, data, steps } = origin(args)?;
+    let Origin { recipe, folder, data, steps, .. } = origin(args)?;
     let source = folder.map_or_else(|| Ok(args.data.clone()), |folder| source::resume(&folder, &args.data))?;
     let dataset = prepare::dataset(&source)?;
     if let Some((name, hash)) = data.filter(|(_, hash)| *hash != dataset.hash()) {
@@ -89,18 +87,7 @@ pub fn run(args: &EvalArgs) -> Result {
     Ok(())
 }
 
-/// What is known of where weights come from.
-struct Origin {
-    recipe: Recipe,
-    /// The run's folder.
-    folder: Option<PathBuf>,
-    /// Name and hash of the images that the run had.
-    data: Option<(String, String)>,
-    /// Optimizer steps behind the weights; 0 where nobody says.
-    steps: u64,
-}
-
-/// The recipe that the weights were trained with: in the checkpoint, or beside the weights, or a bare model.
+/// Where the weights of the file come from. A folder holds several: which one is for the user to say.
 fn origin(args: &EvalArgs) -> Result<Origin> {
     let path = &args.checkpoint;
     if path.is_dir() {
@@ -115,35 +102,5 @@ fn origin(args: &EvalArgs) -> Result<Origin> {
         };
         return Err(Failure::mistake(text));
     }
-    if let Some(name) = &args.model {
-        let recipe = Recipe { model: prepare::model_spec(name)?, ..Recipe::default() };
-        return Ok(Origin { recipe, folder: None, data: None, steps: 0 });
-    }
-    let beside = path.parent().unwrap_or(Path::new(""));
-    let recipe_file = beside.join("recipe.toml");
-    match checkpoint::read(path) {
-        Ok(snapshot) => Ok(Origin {
-            recipe: Recipe::parse(&snapshot.state.recipe, &path.display().to_string())?,
-            // the run's, above its checkpoints
-            folder: beside.parent().map(Path::to_owned),
-            data: Some((snapshot.state.data, snapshot.state.data_hash)),
-            steps: snapshot.state.version,
-        }),
-        // weights alone: no checkpoint, but no damage either
-        Err(checkpoint::CheckpointError::Format { .. }) if path.is_file() && recipe_file.is_file() => {
-            let text = std::fs::read_to_string(&recipe_file)?;
-            let summary = Summary::read(beside).ok();
-            Ok(Origin {
-                recipe: Recipe::parse(&text, &recipe_file.display().to_string())?,
-                folder: Some(beside.to_owned()),
-                steps: summary.as_ref().map_or(0, |summary| summary.steps),
-                data: summary.map(|summary| (summary.data, summary.data_hash)),
-            })
-        }
-        Err(checkpoint::CheckpointError::Format { .. }) if path.is_file() => Err(Failure::mistake(format!(
-            "{} does not say which model it is of, and no recipe.toml lies beside it; name the model with --model",
-            path.display()
-        ))),
-        Err(error) => Err(error.into()),
-    }
+    origin::of(path, args.model.as_deref())
 }

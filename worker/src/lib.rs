@@ -1,7 +1,7 @@
 //! Everything that touches pixels and candle.
 //!
 //! [`work`] joins a coordinator and computes what it is given; [`gradient`](mod@gradient) and [`evaluate`](mod@evaluate)
-//! are what it computes, with no network in sight.
+//! are what it computes, with no network in sight. [`predict`](mod@predict) is for whoever asks about single images.
 
 pub mod dataset;
 pub mod device;
@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod gradient;
 pub mod layers;
 pub mod model;
+pub mod predict;
 mod session;
 
 pub use error::WorkerError;

@@ -13,6 +13,7 @@ mod report;
 mod sessions;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_proto::buffers::Buffers;
@@ -34,6 +35,7 @@ use crate::plane::Plane;
 use crate::run::{Report, Run, RunError};
 use crate::schedule::Schedule;
 use crate::telemetry::{self, Summary, Telemetry};
+use crate::traffic::TrafficMeter;
 use meter::Meter;
 use sessions::{Farewell, Sessions};
 
@@ -78,6 +80,7 @@ pub(crate) struct Actor {
     summary: Summary,
     trace: Vec<Vec<u64>>,
     meter: Meter,
+    traffic: Arc<TrafficMeter>,
     telemetry: Telemetry,
     store: Option<Store>,
     writer: Option<Writer>,
@@ -93,7 +96,13 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    pub(crate) fn new(run: Run, data_bytes: u64, telemetry: Telemetry, buffers: Buffers) -> Result<Self, RunError> {
+    pub(crate) fn new(
+        run: Run,
+        data_bytes: u64,
+        telemetry: Telemetry,
+        buffers: Buffers,
+        traffic: Arc<TrafficMeter>,
+    ) -> Result<Self, RunError> {
         run.check()?;
         let plan = run.plan();
         let position = run.position();
@@ -136,6 +145,7 @@ impl Actor {
             summary,
             trace: Vec::new(),
             meter: Meter::new(plan.total_steps() - position.version.min(plan.total_steps())),
+            traffic,
             telemetry,
             store: store.clone(),
             writer,

@@ -125,7 +125,10 @@ impl Actor {
             // what is not current is not in shared memory either
             let shared = session.shared && version == self.parameters.version();
             match shared.then(|| self.parameters.shared_message(&mut self.plane, wire)).flatten() {
-                Some(message) => session.send_all(vec![message]),
+                Some(message) => {
+                    self.traffic.share(self.run.schema.len());
+                    session.send_all(vec![message]);
+                }
                 None => session.send_all(self.parameters.messages(version, wire)),
             }
             self.meter.published(start.elapsed());

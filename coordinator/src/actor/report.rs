@@ -127,8 +127,9 @@ impl Actor {
 
     /// What the run came to so far.
     fn fill_summary(&mut self) {
-        let earlier = self.run.resume.as_ref().map_or(0.0, |snapshot| snapshot.state.seconds);
-        let seconds = earlier + self.now().as_secs_f64();
+        let earlier = self.run.resume.as_ref().map(|snapshot| &snapshot.state);
+        let seconds = earlier.map_or(0.0, |state| state.seconds) + self.now().as_secs_f64();
+        let traffic = self.traffic.since(earlier.map(|state| state.summary.traffic).unwrap_or_default());
         let folder = self.folder();
         let (run, plan, summary) = (&self.run, &self.plan, &mut self.summary);
         summary.model.clone_from(&run.recipe.model.name);
@@ -154,6 +155,7 @@ impl Actor {
         summary.best_accuracy = self.best.map(|(accuracy, _)| accuracy);
         summary.best_step = self.best.map(|(_, step)| step);
         summary.seconds = seconds;
+        summary.traffic = traffic;
         summary.folder = folder;
         if let Some((loss, accuracy)) = self.epoch.means() {
             summary.train_loss = Some(loss);

@@ -24,7 +24,7 @@ mod layout;
 mod load;
 mod parquet;
 mod pickle;
-mod picture;
+pub mod picture;
 mod progress;
 mod python;
 mod select;

@@ -1,40 +1,138 @@
-//! One PNG or JPEG file as the planes of a record. PNG is exact; JPEG decoders differ by a level or two in how they round, so
-//! the same JPEG files read by another program may hash otherwise.
+//! One PNG or JPEG file as the planes of a record, and back. PNG is exact; JPEG decoders differ by a level or two in how they
+//! round, so the same JPEG files read by another program may hash otherwise.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read as _};
+use std::path::Path;
 
-use image::{ImageFormat, ImageReader, Limits};
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use lockstep_proto::records::PIXELS;
+
+use super::DataError;
 
 /// Rows and columns of every image.
 const SIDE: u32 = 32;
 
+/// Bytes of a picture's file at most: what cameras write is smaller.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// Pixels of a picture at most: a little more than the cameras of phones have. A small file may claim any number.
+const MOST_PIXELS: u64 = 64_000_000;
+
+/// Rows or columns of a picture at most: while it shrinks, 32 rows of it stand in memory as floats.
+const LONGEST_SIDE: u32 = 16_384;
+
 /// Decodes `bytes` and appends its red, green and blue plane to `pixels`. Grey images get three equal planes, and
 /// transparency is dropped. Errors say what is wrong; the caller knows the place.
 pub(super) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), String> {
-    let reader = || -> Result<_, String> {
-        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
-        if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
-            return Err("is neither PNG nor JPEG".to_owned());
-        }
-        // a 32×32 image needs a few kilobytes; the size is checked before anything is decoded
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(16 << 20);
-        reader.limits(limits);
-        Ok(reader)
-    };
-    let damaged = |e: image::ImageError| format!("cannot be decoded: {e}");
-    let (width, height) = reader()?.into_dimensions().map_err(damaged)?;
+    let (width, height) = dimensions(bytes)?;
     if (width, height) != (SIDE, SIDE) {
         return Err(format!("is {width}×{height} pixels; images are {SIDE}×{SIDE}: resize it first"));
     }
-    let picture = reader()?.decode().map_err(damaged)?.into_rgb8();
+    // a 32×32 image needs a few kilobytes
+    let picture = reader(bytes, 16 << 20)?.decode().map_err(damaged)?.into_rgb8();
+    planes(&picture, pixels);
+    Ok(())
+}
+
+/// The planes of any PNG or JPEG picture, whatever its size and colours: three of 32×32 ([`PIXELS`] bytes). One of 32×32 is read
+/// as a data set's image, to the byte. Another one is turned upright as its EXIF data say, and shrunk or stretched to 32×32
+/// without regard to its shape, with a triangle filter as wide as the shrinking asks for (torchvision's `Resize((32, 32))`:
+/// bilinear, with antialiasing). Transparency is dropped in both.
+///
+/// # Errors
+/// A file that can't be read, is neither PNG nor JPEG, is damaged, or is larger than 64 MiB, 64 million pixels or 16,384 a side.
+pub fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+    let opening = DataError::io(path, "opening the picture");
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DataError::layout(path, "there is no such file; give PNG or JPEG files"));
+        }
+        other => other.map_err(opening)?,
+    };
+    if file.metadata().is_ok_and(|file| file.is_dir()) {
+        return Err(DataError::layout(path, "is a folder; give the PNG or JPEG files in it"));
+    }
+    let mut bytes = Vec::new();
+    // one byte more tells a file that is too long; its length is not asked for, since a pipe has none
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(DataError::io(path, "reading the picture"))?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(DataError::layout(path, format!("has more than {} MiB: make it smaller", LARGEST_FILE >> 20)));
+    }
+    shrink(&bytes).map_err(|problem| DataError::content(path.display().to_string(), problem))
+}
+
+/// The planes of the picture in `bytes`, resized if need be.
+fn shrink(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut pixels = Vec::new();
+    let (width, height) = dimensions(bytes)?;
+    if (width, height) == (SIDE, SIDE) {
+        decode(bytes, &mut pixels)?;
+        return Ok(pixels);
+    }
+    let area = u64::from(width) * u64::from(height);
+    if area > MOST_PIXELS || width.max(height) > LONGEST_SIDE {
+        return Err(format!(
+            "is {width}×{height} pixels; a picture has at most {MOST_PIXELS} and {LONGEST_SIDE} a side: make it smaller"
+        ));
+    }
+    // eight bytes a pixel at most (four channels of 16 bits), and what the decoder keeps beside them
+    let mut decoder = reader(bytes, area * 8 + (64 << 20))?.into_decoder().map_err(damaged)?;
+    // a picture whose EXIF data make no sense is taken as it lies
+    let orientation = decoder.orientation();
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    if let Ok(orientation) = orientation {
+        picture.apply_orientation(orientation);
+    }
+    planes(&imageops::resize(&picture.into_rgb8(), SIDE, SIDE, FilterType::Triangle), &mut pixels);
+    Ok(pixels)
+}
+
+/// The planes of one record ([`PIXELS`] bytes) as a PNG file.
+///
+/// # Errors
+/// Another number of bytes.
+pub fn to_png(pixels: &[u8]) -> Result<Vec<u8>, DataError> {
+    let odd = |problem: String| DataError::content("an image", problem);
+    if pixels.len() != PIXELS {
+        return Err(odd(format!("it has {} bytes; one of 32×32 has {PIXELS}", pixels.len())));
+    }
+    let plane = PIXELS / 3;
+    let at = |x: u32, y: u32| (y * SIDE + x) as usize;
+    let picture = RgbImage::from_fn(SIDE, SIDE, |x, y| image::Rgb([0, 1, 2].map(|c| pixels[c * plane + at(x, y)])));
+    let mut file = Cursor::new(Vec::new());
+    picture.write_to(&mut file, ImageFormat::Png).map_err(|error| odd(error.to_string()))?;
+    Ok(file.into_inner())
+}
+
+fn reader(bytes: &[u8], memory: u64) -> Result<ImageReader<Cursor<&[u8]>>, String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
+    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
+        return Err("is neither PNG nor JPEG".to_owned());
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(memory);
+    reader.limits(limits);
+    Ok(reader)
+}
+
+/// What the header says, before anything is decoded.
+fn dimensions(bytes: &[u8]) -> Result<(u32, u32), String> {
+    reader(bytes, 16 << 20)?.into_dimensions().map_err(damaged)
+}
+
+fn damaged(error: ImageError) -> String {
+    format!("cannot be decoded: {error}")
+}
+
+/// Appends the red, the green and the blue plane.
+fn planes(picture: &RgbImage, pixels: &mut Vec<u8>) {
     let interleaved = picture.as_raw();
     pixels.reserve(PIXELS);
     for channel in 0..3 {
         pixels.extend(interleaved.iter().skip(channel).step_by(3));
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -56,6 +154,94 @@ mod tests {
         assert_eq!(pixels.len(), PIXELS);
         // row 2, column 5
         assert_eq!([pixels[2 * 32 + 5], pixels[1024 + 2 * 32 + 5], pixels[2048 + 2 * 32 + 5]], [5, 2, 200]);
+    }
+
+    fn file(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.into().write_to(&mut bytes, format).expect("memory");
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn a_picture_of_the_right_size_stays_as_it_is_and_comes_back() {
+        let bytes = png(32, 32);
+        let mut pixels = Vec::new();
+        decode(&bytes, &mut pixels).expect("a PNG");
+        assert_eq!(shrink(&bytes).expect("a PNG"), pixels);
+        assert_eq!(shrink(&to_png(&pixels).expect("32×32")).expect("a PNG"), pixels);
+        assert!(to_png(&pixels[1..]).is_err());
+    }
+
+    /// A triangle that is symmetric about a pixel's middle leaves a slope as it is: the value of the middle, away from the edges.
+    #[test]
+    fn a_slope_keeps_its_values_in_the_middle() {
+        for (width, height) in [(64, 96), (16, 200), (320, 8)] {
+            let slope = |at: u32, of: u32| (f64::from(at) + 0.5) / f64::from(of) * 240.0;
+            let picture = RgbImage::from_fn(width, height, |x, y| {
+                image::Rgb([slope(x, width).round() as u8, slope(y, height).round() as u8, 9])
+            });
+            let found = shrink(&file(picture, ImageFormat::Png)).expect("a PNG");
+            for at in 6..26 {
+                let expected = slope(at, SIDE);
+                let (red, green) = (found[16 * 32 + at as usize], found[1024 + at as usize * 32 + 16]);
+                // half a level of rounding before, and half a level after
+                for found in [red, green] {
+                    assert!((f64::from(found) - expected).abs() <= 1.0, "{width}×{height} at {at}: {found} {expected}");
+                }
+            }
+            assert!(found[2048..].iter().all(|blue| *blue == 9));
+        }
+    }
+
+    /// Oracle: Pillow 13.0, `Image.resize((32, 32), Image.BILINEAR)`, which torchvision's `Resize` is for such pictures. Both round
+    /// once a direction, so that a level of difference is nobody's mistake.
+    #[test]
+    fn resizing_is_pillows() {
+        const PLACES: [(usize, usize); 5] = [(0, 0), (31, 31), (7, 19), (16, 16), (25, 3)];
+        let of_47_61 = [[5, 1, 0], [241, 94, 148], [184, 148, 129], [70, 84, 172], [21, 92, 162]];
+        let of_200_100 = [[27, 16, 4], [127, 157, 117], [149, 125, 126], [103, 122, 133], [119, 117, 125]];
+        let of_20_24 = [[0, 0, 0], [202, 128, 181], [71, 32, 60], [105, 108, 117], [114, 129, 33]];
+        for (width, height, expected) in [(47, 61, of_47_61), (200, 100, of_200_100), (20, 24, of_20_24)] {
+            let picture = RgbImage::from_fn(width, height, |x, y| {
+                image::Rgb([x * 7 + y * 3, x * x + y, x * y].map(|value| (value % 256) as u8))
+            });
+            let found = shrink(&file(picture, ImageFormat::Png)).expect("a PNG");
+            for ((x, y), expected) in PLACES.into_iter().zip(expected) {
+                for (channel, expected) in expected.into_iter().enumerate() {
+                    let found = i32::from(found[channel * 1024 + y * 32 + x]);
+                    assert!(
+                        (found - expected).abs() <= 1,
+                        "{width}×{height}, {channel} at {x},{y}: {found} {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_colour_is_read() {
+        use image::{GrayAlphaImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb, Rgba, RgbaImage};
+        let grey = file(GrayImage::from_pixel(40, 50, Luma([77])), ImageFormat::Png);
+        let grey_alpha = file(GrayAlphaImage::from_pixel(40, 50, LumaA([77, 3])), ImageFormat::Png);
+        let alpha = file(RgbaImage::from_pixel(40, 50, Rgba([77, 77, 77, 0])), ImageFormat::Png);
+        // 16 bits: 77 · 257
+        let deep = file(ImageBuffer::from_pixel(40, 50, Rgb([19_789_u16; 3])), ImageFormat::Png);
+        let jpeg = file(GrayImage::from_pixel(40, 50, Luma([77])), ImageFormat::Jpeg);
+        for bytes in [grey, grey_alpha, alpha, deep, jpeg] {
+            assert_eq!(shrink(&bytes).expect("a picture"), [77; PIXELS]);
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_before_it_is_decoded() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("wide.png");
+        std::fs::write(&path, file(image::GrayImage::new(LONGEST_SIDE + 1, 1), ImageFormat::Png)).expect("written");
+        let text = read(&path).expect_err("too wide").to_string();
+        assert!(text.contains("wide.png") && text.contains("16385×1") && text.contains("16384 a side"), "{text}");
+        File::create(&path).and_then(|file| file.set_len(LARGEST_FILE + 1)).expect("a file of zeros");
+        let text = read(&path).expect_err("too long").to_string();
+        assert!(text.contains("more than 64 MiB"), "{text}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tonic::transport::server::Connected;
 
 use super::limits::CONNECTIONS;
 use super::lobby::{Eviction, Lobby, Place};
+use crate::traffic::TrafficMeter;
 
 /// When the system gives us no more connections (open files, memory), asking again at once would take a whole core.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -23,6 +24,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Incoming {
     listener: TcpListener,
     lobby: Arc<Lobby>,
+    traffic: Arc<TrafficMeter>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -33,11 +35,12 @@ pub(super) struct Connection {
     place: Arc<Place>,
     /// None: it must go.
     eviction: Option<Eviction>,
+    traffic: Arc<TrafficMeter>,
 }
 
 impl Incoming {
-    pub(super) fn new(listener: TcpListener, lobby: Arc<Lobby>) -> Self {
-        Self { listener, lobby, pause: None }
+    pub(super) fn new(listener: TcpListener, lobby: Arc<Lobby>, traffic: Arc<TrafficMeter>) -> Self {
+        Self { listener, lobby, traffic, pause: None }
     }
 }
 
@@ -62,7 +65,8 @@ impl Stream for Incoming {
             let _ = stream.set_nodelay(true);
             match self.lobby.enter() {
                 Some((place, eviction)) => {
-                    return Poll::Ready(Some(Ok(Connection { stream, place, eviction: Some(eviction) })));
+                    let traffic = Arc::clone(&self.traffic);
+                    return Poll::Ready(Some(Ok(Connection { stream, place, eviction: Some(eviction), traffic })));
                 }
                 // a socket's first bytes never wait; a peer that does not get them sees a closed connection
                 None => drop(stream.try_write(&refusal())),
@@ -93,19 +97,31 @@ impl Connection {
         }
         Ok(())
     }
+
+    /// Counts what was written.
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.traffic.send(bytes);
+        }
+        written
+    }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, into)
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        self.traffic.receive(into.filled().len().saturating_sub(before));
+        read
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count(written)
     }
 
     fn poll_write_vectored(
@@ -114,7 +130,8 @@ impl AsyncWrite for Connection {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -57,6 +57,7 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let (fetches, patience) = (Arc::new(Semaphore::new(FETCHES)), run.patience);
+    let traffic = Arc::clone(&run.traffic);
     let service = Service { actor, run, records, fetches, rooms: session::Rooms::default() };
     let service = CoordinatorServer::new(service).max_decoding_message_size(MESSAGE_BYTES);
     let gate = gate();
@@ -81,7 +82,7 @@ pub(crate) async fn serve(
         server = server.add_service(InterceptedService::new(reflection, gate));
     }
     let lobby = Lobby::new(CONNECTIONS);
-    let incoming = Incoming::new(listener, Arc::clone(&lobby));
+    let incoming = Incoming::new(listener, Arc::clone(&lobby), traffic);
     let sweep = async {
         let mut ticks = tokio::time::interval(QUIET / 10);
         loop {

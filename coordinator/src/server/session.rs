@@ -17,6 +17,7 @@ use super::lobby::{Lobby, Place};
 use super::outgoing::{Gauge, Outgoing};
 use crate::actor::{Admitted, Message};
 use crate::engine::WorkerId;
+use crate::traffic::TrafficMeter;
 
 /// How often a session looks whether its worker takes what it is sent: a fraction of the shortest patience.
 const WATCH: Duration = Duration::from_millis(250);
@@ -30,6 +31,7 @@ pub(crate) struct Facts {
     pub(crate) buffers: Buffers,
     /// How long a worker may take nothing of what waits for it.
     pub(crate) patience: Duration,
+    pub(crate) traffic: Arc<TrafficMeter>,
 }
 
 /// Room for sessions.
@@ -111,7 +113,7 @@ impl Attending {
 
     /// Reads until the stream ends; says why it did.
     async fn read(&mut self, run: Facts, worker: WorkerId, gradients: Option<Arc<Shared>>) -> String {
-        let Facts { schema, data_hash, buffers, patience } = run;
+        let Facts { schema, data_hash, buffers, patience, traffic } = run;
         let over = || "the run is over".to_owned();
         let mut inbox = Inbox::new(schema.clone(), buffers, gradients);
         let mut watch = tokio::time::interval(WATCH);
@@ -160,7 +162,12 @@ impl Attending {
                     }
                     continue;
                 }
-                Some(from_worker::Message::Gradient(part)) => inbox.gradient(part),
+                Some(from_worker::Message::Gradient(part)) => {
+                    if part.slot.is_some() {
+                        traffic.share(schema.len());
+                    }
+                    inbox.gradient(part)
+                }
                 Some(from_worker::Message::Evaluation(evaluation)) => Some(super::answer::evaluation(evaluation)),
                 Some(from_worker::Message::Failed(failed)) => Some(super::answer::failed(failed)),
                 Some(from_worker::Message::Goodbye(_)) if leaving => return "it said Goodbye twice".to_owned(),

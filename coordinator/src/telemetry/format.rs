@@ -46,6 +46,19 @@ pub fn clock(seconds: f64) -> String {
     }
 }
 
+/// `812 B`, `12.3 MB`, `4.12 GB`: powers of a thousand, as networks count.
+pub fn bytes(number: u64) -> String {
+    let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    match units.into_iter().find(|(unit, _)| number as f64 >= *unit) {
+        Some((unit, name)) => {
+            let value = number as f64 / unit;
+            let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+            format!("{value:.decimals$} {name}")
+        }
+        None => format!("{number} B"),
+    }
+}
+
 /// `1 worker`, `2 workers`; a plural that is more than an s is a word of its own.
 pub fn count(number: u64, noun: &str) -> String {
     let s = if number == 1 { "" } else { "s" };
@@ -77,6 +90,14 @@ mod tests {
             assert_eq!(rate(number), text);
         }
         assert_eq!(rate(f64::INFINITY), "-");
+    }
+
+    #[test]
+    fn bytes_have_three_digits() {
+        let cases = [(0, "0 B"), (999, "999 B"), (1234, "1.23 kB"), (56_789_000, "56.8 MB"), (u64::MAX, "18446744 TB")];
+        for (number, text) in cases {
+            assert_eq!(bytes(number), text);
+        }
     }
 
     #[test]

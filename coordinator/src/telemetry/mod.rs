@@ -36,5 +36,5 @@ pub use event::{Event, Record, Split};
 pub use screen::STANDARD_OUTPUT;
 pub use sink::Sink;
 pub use stream::{Emitter, Resume, Settings, Telemetry};
-pub use summary::{ClassAccuracy, Ledger, Summary};
+pub use summary::{ClassAccuracy, Ledger, Summary, Traffic};
 pub use writer::{Writer, writer};

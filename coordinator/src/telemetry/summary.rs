@@ -48,6 +48,7 @@ pub struct Summary {
     pub wire: String,
     /// How layers behaved in evaluations: `eval` or `train`.
     pub evaluation_mode: String,
+    pub traffic: Traffic,
     pub recipe: String,
     pub parameters: u64,
     pub data_hash: String,
@@ -74,6 +75,18 @@ pub struct ClassAccuracy {
     pub class: String,
     /// None for a class without images.
     pub accuracy: Option<f64>,
+}
+
+/// Bytes that passed between the coordinator and its workers, all sessions of the run together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// Over TCP, from workers: gradients, answers and heartbeats.
+    pub received: u64,
+    /// Over TCP, to workers: images, parameters and leases.
+    pub sent: u64,
+    /// Through memory that processes of one host share, both ways: gradients and parameters.
+    pub shared: u64,
 }
 
 /// What became of the training examples, counted from accepted submissions.

@@ -39,6 +39,7 @@ fn summary() -> Summary {
         dead_outputs: None,
         folder: "runs/2026-01-02-lenet-1".into(),
         stopped_early: false,
+        ..Summary::default()
     }
 }
 

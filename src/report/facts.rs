@@ -1,0 +1,267 @@
+//! The numbers of a run, as words: what the page's tables and lists say.
+
+use lockstep_coordinator::telemetry::Summary;
+use lockstep_coordinator::telemetry::format::{bytes, clock, count, loss, percent, rate, thousands};
+
+use super::run::Run;
+
+/// What stands where nothing is known.
+pub const UNKNOWN: &str = "–";
+
+/// A loss and an accuracy, as far as they are known.
+fn measured(mean: Option<f64>, accuracy: Option<f64>) -> Option<String> {
+    let accuracy = accuracy.map(percent);
+    match (mean.map(loss), accuracy) {
+        (None, None) => None,
+        (None, Some(accuracy)) => Some(accuracy),
+        (Some(loss), accuracy) => Some(format!("{}, loss {loss}", accuracy.unwrap_or_else(|| UNKNOWN.to_owned()))),
+    }
+}
+
+/// `+1.24 points`: ours less theirs, of two fractions.
+pub fn points(ours: f64, theirs: f64) -> String {
+    format!("{:+.2} points", (ours - theirs) * 100.0)
+}
+
+/// How long the run took.
+pub fn time(run: &Run) -> f64 {
+    run.summary.as_ref().map_or(run.history.seconds, |summary| summary.seconds)
+}
+
+/// Bytes over TCP and through shared memory; none where the run's program did not count them.
+pub fn traffic(summary: &Summary) -> Option<String> {
+    let traffic = summary.traffic;
+    let wire = traffic.sent.saturating_add(traffic.received);
+    let shared = match traffic.shared {
+        0 => String::new(),
+        shared => format!("; {} through shared memory", bytes(shared)),
+    };
+    (wire > 0).then(|| format!("{} sent, {} received{shared}", bytes(traffic.sent), bytes(traffic.received)))
+}
+
+/// A run's list: what, and how much.
+pub fn of(run: &Run) -> Vec<(&'static str, String)> {
+    let result = run.result();
+    let mut facts = Vec::new();
+    let mut add = |what: &'static str, value: Option<String>| facts.extend(value.map(|value| (what, value)));
+    add("Test", measured(result.test_loss, result.test_accuracy).map(|text| format!("{text}{}", of_images(run))));
+    add(
+        "Training",
+        measured(result.train_loss, result.train_accuracy).map(|text| format!("{text}, as it was trained")),
+    );
+    add("Reported", beside(run));
+    add("Recipe", Some(run.recipe_name().to_owned()));
+    let said = run.recipe.as_ref().map(|recipe| recipe.source.clone());
+    add("Source", said.filter(|source| !source.is_empty()));
+    add("Images", Some(run.data().to_owned()));
+    match &run.summary {
+        Some(summary) => of_summary(summary, &mut add),
+        None => {
+            add("Seed", run.recipe.as_ref().map(|recipe| recipe.seed.to_string()));
+            add("Workers", Some(format!("{} joined so far", run.history.joined)));
+            let steps = count(run.history.steps, "step");
+            add("Length", Some(format!("{steps} so far, in {}", clock(run.history.seconds))));
+        }
+    }
+    facts
+}
+
+fn of_summary(summary: &Summary, add: &mut impl FnMut(&'static str, Option<String>)) {
+    if let (Some(accuracy), Some(step)) = (summary.best_accuracy, summary.best_step) {
+        add("Best", Some(format!("{} after step {}", percent(accuracy), thousands(step))));
+    }
+    add("Model", Some(format!("{}, {}", summary.model, count(summary.parameters, "parameter"))));
+    let shards = count(u64::from(summary.shards), "shard");
+    let workers = format!("{} for {shards} of a batch of {}", summary.workers, summary.batch_size);
+    add("Workers", Some(workers));
+    let (epochs, steps) = (count(u64::from(summary.epochs), "epoch"), count(summary.steps, "step"));
+    add("Length", Some(format!("{epochs}, {steps}")));
+    add("Time", Some(format!("{} at {} images/s", clock(summary.seconds), rate(summary.images_per_s))));
+    add("Wire", traffic(summary));
+    let ledger = summary.ledger;
+    add(
+        "Examples",
+        Some(format!(
+            "{} used, {} repeated, {} lost, {} recomputed",
+            thousands(ledger.used),
+            thousands(ledger.repeated),
+            thousands(ledger.lost),
+            thousands(ledger.recomputed)
+        )),
+    );
+    add("Seed", Some(summary.seed.to_string()));
+    add("Device class", Some(summary.device_class.clone()).filter(|class| !class.is_empty()));
+    add("Weights", Some(summary.weights_hash.clone()).filter(|hash| !hash.is_empty()));
+}
+
+fn of_images(run: &Run) -> String {
+    let images = run.summary.as_ref().map_or(0, |summary| summary.test_images);
+    if images > 0 { format!(", of {}", count(images, "image")) } else { String::new() }
+}
+
+/// The last reported accuracy beside ours of that epoch.
+fn beside(run: &Run) -> Option<String> {
+    let (said, theirs, ours) = run.beside()?;
+    let ours = match ours {
+        Some(ours) => format!("ours {}, {}", percent(ours), points(ours, theirs)),
+        None => "ours has no evaluation there".to_owned(),
+    };
+    Some(format!("{} at epoch {}; {ours}", percent(theirs), said.epoch))
+}
+
+/// The heads of the table of several runs.
+pub const HEADS: [&str; 11] = [
+    "Run",
+    "Test accuracy",
+    "Test loss",
+    "Training accuracy",
+    "Reported",
+    "Difference",
+    "Workers",
+    "Time",
+    "Images/s",
+    "Wire",
+    "Weights",
+];
+
+/// A run's line in the table, without its name.
+pub fn line(run: &Run) -> [String; HEADS.len() - 1] {
+    let result = run.result();
+    let known = |value: Option<String>| value.unwrap_or_else(|| UNKNOWN.to_owned());
+    let beside = run.beside();
+    let difference = beside.and_then(|(_, theirs, ours)| Some(points(ours?, theirs)));
+    let summary = run.summary.as_ref();
+    let wire =
+        |summary: &Summary| Some(summary.traffic.sent.saturating_add(summary.traffic.received)).filter(|all| *all > 0);
+    let hash = summary.map(|summary| summary.weights_hash.chars().take(12).collect::<String>());
+    [
+        known(result.test_accuracy.map(percent)),
+        known(result.test_loss.map(loss)),
+        known(result.train_accuracy.map(percent)),
+        known(beside.map(|(said, theirs, _)| format!("{} at epoch {}", percent(theirs), said.epoch))),
+        known(difference),
+        summary.map_or(run.history.joined, |summary| summary.workers as usize).to_string(),
+        clock(time(run)),
+        known(summary.map(|summary| rate(summary.images_per_s))),
+        known(summary.and_then(wire).map(bytes)),
+        known(hash.filter(|hash| !hash.is_empty())),
+    ]
+}
+
+/// Mean, standard deviation (of the sample) and range of the test accuracies of two or more runs.
+pub fn spread(runs: &[Run]) -> Option<String> {
+    let found: Vec<f64> = runs.iter().filter_map(|run| run.result().test_accuracy).filter(|a| a.is_finite()).collect();
+    if found.len() < 2 {
+        return None;
+    }
+    let n = found.len() as f64;
+    let mean = found.iter().sum::<f64>() / n;
+    let deviation = (found.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    let (low, high) = found.iter().fold((f64::MAX, f64::MIN), |(low, high), &a| (low.min(a), high.max(a)));
+    Some(format!(
+        "Test accuracy of {}: mean {}, standard deviation {:.2} points, from {} to {}",
+        count(found.len() as u64, "run"),
+        percent(mean),
+        deviation * 100.0,
+        percent(low),
+        percent(high)
+    ))
+}
+
+/// Reported figures beside ours: epoch, figure, theirs, ours, difference, note.
+pub fn reported(run: &Run) -> Vec<[String; 6]> {
+    let mut lines = Vec::new();
+    for said in &run.reported {
+        let ours = run.history.epochs.get(&said.epoch).copied().unwrap_or_default();
+        let figures = [
+            ("test accuracy", said.test_accuracy, ours.test_accuracy, true),
+            ("training accuracy", said.train_accuracy, ours.train_accuracy, true),
+            ("test loss", said.test_loss, ours.test_loss, false),
+            ("training loss", said.train_loss, ours.train_loss, false),
+        ];
+        for (figure, theirs, ours, is_share) in figures {
+            let Some(theirs) = theirs else { continue };
+            let show = |value: f64| if is_share { percent(value) } else { loss(value) };
+            let difference =
+                ours.map(|ours| if is_share { points(ours, theirs) } else { format!("{:+.4}", ours - theirs) });
+            lines.push([
+                said.epoch.to_string(),
+                figure.to_owned(),
+                show(theirs),
+                ours.map_or_else(|| UNKNOWN.to_owned(), show),
+                difference.unwrap_or_else(|| UNKNOWN.to_owned()),
+                said.note.clone(),
+            ]);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use lockstep_coordinator::telemetry::Traffic;
+
+    use super::super::history::{Epoch, History};
+    use super::super::reported::Reported;
+    use super::*;
+
+    fn run(summary: Option<Summary>) -> Run {
+        let epoch = Epoch { test_loss: Some(1.25), test_accuracy: Some(0.5), ..Epoch::default() };
+        let history = History { epochs: [(2, epoch)].into(), steps: 7, ..History::default() };
+        let said = Reported {
+            epoch: 2,
+            test_loss: Some(1.0),
+            test_accuracy: Some(0.52),
+            note: "n".into(),
+            ..Reported::default()
+        };
+        let (folder, name) = (PathBuf::from("runs/a"), "a".to_owned());
+        Run { folder, name, recipe: None, reported: vec![said], history, summary, problems: Vec::new() }
+    }
+
+    #[test]
+    fn figures_stand_beside_those_of_the_report() {
+        let lines = reported(&run(None));
+        assert_eq!(lines[0], ["2", "test accuracy", "52.00%", "50.00%", "-2.00 points", "n"]);
+        assert_eq!(lines[1], ["2", "test loss", "1.0000", "1.2500", "+0.2500", "n"]);
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn a_run_that_is_not_finished_says_how_far_it_is() {
+        let facts = of(&run(None));
+        let value = |what: &str| facts.iter().find(|(one, _)| *one == what).map(|(_, value)| value.as_str());
+        assert_eq!(value("Length"), Some("7 steps so far, in 0:00"));
+        assert_eq!(value("Test"), Some("50.00%, loss 1.2500"));
+        assert_eq!(value("Reported"), Some("52.00% at epoch 2; ours 50.00%, -2.00 points"));
+        assert_eq!(value("Training"), None);
+        assert_eq!(line(&run(None))[9], UNKNOWN);
+    }
+
+    #[test]
+    fn the_spread_is_that_of_a_sample() {
+        let with = |test_accuracy| run(Some(Summary { test_accuracy, ..Summary::default() }));
+        // by hand: 50, 52, 57 have mean 53 and squares 9 + 1 + 16 = 26, over 2, root 3.606
+        let runs = [with(Some(0.5)), with(Some(0.52)), with(Some(0.57))];
+        let text = spread(&runs).expect("three");
+        let words = "mean 53.00%, standard deviation 3.61 points, from 50.00% to 57.00%";
+        assert!(text.contains(words) && text.contains("3 runs"), "{text}");
+        assert!(spread(&runs[..1]).is_none());
+    }
+
+    #[test]
+    fn bytes_are_told_apart_by_their_way() {
+        let traffic = Traffic { received: 1500, sent: 2_500_000, shared: 4 };
+        let summary = Summary { traffic, weights_hash: "0123456789abcdef".to_owned(), ..Summary::default() };
+        let facts = of(&run(Some(summary.clone())));
+        assert!(
+            facts.contains(&("Wire", "2.50 MB sent, 1.50 kB received; 4 B through shared memory".to_owned())),
+            "{facts:?}"
+        );
+        let line = line(&run(Some(summary)));
+        assert_eq!((line[8].as_str(), line[9].as_str()), ("2.50 MB", "0123456789ab"));
+        assert_eq!(super::traffic(&Summary::default()), None);
+    }
+}

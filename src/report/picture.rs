@@ -1,0 +1,93 @@
+//! A picture: SVG within the page, or a file of its own.
+//!
+//! SVG of our own: a chart library writes colours into its elements, where a style sheet's dark mode can't reach them, and
+//! neither titles nor descriptions for those who can't see.
+
+use super::markup::Markup;
+
+/// Width of every picture in its own units. As wide as a telephone, so that text keeps its size there.
+pub const WIDTH: f64 = 440.0;
+
+/// Colours that the style sheet has; runs beyond share them.
+const COLOURS: usize = 8;
+
+/// Colours of lines, cells and text, in the page and in a file.
+pub const STYLE: &str = include_str!("picture.css");
+
+/// A drawn picture.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    pub title: &'static str,
+    /// What it shows, in words.
+    pub description: String,
+    pub height: f64,
+    pub body: Markup,
+}
+
+impl Picture {
+    /// Adds it to a page that has [`STYLE`].
+    pub fn show(&self, page: &mut Markup) {
+        self.write(page, |_| {});
+    }
+
+    /// The file.
+    pub fn into_file(self) -> String {
+        let mut file = Markup::default();
+        self.write(&mut file, |svg| svg.element("style", &[], |style| style.own(STYLE)));
+        file.into_text()
+    }
+
+    fn write(&self, into: &mut Markup, before: impl FnOnce(&mut Markup)) {
+        let Self { title, description, height, body } = self;
+        let view = format!("0 0 {WIDTH} {height:.0}");
+        let label = format!("{title}: {description}");
+        let space = "http://www.w3.org/2000/svg";
+        let attributes: super::markup::Attributes = &[
+            ("xmlns", &space),
+            ("class", &"picture"),
+            // to know one of ours by
+            ("data-by", &super::BY),
+            ("viewBox", &view),
+            ("role", &"img"),
+            ("aria-label", &label),
+        ];
+        into.element("svg", attributes, |svg| {
+            before(svg);
+            svg.append(body);
+        });
+    }
+}
+
+/// The class of a run's colour.
+pub fn colour(number: usize) -> String {
+    format!("c{}", number % COLOURS)
+}
+
+/// `text`, cut to `letters`.
+pub fn cut(text: &str, letters: usize) -> String {
+    match text.char_indices().nth(letters) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(letters.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_cut() {
+        assert_eq!((cut("abcd", 4), cut("abcde", 4), cut("äöüß€", 3)), ("abcd".into(), "abc…".into(), "äö…".into()));
+    }
+
+    #[test]
+    fn a_file_brings_its_style_and_the_page_has_it() {
+        let picture = Picture { title: "Loss", description: "<i>".into(), height: 9.6, body: Markup::default() };
+        let mut page = Markup::default();
+        picture.show(&mut page);
+        let (page, file) = (page.into_text(), picture.into_file());
+        assert!(!page.contains("<style>") && file.contains("<style>"), "{file}");
+        assert!(file.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && file.ends_with("</svg>"), "{file}");
+        assert!(page.contains("viewBox=\"0 0 440 10\"") && page.contains("aria-label=\"Loss: &lt;i&gt;\""), "{page}");
+    }
+}
