@@ -37,23 +37,33 @@ pub const RECIPES: &[BuiltIn] = files!(
     "lenet5-sgd-0.001",
     "lenet5-adam-0.001",
     "lenet5-adam-0.01",
+    "lenet5-odd-even",
+    "lenet5-l1-logits",
+    "lenet5-l1-softmax",
     "base",
     "base-normalised",
+    "base-augmented",
+    "base-both",
     "base-dropout",
+    "base-l1",
+    "base-l2",
     "base-sgd-0.01",
     "base-sgd-0.001",
     "base-sgd-1e-5",
     "base-adam-0.01",
     "base-adam-1e-5",
     "net6",
+    "net6-train-mode",
     "net6-lenet",
     "net6-lenet-4x4",
     "net6-lenet-bn",
+    "net6-lenet-sgd",
+    "net6-lenet-hue",
     "net6-lenet-diverges",
 );
 
 /// Recipes whose training begins with the weights that another one ends with: `--init-from` is no setting.
-pub const WARM_STARTS: &[(&str, &str)] = &[];
+pub const WARM_STARTS: &[(&str, &str)] = &[("net6-lenet-sgd", "net6-lenet")];
 
 /// In the order in which `lockstep model` lists them.
 pub const MODELS: &[BuiltIn] = files!(

@@ -122,7 +122,8 @@ fn images(recipe: &Recipe, dataset: &Dataset) -> Result<f64> {
         0 => 1.0,
         every => (epochs / f64::from(every)).ceil(),
     };
-    let evaluated = (dataset.test.len() + chosen.validation.len()) as f64;
+    let again = if recipe.evaluation.train_images { chosen.train.len() } else { 0 };
+    let evaluated = (dataset.test.len() + chosen.validation.len() + again) as f64;
     Ok(trained + evaluations * evaluated * FORWARD)
 }
 
