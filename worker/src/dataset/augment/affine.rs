@@ -5,6 +5,8 @@ use std::f64::consts::PI;
 use lockstep_proto::keys::Key;
 use lockstep_proto::recipe::DataSettings;
 
+use super::super::IMAGE;
+
 /// `RandomAffine(degrees, translate, scale)` about the image's centre, nearest, fill 0.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RandomAffine {
@@ -94,7 +96,16 @@ impl Affine {
     /// Every rounding is that of torchvision's `_gen_affine_grid` and PyTorch's `grid_sample` in f32 on a CPU, so that the
     /// same pixels are taken at ties too.
     pub(super) fn apply(&self, pixels: &[u8], size: [usize; 2], out: &mut [u8]) {
-        let [height, width] = size;
+        // for the one size that training has, the compiler knows all bounds
+        if size == [IMAGE[1], IMAGE[2]] {
+            self.map(pixels, [IMAGE[1], IMAGE[2]], out);
+        } else {
+            self.map(pixels, size, out);
+        }
+    }
+
+    #[inline(always)]
+    fn map(&self, pixels: &[u8], [height, width]: [usize; 2], out: &mut [u8]) {
         let plane = height * width;
         let [across, down] = self.inverse();
         let (across, down) = (Line::new(across, width), Line::new(down, height));

@@ -40,7 +40,7 @@ fn turned(pixel: [u8; 3], turn: f32) -> [u8; 3] {
     let above = |sector: f32| if sixths >= sector { 1.0 } else { 0.0 };
     let sector = above(1.0) + above(2.0) + above(3.0) + above(4.0) + above(5.0);
     let part = sixths - sector;
-    let unit = |x: f32| x.max(0.0).min(1.0);
+    let unit = |x: f32| x.clamp(0.0, 1.0);
     let least = unit(value * (1.0 - saturation));
     let falling = unit(value * (1.0 - saturation * part));
     let rising = unit(value * (1.0 - saturation * (1.0 - part)));

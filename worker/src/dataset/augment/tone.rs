@@ -60,7 +60,7 @@ const WHOLE: f32 = 8_388_608.0;
 /// Cut to 0 ..= 255, then the fraction cut off: `value as u8`, but many at once, which the compiler does not do by itself.
 #[inline(always)]
 pub(super) fn byte(value: f32) -> u8 {
-    let value = value.max(0.0).min(255.0);
+    let value = value.clamp(0.0, 255.0);
     let nearest = (value + WHOLE) - WHOLE;
     let below = if nearest > value { nearest - 1.0 } else { nearest };
     (below + WHOLE).to_bits() as u8
