@@ -24,6 +24,8 @@ pub struct Origin {
     pub folder: Option<PathBuf>,
     /// Name and hash of the images that the run had.
     pub data: Option<(String, String)>,
+    /// Optimizer steps behind the weights; 0 where nobody says.
+    pub steps: u64,
     /// What the run came to when the weights were written.
     summary: Option<Summary>,
 }
@@ -32,7 +34,7 @@ pub struct Origin {
 pub fn of(path: &Path, model: Option<&str>) -> Result<Origin> {
     if let Some(name) = model {
         let recipe = Recipe { model: prepare::model_spec(name)?, ..Recipe::default() };
-        return Ok(Origin { recipe, folder: None, data: None, summary: None });
+        return Ok(Origin { recipe, folder: None, data: None, steps: 0, summary: None });
     }
     let beside = path.parent().unwrap_or(Path::new(""));
     let recipe_file = beside.join("recipe.toml");
@@ -42,6 +44,7 @@ pub fn of(path: &Path, model: Option<&str>) -> Result<Origin> {
             // the run's, above its checkpoints
             folder: beside.parent().map(Path::to_owned),
             data: Some((snapshot.state.data, snapshot.state.data_hash)),
+            steps: snapshot.state.version,
             summary: Some(snapshot.state.summary),
         }),
         // weights alone: no checkpoint, but no damage either
@@ -52,6 +55,7 @@ pub fn of(path: &Path, model: Option<&str>) -> Result<Origin> {
                 recipe: read_recipe(&text, &recipe_file.display().to_string()).map_err(Failure::mistake)?.recipe,
                 folder: Some(beside.to_owned()),
                 data: summary.as_ref().map(|summary| (summary.data.clone(), summary.data_hash.clone())),
+                steps: summary.as_ref().map_or(0, |summary| summary.steps),
                 summary,
             })
         }
@@ -133,7 +137,7 @@ mod tests {
 
     fn origin(data: &str, folder: Option<&Path>, summary: Option<Summary>) -> Origin {
         let data = Some((data.to_owned(), String::new()));
-        Origin { recipe: Recipe::default(), folder: folder.map(Path::to_owned), data, summary }
+        Origin { recipe: Recipe::default(), folder: folder.map(Path::to_owned), data, steps: 0, summary }
     }
 
     #[test]
