@@ -45,6 +45,30 @@ pub fn write(folder: &Path, name: &str, text: &str) -> Result {
     })
 }
 
+/// Checks that `out` may become the folder of several runs, or is one to `resume`.
+pub fn check(out: &Path, resume: bool) -> Result {
+    let used = out.is_file() || out.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let problem = match (used, resume) {
+        (true, false) => "is there already; go on in it with --resume, or choose another --out",
+        (false, true) => "is not there, so there is nothing to resume; start it without --resume",
+        _ => return Ok(()),
+    };
+    Err(Failure::mistake(format!("{} {problem}", out.display())))
+}
+
+/// Makes the folder of several runs, if it is not there.
+pub fn make(out: &Path) -> Result {
+    fs::create_dir_all(out).map_err(|error| cannot(out, &error))
+}
+
+/// Writes a file that is made from others anew: all of it or nothing.
+pub fn rewrite(folder: &Path, name: &str, text: &str) -> Result {
+    let neighbour = format!(".{name}.new");
+    write(folder, &neighbour, text)?;
+    let path = folder.join(name);
+    fs::rename(folder.join(&neighbour), &path).map_err(|error| Failure::ours(format!("{}: {error}", path.display())))
+}
+
 /// The folder to resume: `out`, or the newest run.
 pub fn find(out: Option<&Path>) -> Result<PathBuf> {
     let folder = match out {
@@ -63,6 +87,11 @@ pub fn find(out: Option<&Path>) -> Result<PathBuf> {
         return Err(Failure::mistake(text));
     }
     Ok(folder)
+}
+
+/// Whether the run in `folder` has a checkpoint to go on from.
+pub fn begun(folder: &Path) -> bool {
+    last_checkpoint(folder).is_some()
 }
 
 /// Whether the run in `folder` said at its end that it made all its steps, the last of which is `version`. One that was killed

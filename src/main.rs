@@ -5,6 +5,7 @@ mod say;
 
 mod cli;
 mod cluster;
+mod columns;
 mod commands;
 mod display;
 mod exit;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Recipes(args) => commands::recipes::run(&args),
+        Command::Reproduce(args) => commands::reproduce::run(&args),
         Command::Model(args) => commands::model::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Status(args) => commands::remote::status(&args),

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use lockstep_coordinator::checkpoint::{Snapshot, Store, read_weights};
 use lockstep_coordinator::dataset::{self, DataRequest, Dataset, Selection, Source};
+use lockstep_coordinator::telemetry::Split;
 use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_coordinator::{Limits, Plan, Reducer, Run};
-use lockstep_proto::recipe::Recipe;
 use lockstep_proto::recipe::model::ModelSpec;
+use lockstep_proto::recipe::{PartitionName, Recipe};
 use lockstep_worker::dataset::IMAGE;
 use lockstep_worker::model::Model;
 
@@ -74,29 +75,53 @@ pub fn run(name: &str, recipe: Recipe, dataset: Arc<Dataset>, limits: Limits) ->
         recipe,
         dataset,
     };
-    check_statistics(&model, &run.plan(), run.selection.train.len())?;
+    check_statistics(&model, &run.plan())?;
+    check_slices(&model, &run)?;
     Ok(run)
 }
 
 /// A shard of one example has no variance where a BatchNorm sees one value a channel: found now, not in that step.
-fn check_statistics(model: &Model, plan: &Plan, examples: usize) -> Result {
+fn check_statistics(model: &Model, plan: &Plan) -> Result {
     let Some(layer) = model.norm_of_single_values() else { return Ok(()) };
     let steps = plan.steps_per_epoch().min(plan.total_steps());
-    // all batches but an epoch's last are alike
-    let alone = [0, steps.saturating_sub(1)].into_iter().find_map(|step| {
-        let shard = plan.leaves(step).checked_sub(1)?;
-        (plan.shard(step, shard).len() == 1).then(|| plan.batch(step).len())
+    // where batches are drawn from all images, all but an epoch's last are alike
+    let drawn = plan.partition == PartitionName::Shuffled;
+    let few = if drawn { vec![0, steps.saturating_sub(1)] } else { (0..steps).collect() };
+    let alone = few.into_iter().find(|step| {
+        // there are two lengths at most: the first shard's, and that of the last one that has something
+        let last = plan.leaves(*step).saturating_sub(1);
+        [0, last].iter().any(|shard| plan.shard(*step, *shard).len() == 1)
     });
-    let Some(batch) = alone else { return Ok(()) };
-    let last = match batch == plan.batch_size as usize {
-        true => String::new(),
-        false => format!(", the last of the {} images of an epoch", thousands(examples as u64)),
+    let Some(batch) = alone.map(|step| plan.batch_len(step)) else { return Ok(()) };
+    let last = match drawn && batch != plan.batch_size {
+        true => format!(", the last of the {} images of an epoch", thousands(u64::from(plan.examples))),
+        false => String::new(),
     };
     Err(Failure::mistake(format!(
         "{layer}: it has one value a channel of each example, and a batch of {}{last}, cut into {}, has a shard of one \
          example: one value has no variance; change batch_size or shards, or move the layer",
-        count(batch as u64, "image"),
+        count(u64::from(batch), "image"),
         count(u64::from(plan.shards), "shard"),
+    )))
+}
+
+/// The same in an evaluation that takes its statistics from each slice.
+fn check_slices(model: &Model, run: &Run) -> Result {
+    let (Some(layer), slices) = (model.norm_of_single_values(), run.slices()) else { return Ok(()) };
+    let mut all = (0..slices.len()).map(|slice| slices.examples(slice));
+    let Some((split, _)) = all.find(|(split, examples)| run.evaluates_as_trained(*split) && examples.len() == 1) else {
+        return Ok(());
+    };
+    let images = match split {
+        Split::Validation => run.selection.validation.len(),
+        _ => run.dataset.test.len(),
+    };
+    Err(Failure::mistake(format!(
+        "{layer}: it has one value a channel of each example, and evaluation.mode = \"train\" takes its statistics from each \
+         slice: {} in slices of {} leave a slice of one, and one value has no variance; change evaluation.slice or \
+         evaluation.mode",
+        count(images as u64, "image"),
+        thousands(run.recipe.evaluation.slice as u64),
     )))
 }
 
@@ -108,7 +133,7 @@ pub fn kept_run(
     args: &RunArgs,
     limits: Limits,
 ) -> Result<Option<(Run, Lock)>> {
-    let reducer = cli::reducer(args.test_reducer.as_deref())?;
+    let reducer = cli::reducer(args.limits.test_reducer.as_deref())?;
     let (mut run, lock) = if args.resume {
         match resumed(recipe_args, data, args, limits)? {
             Some(resumed) => resumed,

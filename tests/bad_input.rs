@@ -63,7 +63,22 @@ fn models_whose_shapes_do_not_fit() {
     let train = |batch: &str| desk.train("norm", &["--model", "net.toml", "--batch-size", batch, "--epochs", "1"]);
     train("6").refused(&["net.1", "batch_norm", "6 images", "4 shards", "no variance"]);
     train("127").refused(&["net.1", "5 images", "the last of the 640", "4 shards"]);
+    let with = |settings: &[&str]| {
+        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        desk.train("norm", &[&["--model", "net.toml", "--epochs", "1"], &settings[..]].concat())
+    };
+    // shards with images of their own: 160 each, over 107 steps, and over 6
+    with(&["batch_size=6", "data.partition=interleaved"]).refused(&["net.1", "4 shards", "no variance"]);
+    // an evaluation as in training: 100 test images are 99 and one
+    with(&["evaluation.mode=train", "evaluation.slice=99"]).refused(&[
+        "net.1",
+        "100 images",
+        "slices of 99",
+        "variance",
+    ]);
     assert!(!desk.path("norm").exists(), "a refusal leaves nothing behind");
+    with(&["batch_size=127", "data.partition=contiguous", "evaluation.mode=train"]).ok();
+    fs::remove_dir_all(desk.path("norm")).expect("removed");
     train("128").ok();
 }
 

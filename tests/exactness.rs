@@ -24,6 +24,69 @@ fn every_worker_count_and_a_lost_worker_give_one_hash_for_each_lenet() {
     assert_eq!(hashes.len(), 6, "six trainings, six results");
 }
 
+/// Losses, penalties, shards with images of their own, evaluations as in training and of the training images: who computes them
+/// shows in no bit of the weights, nor of what is reported. 47 images on 5 shards leave some a step with one image less.
+#[test]
+fn losses_penalties_partitions_and_evaluations_have_one_result() {
+    let desk = Desk::new();
+    let mut hashes = std::collections::BTreeMap::new();
+    let all = ["evaluation.mode=train", "evaluation.train_images=true", "evaluation.slice=30", "data.validation=0.1"];
+    for (name, settings) in [
+        ("plain", vec![]),
+        ("logits", vec!["loss.name=l1-logits"]),
+        ("softmax", vec!["loss.name=l1-softmax", "optimizer.lr=0.1"]),
+        ("penalties", vec!["loss.l1=1e-4", "loss.l2=1e-3", "optimizer.clip_grad_norm=1"]),
+        ("interleaved", vec!["data.partition=interleaved"]),
+        ("contiguous", vec!["data.partition=contiguous", "loss.l1=1e-3", "wire=bf16"]),
+    ] {
+        let settings: Vec<&str> = all.iter().chain(&settings).flat_map(|setting| ["--set", setting]).collect();
+        let fixed = ["lenet-dropout-bn", "--epochs", "2", "--batch-size", "47", "--shards", "5"];
+        let results = ["1", "2", "3"].map(|workers| {
+            let out = format!("{name}-{workers}");
+            desk.train(&out, &[&fixed[..], &["--workers", workers], &settings[..]].concat()).ok();
+            let summary = desk.summary(&out);
+            assert_eq!(summary["ledger"]["used"], 1152, "{name}: {summary}");
+            for key in ["repeated", "lost"] {
+                assert_eq!(summary["ledger"][key], 0, "{name}: {key}");
+            }
+            let evaluated: Vec<_> = desk
+                .events(&out, "evaluated")
+                .iter()
+                .map(|event| ["step", "split", "loss", "accuracy", "confusion"].map(|key| event[key].clone()))
+                .collect();
+            assert_eq!(evaluated.len(), 6, "two evaluations of three splits");
+            let keys =
+                ["weights_hash", "train_loss", "train_penalty", "train_eval_loss", "train_eval_accuracy", "test_loss"];
+            (keys.map(|key| summary[key].clone()), evaluated)
+        });
+        assert_eq!(results[0], results[1], "{name}");
+        assert_eq!(results[0], results[2], "{name}");
+        hashes.insert(results[0].0[0].to_string(), name);
+    }
+    assert_eq!(hashes.len(), 6, "six trainings, six results: {hashes:?}");
+}
+
+/// How a network is looked at changes no weight; and with one shard, images have nowhere else to be.
+#[test]
+fn evaluations_touch_no_weight_and_one_shard_has_one_partition() {
+    let desk = Desk::new();
+    let fixed = ["lenet-dropout-bn", "--epochs", "2", "--batch-size", "64", "--shards", "1"];
+    let run = |out: &str, settings: &[&str]| {
+        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        desk.train(out, &[&fixed[..], &settings[..]].concat()).ok();
+        desk.summary(out)
+    };
+    let plain = run("plain", &[]);
+    let watched = run("watched", &["evaluation.mode=train", "evaluation.train_images=true"]);
+    assert_eq!(watched["weights_hash"], plain["weights_hash"]);
+    assert_ne!(watched["test_loss"], plain["test_loss"], "dropout and the slice's statistics must show");
+    assert_eq!((&plain["train_eval_loss"], &plain["evaluation_mode"]), (&serde_json::Value::Null, &"eval".into()));
+    for partition in ["interleaved", "contiguous"] {
+        let summary = run(partition, &[&format!("data.partition={partition}")]);
+        assert_eq!(summary["weights_hash"], plain["weights_hash"], "{partition}");
+    }
+}
+
 #[test]
 fn each_kernel_set_keeps_a_hash_of_its_own() {
     let desk = Desk::new();
@@ -41,6 +104,44 @@ fn each_kernel_set_keeps_a_hash_of_its_own() {
     }
     seen.dedup();
     assert!(!seen.is_empty());
+}
+
+/// Every augmentation at once. 16 steps reach into the second epoch.
+const AUGMENTED: &[&str] = &[
+    "--set",
+    "data.crop_padding=4",
+    "--set",
+    "data.horizontal_flip=0.5",
+    "--set",
+    "data.vertical_flip=0.2",
+    "--set",
+    "data.rotation=15",
+    "--set",
+    "data.translate=0.1,0.3",
+    "--set",
+    "data.scale=0.9,1.2",
+    "--set",
+    "data.brightness=0.3",
+    "--set",
+    "data.contrast=0.3",
+    "--set",
+    "data.saturation=0.3",
+    "--set",
+    "data.hue=0.1",
+];
+
+/// Draws belong to the image and the epoch, not to who makes the batch, with how many threads, or after whose death.
+#[test]
+fn augmented_images_are_the_same_whoever_prepares_them() {
+    let desk = Desk::new();
+    let hash = |line: serde_json::Value| line["weights_hash"].as_str().expect("hash").to_owned();
+    let all = verify(&desk, &[&["lenet", "--workers", "1,2,3", "--kill", "1@7"], AUGMENTED].concat()).ok().json();
+    assert_eq!(all["trials"].as_array().map(Vec::len), Some(4), "{all}");
+    let plain = verify(&desk, &["lenet", "--workers", "1,2"]).ok().json();
+    assert_ne!(hash(plain), hash(all), "augmentation must show");
+    let fixed = ["bench", "lenet", "--data", "images", "--batch-size", "45", "--steps", "20", "--json"];
+    let bench = |threads: &str| hash(desk.run(&[&fixed[..], &["--threads", threads], AUGMENTED].concat()).ok().json());
+    assert_eq!(bench("1"), bench("3"));
 }
 
 /// A reducer that sums in order of arrival breaks the promise: `verify` must find it, and say where.

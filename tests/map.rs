@@ -6,8 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{Desk, root};
 
-const DOCUMENTS: &[&str] =
-    &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "deploy/README.md", "docs/recipes.md", "docs/faults.md"];
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "deploy/README.md",
+    "docs/recipes.md",
+    "docs/faults.md",
+    "docs/reproduction.md",
+];
 
 /// The pieces of text between backticks, code blocks left out.
 fn quoted(text: &str) -> Vec<&str> {

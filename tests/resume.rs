@@ -47,6 +47,62 @@ fn a_run_that_is_stopped_and_resumed_anywhere_ends_with_the_same_weights() {
     }
 }
 
+/// Everything that a run adds up besides the gradients: penalties of the epoch, shards with images of their own, evaluations
+/// that draw. It is stopped in the middle of an epoch, in an evaluation's step, and killed.
+#[test]
+fn penalties_partitions_and_evaluations_go_on_as_if_nothing_had_happened() {
+    let desk = Desk::new();
+    let settings = [
+        "loss.name=l1-softmax",
+        "loss.l1=1e-4",
+        "loss.l2=1e-3",
+        "data.partition=interleaved",
+        "evaluation.mode=train",
+        "evaluation.train_images=true",
+        "evaluation.slice=64",
+        "checkpoint.every_steps=4",
+    ];
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    desk.train("quiet", &[RUN, &settings[..]].concat()).ok();
+    for (signal, step, workers) in [("TERM", 7, "3"), ("INT", 15, "1"), ("KILL", 21, "2")] {
+        let out = format!("{signal}-{step}");
+        let args = [&["train", "--data", "images", "--json", "--out", &out], RUN, &settings[..]].concat();
+        let mut running = desk.start(&args);
+        running.wait_for(|line| {
+            let record: serde_json::Value = serde_json::from_str(line).ok()?;
+            (record["event"] == "step" && record["step"].as_u64() >= Some(step)).then_some(())
+        });
+        running.signal(signal);
+        drop(running.finish());
+        desk.run(&["train", "--plain", "--resume", "--out", &out, "--workers", workers]).ok();
+        let (ours, quiet) = (desk.summary(&out), desk.summary("quiet"));
+        for key in [
+            "weights_hash",
+            "train_loss",
+            "train_penalty",
+            "train_accuracy",
+            "train_eval_loss",
+            "train_eval_accuracy",
+            "test_loss",
+            "confusion",
+            "best_accuracy",
+            "best_step",
+        ] {
+            assert_eq!(ours[key], quiet[key], "{signal}: {key}");
+            assert!(!ours[key].is_null(), "{key}: {ours}");
+        }
+        for (event, keys) in
+            [("step", ["step", "loss"]), ("epoch_ended", ["epoch", "train_loss"]), ("evaluated", ["split", "loss"])]
+        {
+            let told = |out: &str| -> Vec<Vec<serde_json::Value>> {
+                let events = desk.events(out, event);
+                events.iter().map(|event| keys.iter().map(|key| event[*key].clone()).collect()).collect()
+            };
+            assert_eq!(told(&out), told("quiet"), "{signal}: {event}");
+        }
+    }
+}
+
 #[test]
 fn another_recipe_other_images_and_a_used_folder_are_refused_by_name() {
     let desk = Desk::new();

@@ -145,6 +145,9 @@ fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) -> Str
         device_class: run.device_class,
         train_loss: Some(last.0),
         train_accuracy: Some(last.1),
+        train_penalty: None,
+        train_eval_loss: None,
+        train_eval_accuracy: None,
         test_loss: Some(last.0 + 0.1),
         test_accuracy: Some(last.1 - 0.02),
         test_images: 10_000,
@@ -152,6 +155,7 @@ fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) -> Str
         seconds: started.elapsed().as_secs_f64(),
         weights_hash: "made-up-".repeat(8),
         ledger: Ledger { used: run.steps * 64, reissued: 2, ..Ledger::default() },
+        evaluation_mode: "eval".into(),
         recipe: "lenet".into(),
         parameters: run.parameters,
         data_hash: String::new(),
@@ -159,6 +163,7 @@ fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) -> Str
         best_step: Some(run.steps),
         per_class: accuracies.map(|(accuracy, class)| ClassAccuracy { class: class.into(), accuracy }).collect(),
         confusion,
+        dead_outputs: None,
         folder: run.run,
         stopped_early: false,
         ..Summary::default()
@@ -184,6 +189,7 @@ fn evaluate(telemetry: &Telemetry, step: u64, epoch: u32, last: (f64, f64)) {
         per_class: accuracy_by_class(&confusion),
         confusion,
         images: 10_000,
+        dead_outputs: None,
         best: epoch != 3,
     });
 }

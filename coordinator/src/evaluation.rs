@@ -1,7 +1,5 @@
 //! One evaluation: which examples each slice has, and what all of them came to.
 
-use std::ops::Range;
-
 use crate::telemetry::Split;
 
 /// How the evaluated splits are cut. Fixed by the recipe, never by the number of workers.
@@ -10,29 +8,39 @@ pub struct Slices {
     /// Examples of the training set that are held out.
     validation: Vec<u32>,
     test: u32,
+    /// Examples that are trained on, where they are evaluated too.
+    train: Vec<u32>,
     size: u32,
 }
 
 impl Slices {
     #[must_use]
     pub fn new(validation: Vec<u32>, test: usize, size: u32) -> Self {
-        Self { validation, test: test as u32, size }
+        Self { validation, test: test as u32, train: Vec::new(), size }
     }
 
-    fn validation_slices(&self) -> u32 {
-        (self.validation.len() as u32).div_ceil(self.size)
+    /// The same, and those examples of the training set besides.
+    #[must_use]
+    pub fn with_train(self, train: Vec<u32>) -> Self {
+        Self { train, ..self }
     }
 
-    /// Slices of all splits: validation first, then test.
+    /// The splits in the order of their slices, and the images of each.
+    fn splits(&self) -> [(Split, u32); 3] {
+        let count = |examples: &[u32]| examples.len() as u32;
+        [(Split::Validation, count(&self.validation)), (Split::Test, self.test), (Split::TrainEval, count(&self.train))]
+    }
+
+    /// Slices of all splits.
     #[must_use]
     pub fn len(&self) -> u32 {
-        self.validation_slices() + self.test.div_ceil(self.size)
+        self.splits().iter().map(|(_, images)| images.div_ceil(self.size)).sum()
     }
 
     /// Images of all splits.
     #[must_use]
     pub fn images(&self) -> u64 {
-        self.validation.len() as u64 + u64::from(self.test)
+        self.splits().iter().map(|(_, images)| u64::from(*images)).sum()
     }
 
     #[must_use]
@@ -43,14 +51,23 @@ impl Slices {
     /// The split of a slice and its example numbers there.
     #[must_use]
     pub fn examples(&self, slice: u32) -> (Split, Vec<u32>) {
-        let cut = |index: u32, len: u32| -> Range<u32> { index * self.size..((index + 1) * self.size).min(len) };
-        match slice.checked_sub(self.validation_slices()) {
-            Some(index) => (Split::Test, cut(index, self.test).collect()),
-            None => {
-                let range = cut(slice, self.validation.len() as u32);
-                (Split::Validation, self.validation[range.start as usize..range.end as usize].to_vec())
+        let mut index = slice;
+        for (split, images) in self.splits() {
+            let slices = images.div_ceil(self.size);
+            if index >= slices {
+                index -= slices;
+                continue;
             }
+            let range = index * self.size..((index + 1) * self.size).min(images);
+            let of = |examples: &[u32]| examples[range.start as usize..range.end as usize].to_vec();
+            let examples = match split {
+                Split::Validation => of(&self.validation),
+                Split::Test => range.collect(),
+                Split::TrainEval => of(&self.train),
+            };
+            return (split, examples);
         }
+        (Split::Test, Vec::new())
     }
 }
 
@@ -62,6 +79,8 @@ pub struct SliceCounts {
     pub count: u32,
     /// classes × classes, row = true class.
     pub confusion: Vec<u32>,
+    /// Of each class, examples whose logit is above 0; empty unless the model ends in a ReLU.
+    pub alive: Vec<u32>,
 }
 
 /// What a split came to.
@@ -72,21 +91,25 @@ pub struct SplitResult {
     pub accuracy: f64,
     pub images: u64,
     pub confusion: Vec<Vec<u32>>,
+    /// Classes whose logit is above 0 for no image; none unless the model ends in a ReLU.
+    pub dead_outputs: Option<Vec<u32>>,
 }
 
 /// The counts of a running evaluation.
 #[derive(Debug)]
 pub struct Tally {
     classes: usize,
+    /// Whether slices say which outputs are alive.
+    ends_in_relu: bool,
     slices: Slices,
     counts: Vec<Option<SliceCounts>>,
 }
 
 impl Tally {
     #[must_use]
-    pub fn new(classes: usize, slices: Slices) -> Self {
+    pub fn new(classes: usize, ends_in_relu: bool, slices: Slices) -> Self {
         let counts = vec![None; slices.len() as usize];
-        Self { classes, slices, counts }
+        Self { classes, ends_in_relu, slices, counts }
     }
 
     /// What is wrong with a worker's counts of `slice`, if anything.
@@ -107,6 +130,16 @@ impl Tally {
         if diagonal != u64::from(counts.correct) {
             return Err(format!("its confusion matrix has {diagonal} right answers, its count {}", counts.correct));
         }
+        let outputs = if self.ends_in_relu { self.classes } else { 0 };
+        if counts.alive.len() != outputs {
+            return Err(format!(
+                "it says of {} outputs how often they are above 0, not of {outputs}",
+                counts.alive.len()
+            ));
+        }
+        if let Some(most) = counts.alive.iter().max().filter(|most| **most > expected) {
+            return Err(format!("it has an output above 0 for {most} examples of {expected}"));
+        }
         Ok(())
     }
 
@@ -123,21 +156,26 @@ impl Tally {
         self.counts.iter().flatten().map(|counts| u64::from(counts.count)).sum()
     }
 
-    /// One result a split that has images: validation before test. Sums run in slice order, whoever answered first.
+    /// One result a split that has images: validation, test, training. Sums run in slice order, whoever answered first.
     #[must_use]
     pub fn results(&self) -> Vec<SplitResult> {
-        let border = self.slices.validation_slices() as usize;
-        let (validation, test) = self.counts.split_at(border.min(self.counts.len()));
-        [(Split::Validation, validation), (Split::Test, test)]
-            .into_iter()
-            .filter(|(_, counts)| !counts.is_empty())
-            .map(|(split, counts)| self.sum(split, counts))
-            .collect()
+        let mut results = Vec::new();
+        let mut rest = &self.counts[..];
+        for (split, images) in self.slices.splits() {
+            let slices = images.div_ceil(self.slices.size) as usize;
+            let (counts, behind) = rest.split_at(slices.min(rest.len()));
+            rest = behind;
+            if !counts.is_empty() {
+                results.push(self.sum(split, counts));
+            }
+        }
+        results
     }
 
     fn sum(&self, split: Split, counts: &[Option<SliceCounts>]) -> SplitResult {
         let (mut loss, mut correct, mut images) = (0.0, 0_u64, 0_u64);
         let mut confusion = vec![vec![0; self.classes]; self.classes];
+        let mut alive = vec![0_u64; if self.ends_in_relu { self.classes } else { 0 }];
         for counts in counts.iter().flatten() {
             loss += counts.loss_sum;
             correct += u64::from(counts.correct);
@@ -145,9 +183,14 @@ impl Tally {
             for (cell, n) in confusion.iter_mut().flatten().zip(&counts.confusion) {
                 *cell += n;
             }
+            for (alive, n) in alive.iter_mut().zip(&counts.alive) {
+                *alive += u64::from(*n);
+            }
         }
         let n = images.max(1) as f64;
-        SplitResult { split, loss: loss / n, accuracy: correct as f64 / n, images, confusion }
+        let dead = || (0..).zip(&alive).filter(|(_, images)| **images == 0).map(|(class, _)| class).collect();
+        let dead_outputs = self.ends_in_relu.then(dead);
+        SplitResult { split, loss: loss / n, accuracy: correct as f64 / n, images, confusion, dead_outputs }
     }
 }
 
@@ -156,23 +199,26 @@ mod tests {
     use super::*;
 
     fn counts(count: u32, correct: u32) -> SliceCounts {
-        SliceCounts { loss_sum: f64::from(count), correct, count, confusion: vec![correct, count - correct, 0, 0] }
+        let confusion = vec![correct, count - correct, 0, 0];
+        SliceCounts { loss_sum: f64::from(count), correct, count, confusion, alive: Vec::new() }
     }
 
     #[test]
     fn slices_hold_every_image_once() {
-        let slices = Slices::new(vec![3, 5, 9], 7, 2);
-        assert_eq!(slices.len(), 6);
+        let slices = Slices::new(vec![3, 5, 9], 7, 2).with_train(vec![0, 1, 4, 8, 10]);
+        assert_eq!((slices.len(), slices.images()), (9, 15));
         let all: Vec<_> = (0..slices.len()).map(|slice| slices.examples(slice)).collect();
         assert_eq!(all[1], (Split::Validation, vec![9]));
         let test: Vec<u32> = all.iter().filter(|(s, _)| *s == Split::Test).flat_map(|(_, e)| e.clone()).collect();
         assert_eq!(test, (0..7).collect::<Vec<_>>());
+        let train = [vec![0, 1], vec![4, 8], vec![10]].map(|examples| (Split::TrainEval, examples));
+        assert_eq!(all[6..], train);
     }
 
     #[test]
     fn results_do_not_depend_on_who_answers_first() {
         let fill = |order: [u32; 3]| {
-            let mut tally = Tally::new(2, Slices::new(vec![8], 3, 2));
+            let mut tally = Tally::new(2, false, Slices::new(vec![8], 3, 2));
             for slice in order {
                 tally.add(slice, [counts(1, 1), counts(2, 1), counts(1, 0)][slice as usize].clone());
             }
@@ -186,12 +232,32 @@ mod tests {
 
     #[test]
     fn counts_that_do_not_add_up_are_refused() {
-        let tally = Tally::new(2, Slices::new(vec![], 2, 2));
+        let tally = Tally::new(2, false, Slices::new(vec![], 2, 2));
         assert!(tally.check(0, &counts(2, 1)).is_ok());
         assert!(tally.check(0, &counts(1, 1)).expect_err("short").contains("slice of 2"));
         let short = SliceCounts { confusion: vec![2], ..counts(2, 1) };
         assert!(tally.check(0, &short).expect_err("cells").contains("4"));
         let lying = SliceCounts { correct: 2, ..counts(2, 1) };
         assert!(tally.check(0, &lying).expect_err("diagonal").contains("right answers"));
+        let lively = SliceCounts { alive: vec![1, 1], ..counts(2, 1) };
+        assert!(tally.check(0, &lively).expect_err("no ReLU").contains("of 2 outputs"));
+        let tally = Tally::new(2, true, Slices::new(vec![], 2, 2));
+        assert!(tally.check(0, &lively).is_ok());
+        assert!(tally.check(0, &counts(2, 1)).expect_err("a ReLU").contains("of 0 outputs"));
+        let often = SliceCounts { alive: vec![1, 3], ..counts(2, 1) };
+        assert!(tally.check(0, &often).expect_err("too many").contains("3 examples of 2"));
+    }
+
+    #[test]
+    fn an_output_is_dead_that_no_slice_of_the_split_has_above_0() {
+        let mut tally = Tally::new(2, true, Slices::new(vec![], 4, 2).with_train(vec![1, 2]));
+        for (slice, alive) in [[0, 1], [0, 0], [2, 0]].into_iter().enumerate() {
+            tally.add(slice as u32, SliceCounts { alive: alive.to_vec(), ..counts(2, 1) });
+        }
+        let dead: Vec<_> = tally.results().into_iter().map(|result| (result.split, result.dead_outputs)).collect();
+        assert_eq!(dead, [(Split::Test, Some(vec![0])), (Split::TrainEval, Some(vec![1]))]);
+        let mut silent = Tally::new(2, false, Slices::new(vec![], 2, 2));
+        silent.add(0, counts(2, 1));
+        assert_eq!(silent.results()[0].dead_outputs, None);
     }
 }

@@ -1,6 +1,7 @@
 //! (seed, epoch, step) → the example numbers of each shard.
 
 use lockstep_proto::keys::Key;
+use lockstep_proto::recipe::PartitionName;
 
 use crate::plan::Plan;
 
@@ -8,35 +9,45 @@ use crate::plan::Plan;
 #[derive(Debug)]
 pub struct Partition {
     key: Key,
-    /// Example numbers of the training set that this run uses, ascending.
+    /// Example numbers of the training set that this run uses: ascending, or those of each shard together.
     examples: Vec<u32>,
     /// The order of the epoch asked for last: steps of one epoch follow one another.
     cached: Option<(u32, Vec<u32>)>,
 }
 
 impl Partition {
+    /// Of `examples` of the training set, ascending, as many as the plan has.
     #[must_use]
-    pub fn new(seed: u64, examples: Vec<u32>) -> Self {
-        Self { key: Key::new(seed, "order", ""), examples, cached: None }
+    pub fn new(plan: &Plan, examples: Vec<u32>) -> Self {
+        let examples = match plan.partition {
+            PartitionName::Shuffled | PartitionName::Contiguous => examples,
+            PartitionName::Interleaved => {
+                let shards = plan.shards as usize;
+                (0..shards).flat_map(|shard| examples.iter().skip(shard).step_by(shards)).copied().collect()
+            }
+        };
+        Self { key: Key::new(plan.seed, "order", ""), examples, cached: None }
     }
 
     /// The examples of `shard` in `step`, in the order in which the loss sums them.
     pub fn shard(&mut self, plan: &Plan, step: u64, shard: u32) -> &[u32] {
         let range = plan.shard(step, shard);
-        &self.order(plan.epoch(step))[range.start as usize..range.end as usize]
+        &self.order(plan, plan.epoch(step))[range.start as usize..range.end as usize]
     }
 
-    /// All examples of `step`.
-    #[cfg(test)]
-    fn batch(&mut self, plan: &Plan, step: u64) -> &[u32] {
-        let range = plan.batch(step);
-        &self.order(plan.epoch(step))[range.start as usize..range.end as usize]
-    }
-
-    fn order(&mut self, epoch: u32) -> &[u32] {
+    fn order(&mut self, plan: &Plan, epoch: u32) -> &[u32] {
         if self.cached.as_ref().is_none_or(|(cached, _)| *cached != epoch) {
             let mut order = self.examples.clone();
-            self.key.stream(epoch, 0, 0).shuffle(&mut order);
+            match plan.partition {
+                PartitionName::Shuffled => self.key.stream(epoch, 0, 0).shuffle(&mut order),
+                PartitionName::Interleaved | PartitionName::Contiguous => {
+                    for shard in 0..plan.shards {
+                        let share = plan.share(shard);
+                        let own = &mut order[share.start as usize..share.end as usize];
+                        self.key.stream(epoch, shard, 0).shuffle(own);
+                    }
+                }
+            }
             self.cached = Some((epoch, order));
         }
         self.cached.as_ref().map_or(&[], |(_, order)| order)
@@ -47,6 +58,14 @@ impl Partition {
 mod tests {
     use super::*;
     use crate::plan::sample;
+    use proptest::prelude::*;
+
+    const FIXED: [PartitionName; 2] = [PartitionName::Interleaved, PartitionName::Contiguous];
+
+    /// All examples of `step`, shard after shard.
+    fn batch(partition: &mut Partition, plan: &Plan, step: u64) -> Vec<u32> {
+        (0..plan.shards).flat_map(|shard| partition.shard(plan, step, shard).to_vec()).collect()
+    }
 
     #[test]
     fn an_epoch_uses_every_example_once_however_it_is_cut() {
@@ -54,13 +73,9 @@ mod tests {
         let mut by_shards = Vec::new();
         for shards in [1, 4, 7] {
             let plan = Plan { shards, ..sample() };
-            let mut partition = Partition::new(5, examples.clone());
-            let mut used = Vec::new();
-            for step in 0..plan.steps_per_epoch() {
-                for shard in 0..shards {
-                    used.extend_from_slice(partition.shard(&plan, step, shard));
-                }
-            }
+            let mut partition = Partition::new(&plan, examples.clone());
+            let mut used: Vec<u32> =
+                (0..plan.steps_per_epoch()).flat_map(|step| batch(&mut partition, &plan, step)).collect();
             by_shards.push(used.clone());
             used.sort_unstable();
             assert_eq!(used, examples);
@@ -71,12 +86,59 @@ mod tests {
 
     #[test]
     fn epochs_and_seeds_differ_and_can_be_asked_in_any_order() {
-        let plan = sample();
-        let mut one = Partition::new(5, (0..103).collect());
-        let first = one.batch(&plan, 0).to_vec();
-        let later = one.batch(&plan, 11).to_vec();
-        assert_ne!(first, later);
-        assert_eq!(one.batch(&plan, 0), first);
-        assert_ne!(Partition::new(6, (0..103).collect()).batch(&plan, 0), first);
+        for partition in [&FIXED[..], &[PartitionName::Shuffled]].concat() {
+            let plan = Plan { seed: 5, partition, ..sample() };
+            let mut one = Partition::new(&plan, (0..103).collect());
+            let first = batch(&mut one, &plan, 0);
+            let later = batch(&mut one, &plan, 11);
+            assert_ne!(first, later);
+            assert_eq!(batch(&mut one, &plan, 0), first);
+            let other = Plan { seed: 6, ..plan };
+            assert_ne!(batch(&mut Partition::new(&other, (0..103).collect()), &other, 0), first);
+        }
+    }
+
+    /// One shard has all examples, in the order of its epoch: three names for the same, where the batch size divides them.
+    #[test]
+    fn with_one_shard_all_partitions_are_the_same() {
+        let orders = [PartitionName::Shuffled, FIXED[0], FIXED[1]].map(|partition| {
+            let plan = Plan { examples: 100, shards: 1, partition, ..sample() };
+            let mut partition = Partition::new(&plan, (0..100).collect());
+            (0..30).map(|step| batch(&mut partition, &plan, step)).collect::<Vec<_>>()
+        });
+        assert_eq!(orders[0], orders[1]);
+        assert_eq!(orders[0], orders[2]);
+    }
+
+    proptest! {
+        /// Oracle: which shard an example is in, from the words of the recipe's documentation alone.
+        #[test]
+        fn fixed_shards_never_mix(examples in 1..300_u32, stride in 1..4_usize, shards in 1..12_u32, more in 0..20_u32, seed in any::<u64>()) {
+            for name in FIXED {
+                let plan = Plan { examples, batch_size: shards + more, shards, partition: name, seed, ..sample() };
+                let selected: Vec<u32> = (7..).step_by(stride).take(examples as usize).collect();
+                let mut partition = Partition::new(&plan, selected.clone());
+                for epoch in 0..2 {
+                    let mut used = Vec::new();
+                    for step in epoch * plan.steps_per_epoch()..(epoch + 1) * plan.steps_per_epoch() {
+                        for shard in 0..shards {
+                            for example in partition.shard(&plan, step, shard).to_vec() {
+                                let place = selected.binary_search(&example).expect("one that is selected") as u32;
+                                let runs = (0..shards).map(|r| examples / shards + u32::from(r < examples % shards));
+                                let run = runs.scan(0, |end, len| { *end += len; Some(*end) }).position(|end| place < end);
+                                let home = match name {
+                                    PartitionName::Interleaved => place % shards,
+                                    _ => run.expect("in one of the runs") as u32,
+                                };
+                                prop_assert_eq!(shard, home, "example {} of {:?}", example, name);
+                                used.push(example);
+                            }
+                        }
+                    }
+                    used.sort_unstable();
+                    prop_assert_eq!(&used, &selected, "each once an epoch");
+                }
+            }
+        }
     }
 }

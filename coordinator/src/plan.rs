@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use lockstep_proto::recipe::PartitionName;
+
 /// Everything about a run that is known before it starts and that decisions depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -10,8 +12,10 @@ pub struct Plan {
     pub examples: u32,
     /// Examples of a whole global batch.
     pub batch_size: u32,
-    /// Shards of a step, R.
+    /// Shards of a step, R; not more than `batch_size` (a rule of the recipe).
     pub shards: u32,
+    /// Which shards an example may be in.
+    pub partition: PartitionName,
     pub epochs: u32,
     /// Stop after so many steps; 0: after the last epoch.
     pub max_steps: u64,
@@ -67,28 +71,63 @@ impl Plan {
         (step / self.steps_per_epoch()) as u32
     }
 
-    /// Where the batch of `step` lies in its epoch's order.
+    /// Examples of the batch of `step`: the batch size, and what is left in an epoch's last; where every shard has its own,
+    /// the batch size up to a shard's rounding.
     #[must_use]
-    pub fn batch(&self, step: u64) -> Range<u32> {
-        let start = (step % self.steps_per_epoch()) as u32 * self.batch_size;
-        start..start.saturating_add(self.batch_size).min(self.examples)
+    pub fn batch_len(&self, step: u64) -> u32 {
+        match self.partition {
+            PartitionName::Shuffled => self.batch(step).len() as u32,
+            PartitionName::Interleaved | PartitionName::Contiguous => {
+                let longer = self.examples % self.shards;
+                let len = |shard| self.own(step, shard).len() as u32;
+                longer * len(0) + (self.shards - longer) * len(self.shards - 1)
+            }
+        }
     }
 
-    /// Where the examples of shard `shard` lie in the epoch's order. The first `len mod R` shards have one more.
+    /// Where the examples of shard `shard` of `step` lie in the epoch's order.
     #[must_use]
     pub fn shard(&self, step: u64, shard: u32) -> Range<u32> {
-        let batch = self.batch(step);
-        let len = batch.end - batch.start;
-        let (each, more) = (len / self.shards, len % self.shards);
-        let start = batch.start + shard * each + shard.min(more);
-        start..start + each + u32::from(shard < more)
+        match self.partition {
+            PartitionName::Shuffled => part(self.batch(step), self.shards, shard),
+            PartitionName::Interleaved | PartitionName::Contiguous => self.own(step, shard),
+        }
+    }
+
+    /// Where the examples that are a shard's own for ever lie in the epoch's order, shard after shard.
+    #[must_use]
+    pub fn share(&self, shard: u32) -> Range<u32> {
+        part(0..self.examples, self.shards, shard)
     }
 
     /// Shards of `step` that have examples: a prefix, for the others are absent leaves.
     #[must_use]
     pub fn leaves(&self, step: u64) -> u32 {
-        let batch = self.batch(step);
-        self.shards.min(batch.end - batch.start)
+        match self.partition {
+            PartitionName::Shuffled => self.shards.min(self.batch(step).len() as u32),
+            // A shard goes without in a step only if it has fewer examples than the epoch steps. As a batch has at least R
+            // images, these steps are then as many as the longer shards have examples: which come first, and have one in each.
+            PartitionName::Interleaved | PartitionName::Contiguous => {
+                match self.own(step, self.shards - 1).is_empty() {
+                    true => self.examples % self.shards,
+                    false => self.shards,
+                }
+            }
+        }
+    }
+
+    /// Where the batch of `step` lies in its epoch's order, if it is drawn from all examples.
+    fn batch(&self, step: u64) -> Range<u32> {
+        let start = (step % self.steps_per_epoch()) as u32 * self.batch_size;
+        start..start.saturating_add(self.batch_size).min(self.examples)
+    }
+
+    /// What a shard with examples of its own gives in `step`: an even share of them, so that all shards finish together.
+    fn own(&self, step: u64, shard: u32) -> Range<u32> {
+        let (share, steps) = (self.share(shard), self.steps_per_epoch());
+        let at = |step: u64| share.start + (step * share.len() as u64 / steps) as u32;
+        let step = step % steps;
+        at(step)..at(step + 1)
     }
 
     /// Whether `version` steps end an epoch (the last one may be cut short by `max_steps`).
@@ -133,12 +172,21 @@ impl Plan {
     }
 }
 
+/// The part with number `part` of `parts` equal ones. The first `len mod parts` have one more.
+fn part(whole: Range<u32>, parts: u32, part: u32) -> Range<u32> {
+    let len = whole.end - whole.start;
+    let (each, more) = (len / parts, len % parts);
+    let start = whole.start + part * each + part.min(more);
+    start..start + each + u32::from(part < more)
+}
+
 #[cfg(test)]
 pub(crate) fn sample() -> Plan {
     Plan {
         examples: 103,
         batch_size: 10,
         shards: 4,
+        partition: PartitionName::Shuffled,
         epochs: 3,
         max_steps: 0,
         evaluate_every_epochs: 1,
@@ -177,7 +225,51 @@ mod tests {
                 assert_eq!(next, plan.batch(step).end);
                 assert!(sizes.windows(2).all(|pair| pair[0] >= pair[1]) && sizes[0] - sizes[sizes.len() - 1] <= 1);
                 assert_eq!(sizes.iter().filter(|n| **n > 0).count() as u32, plan.leaves(step));
+                assert_eq!(sizes.iter().sum::<u32>(), plan.batch_len(step));
             }
+        }
+    }
+
+    /// By hand: 7 examples in steps of 3 on 3 shards are 3 steps; the shards have 3, 2 and 2 examples.
+    #[test]
+    fn fixed_shards_give_even_shares_and_finish_together() {
+        let partition = PartitionName::Interleaved;
+        let plan = Plan { examples: 7, batch_size: 3, shards: 3, partition, ..sample() };
+        let step = |step| [0, 1, 2].map(|shard| plan.shard(step, shard));
+        assert_eq!(step(0), [0..1, 3..3, 5..5]);
+        assert_eq!(step(1), [1..2, 3..4, 5..6]);
+        assert_eq!(step(2), [2..3, 4..5, 6..7]);
+        assert_eq!(step(3), step(0));
+        assert_eq!([0, 1, 2].map(|s| (plan.leaves(s), plan.batch_len(s))), [(1, 1), (3, 3), (3, 3)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn fixed_shards_use_each_example_once_an_epoch(
+            examples in 1..600_u32, shards in 1..40_u32, more in 0..60_u32, epoch in 0..3_u64,
+        ) {
+            let batch_size = shards + more;
+            let plan = Plan { examples, batch_size, shards, partition: PartitionName::Contiguous, ..sample() };
+            let mut used = vec![0; examples as usize];
+            let steps = plan.steps_per_epoch();
+            for step in epoch * steps..(epoch + 1) * steps {
+                let ranges: Vec<_> = (0..shards).map(|shard| plan.shard(step, shard)).collect();
+                ranges.iter().cloned().flatten().for_each(|place| used[place as usize] += 1);
+                for (shard, range) in ranges.iter().enumerate() {
+                    let share = plan.share(shard as u32);
+                    assert!(range.is_empty() || (share.contains(&range.start) && range.end <= share.end));
+                    // DESIGN.md: ⌊(s+1)·n/S⌋ − ⌊s·n/S⌋
+                    let (n, s) = (share.len() as u64, step % steps);
+                    assert_eq!(range.len() as u64, (s + 1) * n / steps - s * n / steps);
+                }
+                // the tree and the engine count on it: who has nothing stands behind all who have something
+                let empty: Vec<bool> = ranges.iter().map(Range::is_empty).collect();
+                assert!(empty.is_sorted(), "step {step}: {ranges:?}");
+                assert_eq!(empty.iter().filter(|empty| !**empty).count() as u32, plan.leaves(step));
+                assert!(plan.leaves(step) > 0, "a step without work would never end");
+                assert_eq!(ranges.iter().map(|range| range.len() as u32).sum::<u32>(), plan.batch_len(step));
+            }
+            assert!(used.iter().all(|times| *times == 1), "{used:?}");
         }
     }
 

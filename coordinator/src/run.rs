@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::optimizer::Optimizer;
-use lockstep_proto::recipe::Recipe;
+use lockstep_proto::recipe::{EvaluationMode, Recipe};
 use lockstep_proto::schema::Schema;
 
 use crate::average::Reducer;
 use crate::checkpoint::{CheckpointError, Snapshot};
 use crate::dataset::{Dataset, Selection};
 use crate::engine::{Outcome, Position};
-use crate::evaluation::Slices;
+use crate::evaluation::{Slices, Tally};
 use crate::plan::Plan;
-use crate::telemetry::Summary;
+use crate::telemetry::{Split, Summary};
 
 /// One training, ready to be served to workers.
 #[derive(Debug)]
@@ -142,7 +142,23 @@ impl Run {
     #[must_use]
     pub fn slices(&self) -> Slices {
         let size = self.recipe.evaluation.slice as u32;
-        Slices::new(self.selection.validation.clone(), self.dataset.test.len(), size)
+        let slices = Slices::new(self.selection.validation.clone(), self.dataset.test.len(), size);
+        match self.recipe.evaluation.train_images {
+            true => slices.with_train(self.selection.train.clone()),
+            false => slices,
+        }
+    }
+
+    /// An evaluation that begins.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        Tally::new(self.dataset.classes.len(), self.recipe.model.ends_in_relu(), self.slices())
+    }
+
+    /// Whether layers behave as in training when `split` is evaluated.
+    #[must_use]
+    pub fn evaluates_as_trained(&self, split: Split) -> bool {
+        self.recipe.evaluation.mode == EvaluationMode::Train && split != Split::TrainEval
     }
 
     /// The run in numbers.
@@ -153,6 +169,7 @@ impl Run {
             examples: self.selection.train.len() as u32,
             batch_size: recipe.batch_size as u32,
             shards: recipe.shards as u32,
+            partition: recipe.data.partition,
             epochs: recipe.epochs,
             max_steps: recipe.max_steps,
             evaluate_every_epochs: recipe.evaluation.every_epochs,

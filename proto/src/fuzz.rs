@@ -82,6 +82,7 @@ fn messages() -> Vec<Vec<u8>> {
             correct: 3,
             count: 4,
             confusion: vec![1; 100],
+            alive: vec![2; 10],
         })),
         coordinator(to_worker::Message::Welcome(wire::Welcome {
             worker: 1,
@@ -115,6 +116,7 @@ fn messages() -> Vec<Vec<u8>> {
             slice: 2,
             test: true,
             examples: (0..100).collect(),
+            as_trained: true,
         })))),
         wire::StatusReply { workers: vec![wire::WorkerStatus::default(); 3], ..Default::default() }.encode_to_vec(),
         wire::RecordsChunk { offset: 3, data: vec![3; 40].into() }.encode_to_vec(),
@@ -150,6 +152,11 @@ fn lines() -> impl Strategy<Value = String> {
         "wire",
         "evaluation.slice",
         "checkpoint.keep",
+        "extends",
+        "reported",
+        "[[reported]]",
+        "epoch",
+        "test_accuracy",
         "model.layers",
         "model.name",
         "[model]",
@@ -172,6 +179,7 @@ fn lines() -> impl Strategy<Value = String> {
         Just("[{ type = \"conv\", out_channels = 99999999999, kernel_size = 0 }]".to_owned()),
         Just("1979-05-27T07:32:00Z".to_owned()),
         Just("\"cosine\"".to_owned()),
+        Just("\"lenet-dropout\"".to_owned()),
         Just("\"adam\"".to_owned()),
     ];
     let line = (key, value).prop_map(|(key, value)| match key.starts_with('[') {

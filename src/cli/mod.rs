@@ -6,6 +6,7 @@ mod bench;
 mod chaos;
 mod pictures;
 mod recipe;
+mod reproduce;
 mod roles;
 mod shared;
 mod tools;
@@ -15,9 +16,10 @@ pub use bench::BenchArgs;
 pub use chaos::{Chaos, Fault, Rule};
 pub use pictures::{PredictArgs, ReportArgs};
 pub use recipe::RecipeArgs;
+pub use reproduce::ReproduceArgs;
 pub use roles::{CoordinatorArgs, TrainArgs, WorkerArgs};
-pub use shared::{DataSource, DisplayArgs, KernelArgs, LocalArgs, Plane, RunArgs};
-pub use tools::{DataArgs, EvalArgs, ModelArgs, ModelCommand, RecipesArgs, RemoteArgs, VerifyArgs};
+pub use shared::{DataSource, DisplayArgs, KernelArgs, LimitArgs, LocalArgs, Plane, RunArgs};
+pub use tools::{DataArgs, EvalArgs, ModelArgs, ModelCommand, RecipesArgs, RecipesCommand, RemoteArgs, VerifyArgs};
 pub use values::{Kill, reducer};
 
 /// Data-parallel training of CIFAR-10 networks: one run, one result.
@@ -51,6 +53,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// List the built-in recipes, or show one resolved
     Recipes(RecipesArgs),
+    /// Train recipes of reports, and put their numbers beside ours
+    Reproduce(ReproduceArgs),
     /// List the built-in models, or show one's layers and shapes
     Model(ModelArgs),
     /// Load a data set and describe it

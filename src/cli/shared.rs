@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use lockstep_coordinator::Limits;
 
 use super::Chaos;
 use super::chaos::chaos;
@@ -95,6 +96,14 @@ pub struct RunArgs {
     /// Begin with the weights of this model.safetensors or checkpoint
     #[arg(long, value_name = "FILE")]
     pub init_from: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// How long a run waits, and what it does about its workers.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Run")]
+pub struct LimitArgs {
     /// Go on without enough workers for so long, then checkpoint and exit with 2
     #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     pub wait_for_workers: Duration,
@@ -113,6 +122,22 @@ pub struct RunArgs {
     /// For tests: "arrival" sums in order of arrival, which breaks the promise
     #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
     pub test_reducer: Option<String>,
+}
+
+impl LimitArgs {
+    /// The limits of a run with so many workers at its start. `even`: each is given something.
+    pub fn limits(&self, min_workers: usize, even: bool) -> Limits {
+        Limits {
+            min_workers,
+            worker_timeout: self.worker_timeout,
+            lease_timeout: self.lease_timeout,
+            wait_for_workers: self.wait_for_workers,
+            allow_foreign_workers: false,
+            even,
+            audit: self.audit,
+            shared_memory: self.plane == Plane::Auto,
+        }
+    }
 }
 
 /// Worker processes on this machine.

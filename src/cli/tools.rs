@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use lockstep_proto::recipe::EvaluationMode;
 use lockstep_proto::wire::DEFAULT_ADDRESS;
 
-use super::values::{Kill, address, count, kill, threads};
+use super::values::{Kill, address, count, kill, mode, threads};
 use super::{DataSource, KernelArgs, RecipeArgs};
 
 #[derive(Args, Debug)]
@@ -15,6 +16,9 @@ pub struct EvalArgs {
     /// The model of a model.safetensors that lies in no run's folder
     #[arg(long)]
     pub model: Option<String>,
+    /// How layers behave, whatever the run's recipe says: eval, or train as in training
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<EvaluationMode>,
     #[command(flatten)]
     pub data: DataSource,
     /// Compute threads [default: all cores]
@@ -52,11 +56,35 @@ pub struct VerifyArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct RecipesArgs {
-    /// Show this recipe with every default filled in
-    pub show: Option<String>,
+    #[command(subcommand)]
+    pub command: Option<RecipesCommand>,
+    /// Show this recipe, as `show` does
+    pub recipe: Option<String>,
+    #[command(flatten)]
+    pub shown: ShownArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecipesCommand {
+    /// A built-in recipe or a TOML file with every default filled in
+    Show {
+        recipe: String,
+        #[command(flatten)]
+        shown: ShownArgs,
+    },
+}
+
+/// How a recipe is shown.
+#[derive(Args, Clone, Debug)]
+pub struct ShownArgs {
+    /// A setting to lay over the recipe; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// One line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,8 @@
 use std::num::IntErrorKind;
 use std::time::Duration;
 
+use lockstep_proto::recipe::EvaluationMode;
+
 use crate::exit::{Failure, Result};
 
 /// A fault at (worker, step).
@@ -30,6 +32,15 @@ pub(super) fn timeout(text: &str) -> std::result::Result<Duration, String> {
     } else {
         Ok(value)
     }
+}
+
+/// How layers behave in an evaluation.
+pub(super) fn mode(text: &str) -> std::result::Result<EvaluationMode, String> {
+    let known = [EvaluationMode::Eval, EvaluationMode::Train];
+    known
+        .into_iter()
+        .find(|mode| mode.word() == text)
+        .ok_or_else(|| format!("it is one of {}", EvaluationMode::WORDS.join(", ")))
 }
 
 /// A part of a whole.

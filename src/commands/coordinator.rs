@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lockstep_coordinator::Limits;
 use tokio::net::TcpListener;
 
-use crate::cli::{CoordinatorArgs, Plane};
+use crate::cli::CoordinatorArgs;
 use crate::exit::{Failure, Result};
 use crate::{cluster, commands, logging, prepare, signals};
 
@@ -16,16 +16,8 @@ pub fn run(args: CoordinatorArgs) -> Result {
     let listener = runtime.block_on(TcpListener::bind(&args.listen)).map_err(|error| {
         Failure::mistake(format!("can't listen on {}: {error}; choose another with --listen HOST:PORT", args.listen))
     })?;
-    let limits = Limits {
-        min_workers: args.min_workers,
-        worker_timeout: args.run.worker_timeout,
-        lease_timeout: args.run.lease_timeout,
-        wait_for_workers: args.run.wait_for_workers,
-        allow_foreign_workers: args.allow_foreign_workers,
-        even: false,
-        audit: args.run.audit,
-        shared_memory: args.run.plane == Plane::Auto,
-    };
+    let limits =
+        Limits { allow_foreign_workers: args.allow_foreign_workers, ..args.run.limits.limits(args.min_workers, false) };
     let kept = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;
     let Some((run, _lock)) = kept else { return Ok(()) };
     let address = listener.local_addr()?;

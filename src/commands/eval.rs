@@ -3,8 +3,9 @@
 use lockstep_coordinator::checkpoint::read_weights;
 use lockstep_coordinator::telemetry::format::count;
 use lockstep_coordinator::telemetry::summary::accuracy_by_class;
+use lockstep_proto::recipe::EvaluationMode;
 use lockstep_worker::dataset::{Batches, IMAGE, Purpose};
-use lockstep_worker::evaluate::evaluate;
+use lockstep_worker::evaluate::{AsTrained, EvaluationContext, evaluate};
 use lockstep_worker::layers;
 use lockstep_worker::model::{Model, Weights};
 use serde_json::json;
@@ -19,7 +20,7 @@ pub fn run(args: &EvalArgs) -> Result {
     commands::choose_kernels(args.kernels)?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     layers::set_threads(threads).map_err(Failure::ours)?;
-    let Origin { recipe, folder, data, .. } = origin(args)?;
+    let Origin { recipe, folder, data, steps, .. } = origin(args)?;
     let source = folder.map_or_else(|| Ok(args.data.clone()), |folder| source::resume(&folder, &args.data))?;
     let dataset = prepare::dataset(&source)?;
     if let Some((name, hash)) = data.filter(|(_, hash)| *hash != dataset.hash()) {
@@ -30,38 +31,58 @@ pub fn run(args: &EvalArgs) -> Result {
     let weights = Weights::new(&model, &values)?;
     let batches = Batches::new(&recipe.data, recipe.seed);
 
+    let mode = args.mode.unwrap_or(recipe.evaluation.mode);
+    // the masks of the run's own evaluation after so many steps
+    let draws = AsTrained { seed: recipe.seed, test: true, steps };
+    let as_trained = (mode == EvaluationMode::Train).then_some(draws);
+    let context = EvaluationContext { loss: recipe.loss.name, as_trained };
+
     let classes = dataset.classes.len();
     let (mut loss, mut correct) = (0.0, 0_u64);
     let mut confusion = vec![vec![0_u32; classes]; classes];
+    let mut alive = vec![0_u64; classes];
     let all: Vec<u32> = (0..dataset.test.len() as u32).collect();
     for slice in all.chunks(recipe.evaluation.slice) {
         let batch = batches.batch(&dataset.test, slice, Purpose::Evaluate)?;
-        let found = evaluate(&model, &weights, &batch)?;
+        let found = evaluate(&model, &weights, &batch, &context)?;
         loss += found.loss_sum;
         correct += u64::from(found.correct);
         for (cell, n) in confusion.iter_mut().flatten().zip(found.confusion) {
             *cell += n;
+        }
+        for (alive, n) in alive.iter_mut().zip(found.alive) {
+            *alive += u64::from(n);
         }
     }
     let images = all.len();
     let (loss, accuracy) = (loss / images as f64, correct as f64 / images as f64);
     let per_class = accuracy_by_class(&confusion);
     let hash = lockstep_proto::hash::weights_hash(model.schema(), &values);
+    let dead: Vec<usize> = (0..classes).filter(|class| recipe.model.ends_in_relu() && alive[*class] == 0).collect();
     if args.json {
-        let line = json!({
+        let mut line = json!({
             "model": recipe.model.name, "data": dataset.name, "test_loss": loss, "test_accuracy": accuracy,
             "test_images": images, "per_class": per_class, "confusion": confusion, "weights_hash": hash,
+            "evaluation_mode": mode.word(),
         });
+        if recipe.model.ends_in_relu() {
+            line["dead_outputs"] = dead.into();
+        }
         say!("{line}");
         return Ok(());
     }
     say!("model     {}", recipe.model.name);
     say!("data      {}", dataset.name);
-    say!("test      loss {loss:.4}  accuracy {:.2}%  of {}", accuracy * 100.0, count(images as u64, "image"));
+    let how = if as_trained.is_some() { ", in training mode" } else { "" };
+    say!("test      loss {loss:.4}  accuracy {:.2}%  of {}{how}", accuracy * 100.0, count(images as u64, "image"));
     say!("weights   {hash}");
     for (class, accuracy) in dataset.classes.iter().zip(per_class) {
         let text = accuracy.map_or_else(|| "no images".to_owned(), |value| format!("{:6.2}%", value * 100.0));
         say!("  {class:<12} {text}");
+    }
+    if !dead.is_empty() {
+        let names: Vec<&str> = dead.iter().map(|class| dataset.classes[*class].as_str()).collect();
+        say!("dead      {}: no image has an output above 0", names.join(", "));
     }
     Ok(())
 }

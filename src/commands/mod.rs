@@ -9,6 +9,7 @@ pub mod predict;
 pub mod recipes;
 pub mod remote;
 pub mod report;
+pub mod reproduce;
 pub mod train;
 pub mod verify;
 pub mod worker;

@@ -50,6 +50,11 @@ CASES = [
     ("channels", "dropout2d", {"p": 0.4, "epoch": 1, "examples": [0, 49999]}, {"x": ([2, 24, 3, 3], 1, 0)}),
     ("ten classes", "cross_entropy", {"divisor": 64}, {"x": ([9, 10], 6, 0)}),
     ("sure of itself", "cross_entropy", {"divisor": 3}, {"x": ([3, 10], 90, 0)}),
+    ("ten classes", "l1_logits", {"divisor": 64}, {"x": ([9, 10], 6, 0)}),
+    # multiples of 1 from -3 to 2: some are the label's 1 or another's 0, where PyTorch's slope is 0
+    ("hits too", "l1_logits", {"divisor": 7}, {"x": ([7, 10], 3, 3)}),
+    ("ten classes", "l1_softmax", {"divisor": 64}, {"x": ([9, 10], 6, 0)}),
+    ("sure of itself", "l1_softmax", {"divisor": 3}, {"x": ([3, 10], 30, 0)}),
 ]
 
 
@@ -83,6 +88,12 @@ def forward(name, layer, a, t):
     if layer == "cross_entropy":
         labels = common.labels(f"{name}/labels", len(t["x"]))
         return {"y": F.cross_entropy(t["x"], labels, reduction="sum") / a["divisor"]}
+    if layer in ("l1_logits", "l1_softmax"):
+        labels = common.labels(f"{name}/labels", len(t["x"]))
+        answers = F.softmax(t["x"], 1) if layer == "l1_softmax" else t["x"]
+        targets = F.one_hot(labels, answers.shape[1]).to(answers.dtype)
+        # nn.L1Loss means over examples and classes; a shard's share of a batch: a sum over examples, over the batch's size
+        return {"y": F.l1_loss(answers, targets, reduction="sum") / (answers.shape[1] * a["divisor"])}
     raise ValueError(layer)
 
 

@@ -5,7 +5,8 @@
     python tests/oracle/optimizer.py --check    makes the numbers again and compares them with that file
 
 Gradients: g(t, i) = ((7919 t + 104729 i) mod 1009 - 504) / 512 * 2^(i mod 7 - 4) + p / 8, which float32 holds exactly but for
-the one addition; parameter 0 gets no gradient at all. Rate: 0.05 (1 - t / 400). Floats are written as their bits.
+the one addition; parameter 0 gets no gradient at all. Rate: 0.05 (1 - t / 400). Floats are written as their bits. Penalties are
+added to the loss, so that autograd gives their part of the gradient; their values before the shown steps are written too.
 """
 import json, os, struct, sys
 import torch
@@ -28,7 +29,12 @@ OPTIMIZERS = {  # recipe settings; the learning rate is the formula's
     "adam-decay": {"name": "adam", "weight_decay": 0.05, "eps": 1e-4},
     "adam-short": {"name": "adam", "betas": [0.3, 0.7]},
     "adamw": {"name": "adamw", "weight_decay": 0.05},
+    "l1": {"name": "sgd", "momentum": 0.9},
+    "l2": {"name": "sgd", "momentum": 0.9},
+    "l1-adam": {"name": "adam"},
+    "both-clipped": {"name": "adam", "clip_grad_norm": 0.5},
 }
+PENALTIES = {"l1": {"l1": 0.01}, "l2": {"l2": 0.02}, "l1-adam": {"l1": 0.01}, "both-clipped": {"l1": 0.01, "l2": 0.02}}
 
 
 def hexed(values, dtype):
@@ -36,24 +42,32 @@ def hexed(values, dtype):
     return ["%0*x" % (2 * width, int.from_bytes(struct.pack(code, v), "little")) for v in values.tolist()]
 
 
-def trajectory(settings, dtype):
-    s = dict(settings)
+def trajectory(name, dtype):
+    """The parameters after the shown steps, and the penalties before them."""
+    s, penalties = dict(OPTIMIZERS[name]), PENALTIES.get(name, {})
     kind, clip = s.pop("name"), s.pop("clip_grad_norm", 0.0)
     p = torch.tensor([((37 * i) % 64 - 31.5) / 32 for i in range(PARAMETERS)], dtype=dtype, requires_grad=True)
     optimizer = {"sgd": SGD, "adam": Adam, "adamw": AdamW}[kind]([p], lr=0.05, **({"weight_decay": 0.0} | s))
-    shown = {}
+    shown, paid = {}, []
     for t in range(STEPS):
         g = [((7919 * t + 104729 * i) % 1009 - 504) / 512 * 2.0 ** (i % 7 - 4) for i in range(PARAMETERS)]
         g = torch.tensor(g, dtype=dtype) + p.detach() * 0.125
         g[0] = 0.0
-        p.grad = g
+        p.grad = None
+        if penalties:
+            # as the reports have it: a sum over the parameters, added to the loss
+            penalty = penalties.get("l1", 0.0) * p.abs().sum() + penalties.get("l2", 0.0) * (p ** 2).sum()
+            penalty.backward()
+            if t + 1 in SHOWN:
+                paid.append(penalty.detach())
+        p.grad = g if p.grad is None else g + p.grad
         if clip:
             torch.nn.utils.clip_grad_norm_([p], clip)
         optimizer.param_groups[0]["lr"] = 0.05 * (1 - t / 400)
         optimizer.step()
         if t + 1 in SHOWN:
             shown[str(t + 1)] = hexed(p.detach(), dtype)
-    return shown
+    return shown, hexed(torch.stack(paid), dtype) if paid else []
 
 
 EPOCHS, PER_EPOCH, BASE = 6, 5, 0.3
@@ -136,12 +150,20 @@ def floats(node):
     return [float(node)] if isinstance(node, (int, float)) else []
 
 
+def optimizer(name):
+    (single, _), (exact, paid) = trajectory(name, torch.float32), trajectory(name, torch.float64)
+    penalties = {"loss": PENALTIES[name], "penalty": paid} if name in PENALTIES else {}
+    return {"settings": OPTIMIZERS[name], "f32": single, "f64": exact, **penalties}
+
+
 def main():
+    zero = torch.zeros(1, requires_grad=True)
+    zero.abs().sum().backward()
+    assert zero.grad.item() == 0, "sign(0) is 0"
     made = {
         "torch": torch.__version__,
         "parameters": PARAMETERS, "steps": STEPS,
-        "optimizers": {name: {"settings": s, "f32": trajectory(s, torch.float32), "f64": trajectory(s, torch.float64)}
-                       for name, s in OPTIMIZERS.items()},
+        "optimizers": {name: optimizer(name) for name in OPTIMIZERS},
         "epochs": EPOCHS, "per_epoch": PER_EPOCH, "base": BASE,
         "schedules": {name: {"settings": s, "lr": rates(s)} for name, s in SCHEDULES.items()},
     }

@@ -102,7 +102,7 @@ impl Peer {
         let mut confusion = vec![0; CLASSES * CLASSES];
         confusion[0] = count;
         let (lease, version) = (lease.lease, lease.version);
-        let counts = Evaluation { lease, version, loss_sum: 0.0, correct: count, count, confusion };
+        let counts = Evaluation { lease, version, correct: count, count, confusion, ..Evaluation::default() };
         self.send(from_worker::Message::Evaluation(counts));
     }
 

@@ -1,11 +1,13 @@
-//! How long the layers and whole gradients take: `cargo bench -p lockstep-worker`. `LOCKSTEP_KERNELS` forces a kernel set, and
+//! How long the layers, whole gradients and the making of batches take: `cargo bench -p lockstep-worker`. `LOCKSTEP_KERNELS` forces a kernel set, and
 //! `THREADS` gives more than one compute thread. Each time is that of one call; throughput counts images.
 
 use candle_core::{Device, Tensor, Var};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lockstep_proto::keys::Key;
 use lockstep_proto::recipe::model::ModelSpec;
-use lockstep_worker::dataset::Batch;
+use lockstep_proto::recipe::{DataSettings, LossName};
+use lockstep_proto::records::{PIXELS, Split};
+use lockstep_worker::dataset::{Batch, Batches, Purpose};
 use lockstep_worker::gradient::{StepContext, gradient};
 use lockstep_worker::layers::{
     batch_norm, conv_relu_pool, conv2d, cross_entropy, dropout, kernel_set, linear, max_pool2d, relu, set_threads,
@@ -77,7 +79,7 @@ fn gradients(c: &mut Criterion) {
             labels: (0..SHARD as u32).map(|i| i % 10).collect(),
             examples: (0..SHARD as u32).collect(),
         };
-        let context = StepContext { seed: 1, epoch: 0, batch_size: 4 * SHARD };
+        let context = StepContext { seed: 1, epoch: 0, batch_size: 4 * SHARD, loss: LossName::CrossEntropy };
         let mut group = c.benchmark_group("gradient");
         // slow models: ten calls are seconds
         group.sample_size(10).throughput(Throughput::Elements(SHARD as u64));
@@ -88,10 +90,61 @@ fn gradients(c: &mut Criterion) {
     }
 }
 
+/// A shard's images through each augmentation alone, and through all. `plain` is what the others include.
+fn batches(c: &mut Criterion) {
+    let mut bytes = Key::new(1, "bench", "images").stream(0, 0, 0);
+    let count = 10 * SHARD;
+    let split = Split {
+        pixels: (0..count * PIXELS).map(|_| bytes.below(256) as u8).collect(),
+        labels: (0..count).map(|i| (i % 10) as u8).collect(),
+    };
+    let off = DataSettings::default();
+    let all = DataSettings {
+        crop_padding: 4,
+        horizontal_flip: 0.5,
+        vertical_flip: 0.2,
+        rotation: 15.0,
+        translate: [0.1, 0.3],
+        scale: [1.1, 1.2],
+        brightness: 0.3,
+        contrast: 0.3,
+        saturation: 0.3,
+        hue: 0.1,
+        ..off.clone()
+    };
+    let mut group = c.benchmark_group("batch");
+    group.throughput(Throughput::Elements(SHARD as u64));
+    for (name, settings) in [
+        ("plain", off.clone()),
+        ("crop", DataSettings { crop_padding: 4, ..off.clone() }),
+        ("horizontal flip", DataSettings { horizontal_flip: 1.0, ..off.clone() }),
+        ("vertical flip", DataSettings { vertical_flip: 1.0, ..off.clone() }),
+        ("affine", DataSettings { rotation: 15.0, translate: [0.1, 0.3], scale: [1.1, 1.2], ..off.clone() }),
+        ("brightness", DataSettings { brightness: 0.3, ..off.clone() }),
+        ("contrast", DataSettings { contrast: 0.3, ..off.clone() }),
+        ("saturation", DataSettings { saturation: 0.3, ..off.clone() }),
+        ("hue", DataSettings { hue: 0.1, ..off }),
+        ("all", all),
+    ] {
+        let batches = Batches::new(&settings, 1);
+        let mut first = 0;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                // other images each time, so that their draws are not the branch predictor's
+                first = (first + SHARD) % count;
+                let examples: Vec<u32> = (first as u32..(first + SHARD) as u32).collect();
+                batches.batch(&split, &examples, Purpose::Train { epoch: 0 }).expect("good examples")
+            });
+        });
+    }
+    group.finish();
+}
+
 fn all(c: &mut Criterion) {
     let threads = std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     set_threads(threads).expect("a few threads");
     eprintln!("{} kernels, {threads} threads, shards of {SHARD}", kernel_set().expect("a set that runs here"));
+    batches(c);
     layers(c);
     gradients(c);
 }

@@ -68,7 +68,7 @@ fn fingerprint_of_counts(counts: &SliceCounts) -> u64 {
     // a test loss may be infinite where a network is very sure; the run goes on, and NaN has many bit patterns
     let loss = if counts.loss_sum.is_finite() { counts.loss_sum } else { f64::INFINITY };
     let mut bytes = loss.to_le_bytes().to_vec();
-    for number in [counts.correct, counts.count].iter().chain(&counts.confusion) {
+    for number in [counts.correct, counts.count].iter().chain(&counts.confusion).chain(&counts.alive) {
         bytes.extend(number.to_le_bytes());
     }
     tensors::digest(&bytes)

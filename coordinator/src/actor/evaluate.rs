@@ -2,7 +2,7 @@
 
 use super::{Actor, Answer};
 use crate::engine::Position;
-use crate::evaluation::{SplitResult, Tally};
+use crate::evaluation::SplitResult;
 use crate::telemetry::summary::accuracy_by_class;
 use crate::telemetry::{self, ClassAccuracy, Split};
 
@@ -11,7 +11,7 @@ impl Actor {
         tracing::debug!(version, "evaluation begins");
         self.meter.pause();
         self.held.clear();
-        self.tally = Some(Tally::new(self.run.dataset.classes.len(), self.run.slices()));
+        self.tally = Some(self.run.tally());
     }
 
     /// Takes in a slice that the engine accepted.
@@ -61,6 +61,11 @@ impl Actor {
             let named = self.run.dataset.classes.iter().zip(&per_class);
             summary.per_class =
                 named.map(|(class, accuracy)| ClassAccuracy { class: class.clone(), accuracy: *accuracy }).collect();
+            summary.dead_outputs.clone_from(&result.dead_outputs);
+        }
+        if result.split == Split::TrainEval {
+            self.summary.train_eval_loss = Some(result.loss);
+            self.summary.train_eval_accuracy = Some(result.accuracy);
         }
         self.telemetry.emit(telemetry::Event::Evaluated {
             step,
@@ -71,6 +76,7 @@ impl Actor {
             per_class,
             confusion: result.confusion,
             images: result.images,
+            dead_outputs: result.dead_outputs,
             best,
         });
     }

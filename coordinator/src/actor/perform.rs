@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lockstep_proto::optimizer::clip;
+use lockstep_proto::optimizer::{clip, penalty};
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{self, Lease, ShardsWork, SliceWork, lease, to_worker};
@@ -114,8 +114,8 @@ impl Actor {
             }
             Work::Slice { version, slice } => {
                 let (split, examples) = self.run.slices().examples(slice);
-                let test = split == Split::Test;
-                lease::Work::Slice(SliceWork { evaluation: version, slice, test, examples })
+                let (test, as_trained) = (split == Split::Test, self.run.evaluates_as_trained(split));
+                lease::Work::Slice(SliceWork { evaluation: version, slice, test, examples, as_trained })
             }
         };
         let Some(session) = self.sessions.get_mut(worker) else { return };
@@ -137,7 +137,6 @@ impl Actor {
     }
 
     fn shards_work(&mut self, step: u64, node: Node) -> ShardsWork {
-        let batch = self.plan.batch(step);
         let mut shards_of = |step| -> Vec<_> {
             let cover = node.covers(self.plan.leaves(step));
             cover
@@ -151,7 +150,7 @@ impl Actor {
         ShardsWork {
             step,
             epoch: self.plan.epoch(step),
-            batch_size: batch.end - batch.start,
+            batch_size: self.plan.batch_len(step),
             node: Some(wire::Node { level: node.level, index: node.index }),
             shards,
             next,
@@ -194,8 +193,11 @@ impl Actor {
         let epoch = self.plan.epoch(step);
         let lr = self.schedule.lr(step, u64::from(epoch));
         let split = self.run.schema.parameters();
+        // on the copy that the optimizer steps, as its weight decay, also where workers have a rounded one
+        let (slopes, values) = (&mut sum.values[..split], &self.parameters.values()[..split]);
+        let penalty = penalty::add(&self.run.recipe.loss, values, slopes);
         let max_norm = self.run.recipe.optimizer.clip_grad_norm;
-        let norm = clip::clip_by_norm(&mut sum.values[..split], max_norm);
+        let norm = clip::clip_by_norm(slopes, max_norm);
         if !norm.is_finite() {
             // every shard was finite, their sum is not: nothing is wrong with a worker
             let reason = format!(
@@ -207,11 +209,9 @@ impl Actor {
         }
         self.parameters.step(&mut self.optimizer, lr, &sum.values);
         let took = start.elapsed();
+        self.epoch.add(&sum, penalty);
         self.buffers.give(sum.values);
         self.ledger.commit(&std::mem::take(&mut self.accepted));
-        self.epoch.loss_sum += sum.loss_sum;
-        self.epoch.correct += u64::from(sum.correct);
-        self.epoch.count += u64::from(sum.count);
         if self.run.trace {
             self.trace.push(self.parameters.digests());
         }
@@ -222,7 +222,7 @@ impl Actor {
             step: version,
             epoch: epoch + 1,
             lr,
-            loss: sum.loss_sum / n,
+            loss: sum.loss_sum / n + penalty,
             accuracy: f64::from(sum.correct) / n,
             images,
             images_per_s,
@@ -236,6 +236,7 @@ impl Actor {
         if let Some((loss, accuracy)) = self.epoch.means() {
             self.summary.train_loss = Some(loss);
             self.summary.train_accuracy = Some(accuracy);
+            self.summary.train_penalty = self.epoch.penalty();
             self.telemetry.emit(telemetry::Event::EpochEnded {
                 epoch: epoch + 1,
                 step: version,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_proto::recipe::Wire;
+use lockstep_proto::recipe::{EvaluationMode, Wire};
 use lockstep_proto::wire::{StatusReply, StopReply, WorkerStatus};
 
 use super::Actor;
@@ -51,6 +51,10 @@ impl Actor {
         }));
         if run.recipe.wire == Wire::Bf16 {
             let text = "gradients and parameters travel as bf16 (wire = \"bf16\"): another result than with f32";
+            self.telemetry.emit(Event::Notice { text: text.to_owned() });
+        }
+        if run.recipe.evaluation.mode == EvaluationMode::Train {
+            let text = "evaluation.mode = \"train\": evaluations drop and normalise as training does, which is no fair measure";
             self.telemetry.emit(Event::Notice { text: text.to_owned() });
         }
         if let Some(text) = plan.imbalance(run.limits.min_workers) {
@@ -138,6 +142,7 @@ impl Actor {
         }
         summary.shards = plan.shards;
         summary.wire = run.recipe.wire.word().to_owned();
+        run.recipe.evaluation.mode.word().clone_into(&mut summary.evaluation_mode);
         summary.batch_size = plan.batch_size;
         summary.epochs = plan.epochs_begun();
         summary.steps = self.parameters.version();
@@ -155,6 +160,7 @@ impl Actor {
         if let Some((loss, accuracy)) = self.epoch.means() {
             summary.train_loss = Some(loss);
             summary.train_accuracy = Some(accuracy);
+            summary.train_penalty = self.epoch.penalty();
         }
     }
 

@@ -210,7 +210,7 @@ pub(super) mod tests {
                 device_class: Some("cpu/v4".to_owned()),
                 build: "0".to_owned(),
                 optimizer_steps: version,
-                epoch: super::super::Epoch { loss_sum: 0.1 + 0.2, correct: 3, count: 7 },
+                epoch: super::super::Epoch { loss_sum: 0.1 + 0.2, correct: 3, count: 7, penalty_sum: 0.1, steps: 2 },
                 ledger: Ledger::default(),
                 best_accuracy: Some(0.5),
                 best_step: Some(4),

@@ -188,8 +188,8 @@ impl Inbox {
 }
 
 pub(super) fn evaluation(message: Evaluation) -> Answered {
-    let Evaluation { lease, version, loss_sum, correct, count, confusion } = message;
-    (lease, Answer::Slice { version, counts: SliceCounts { loss_sum, correct, count, confusion } })
+    let Evaluation { lease, version, loss_sum, correct, count, confusion, alive } = message;
+    (lease, Answer::Slice { version, counts: SliceCounts { loss_sum, correct, count, confusion, alive } })
 }
 
 pub(super) fn failed(message: Failed) -> Answered {

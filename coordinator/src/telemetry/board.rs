@@ -263,6 +263,7 @@ pub(super) fn split_name(split: Split) -> &'static str {
     match split {
         Split::Test => "test",
         Split::Validation => "valid",
+        Split::TrainEval => "train",
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Record {
 pub enum Split {
     Test,
     Validation,
+    /// The images that are trained on, in evaluation mode and without augmentation.
+    TrainEval,
 }
 
 /// Everything that a run reports.
@@ -93,6 +95,9 @@ pub enum Event {
         /// `confusion[actual][predicted]`, images.
         confusion: Vec<Vec<u32>>,
         images: u64,
+        /// Classes whose output is above 0 for no image; left out where the model does not end in a ReLU.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dead_outputs: Option<Vec<u32>>,
         /// The best accuracy of the run so far.
         best: bool,
     },

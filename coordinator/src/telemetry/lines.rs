@@ -2,7 +2,7 @@
 
 use super::board::{Board, split_name};
 use super::colours::Colours;
-use super::event::{Event, Record, RunStarted};
+use super::event::{Event, Record, RunStarted, Split};
 use super::format::{clean, clock, count, loss, percent, rate, thousands};
 
 /// The line for a record, where it deserves one. `board` has taken it already. `alone`: there are no bars, which show the
@@ -18,10 +18,17 @@ pub(super) fn line(record: &Record, board: &Board, alone: bool, colours: &Colour
             }
             format!("{measured}  {:>6} images/s  {time}", rate(images_per_s))
         }
-        &Event::Evaluated { epoch, split, loss, accuracy, best, .. } => {
+        &Event::Evaluated { epoch, split, loss, accuracy, best, ref dead_outputs, .. } => {
             let text = measured(board.epoch_text(epoch), split_name(split), loss, accuracy);
-            let text = colours.strong.apply_to(text);
-            if best { format!("{text}  {}", colours.good.apply_to("best")) } else { text.to_string() }
+            let mut text = colours.strong.apply_to(text).to_string();
+            if split == Split::TrainEval {
+                // there is a line above that was measured while it was trained
+                text += "  evaluated";
+            }
+            if let Some(dead) = dead_outputs.as_ref().filter(|dead| !dead.is_empty()) {
+                text += &format!("  {}", colours.warn.apply_to(count(dead.len() as u64, "dead output")));
+            }
+            if best { format!("{text}  {}", colours.good.apply_to("best")) } else { text }
         }
         Event::WorkerJoined { worker, device_class, threads, .. } if alone => {
             let (name, threads) = (board.name(*worker), count(u64::from(*threads), "thread"));
@@ -76,7 +83,6 @@ fn started(run: &RunStarted, colours: &Colours) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::event::Split;
 
     fn say(events: Vec<(f64, Event)>) -> Vec<String> {
         let mut board = Board::new();
@@ -132,22 +138,20 @@ mod tests {
                 lr: 0.1,
             },
         ));
-        let split = Split::Test;
-        let (per_class, confusion) = (Vec::new(), Vec::new());
-        events.push((
-            11.0,
-            Event::Evaluated {
-                step: 10,
-                epoch: 1,
-                split,
-                loss: 1.75,
-                accuracy: 0.5983,
-                per_class,
-                confusion,
-                images: 100,
-                best: true,
-            },
-        ));
+        let evaluated = |split, dead_outputs: &[u32], best| Event::Evaluated {
+            step: 10,
+            epoch: 1,
+            split,
+            loss: 1.75,
+            accuracy: 0.5983,
+            per_class: Vec::new(),
+            confusion: Vec::new(),
+            images: 100,
+            dead_outputs: Some(dead_outputs.to_vec()),
+            best,
+        };
+        events.push((11.0, evaluated(Split::Test, &[], true)));
+        events.push((11.5, evaluated(Split::TrainEval, &[3, 5], false)));
         events.push((12.0, Event::WorkerLeft { worker: 1, reason: "connection reset".into(), reissued: 2 }));
         events.push((13.0, Event::Warning { text: "careful".into() }));
         let expected = "\
@@ -160,6 +164,7 @@ seed     7
 anna joined: cpu-v4, 1 thread
 epoch  1/20  train  loss 2.0312  accuracy  9.71%   5,123 images/s  0:10, 3:10 left
 epoch  1/20  test   loss 1.7500  accuracy 59.83%  best
+epoch  1/20  train  loss 1.7500  accuracy 59.83%  evaluated  2 dead outputs
 anna lost: connection reset; 2 shards given to others
 warning: careful";
         assert_eq!(say(events).join("\n"), expected);

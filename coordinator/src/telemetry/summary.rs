@@ -28,6 +28,12 @@ pub struct Summary {
     /// Mean over the last epoch, as it was trained (not measured again at its end).
     pub train_loss: Option<f64>,
     pub train_accuracy: Option<f64>,
+    /// The part of `train_loss` that is penalties; left out where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_penalty: Option<f64>,
+    /// The training images measured again: in evaluation mode, without augmentation. Where the recipe asks for it.
+    pub train_eval_loss: Option<f64>,
+    pub train_eval_accuracy: Option<f64>,
     pub test_loss: Option<f64>,
     pub test_accuracy: Option<f64>,
     pub test_images: u64,
@@ -40,6 +46,8 @@ pub struct Summary {
     /// As what gradients and parameters travelled: `f32` or `bf16`.
     #[serde(default)]
     pub wire: String,
+    /// How layers behaved in evaluations: `eval` or `train`.
+    pub evaluation_mode: String,
     pub traffic: Traffic,
     pub recipe: String,
     pub parameters: u64,
@@ -51,6 +59,10 @@ pub struct Summary {
     pub per_class: Vec<ClassAccuracy>,
     /// `confusion[actual][predicted]` of the last evaluation, images.
     pub confusion: Vec<Vec<u32>>,
+    /// Classes whose output is above 0 for no test image of the last evaluation: a last ReLU lets no gradient revive them.
+    /// Left out where the model does not end in a ReLU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_outputs: Option<Vec<u32>>,
     /// The run's folder; empty where nothing was kept.
     pub folder: String,
     /// Stopped before its last step, by a signal or by `lockstep stop`.
@@ -161,7 +173,7 @@ mod tests {
     fn has_the_keys_of_the_design_at_the_top() {
         let json = serde_json::to_value(Summary::default()).expect("serialise");
         for key in
-            "model data workers shards batch_size epochs steps seed device_class train_loss train_accuracy test_loss \
+            "model data workers shards batch_size epochs steps seed device_class train_loss train_accuracy train_eval_loss train_eval_accuracy test_loss \
                     test_accuracy test_images images_per_s seconds weights_hash ledger"
                 .split_whitespace()
         {

@@ -1,6 +1,7 @@
 //! A run's result as a table, at most as wide as asked.
 
 use console::measure_text_width;
+use lockstep_proto::recipe::EvaluationMode;
 
 use super::colours::Colours;
 use super::format::{clock, count, loss, percent, rate, thousands};
@@ -45,6 +46,17 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
     if !test.is_empty() {
         test += &format!("  of {}", count(summary.test_images, "image"));
     }
+    if summary.evaluation_mode == EvaluationMode::Train.word() {
+        test += ", in training mode";
+    }
+    let mut evaluated = measured(summary.train_eval_loss, summary.train_eval_accuracy);
+    if !evaluated.is_empty() {
+        evaluated += "  evaluated";
+    }
+    let dead = summary.dead_outputs.iter().flatten().map(|class| match summary.per_class.get(*class as usize) {
+        Some(named) => named.class.clone(),
+        None => class.to_string(),
+    });
     let data_hash =
         if summary.data_hash.is_empty() { String::new() } else { format!(" {}", short(&summary.data_hash)) };
     vec![
@@ -72,8 +84,10 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
             ),
         ),
         ("train", measured(summary.train_loss, summary.train_accuracy)),
+        ("", evaluated),
         ("test", test),
         ("", best),
+        ("dead", dead.collect::<Vec<_>>().join(", ")),
         (
             "examples",
             format!(

@@ -1,7 +1,11 @@
 //! TensorBoard event files: the run's curves.
 //!
-//! Steps on the axis are optimizer steps in all of them, so that curves of one run line up. The messages are the few fields that
-//! scalars need of `event.proto` and `summary.proto` (<https://github.com/tensorflow/tensorboard/tree/master/tensorboard/compat/proto>).
+//! The axis of what belongs to an epoch counts epochs from 1, so that runs with different batches line up; the axis of all else
+//! counts optimizer steps. The messages are the few fields that scalars need of `event.proto` and `summary.proto`
+//! (<https://github.com/tensorflow/tensorboard/tree/master/tensorboard/compat/proto>).
+//!
+//! Loss and accuracy have two names each, always: `Loss_CIFAR10/train`, which says what was trained on, and `Loss train`, which
+//! other reports use. Both are written because a few bytes an epoch are simpler than a setting.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -34,6 +38,10 @@ struct TbEvent {
     file_version: Option<String>,
     #[prost(message, optional, tag = "5")]
     summary: Option<TbSummary>,
+    /// The optimizer step where `step` is an epoch, for [`cut_back`]. Ours: TensorBoard skips fields that it doesn't know, and
+    /// its own are numbered from 1.
+    #[prost(int64, optional, tag = "1000")]
+    optimizer_step: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -53,6 +61,10 @@ struct TbValue {
 
 fn value(tag: impl Into<String>, value: f64) -> TbValue {
     TbValue { tag: tag.into(), simple_value: Some(value as f32) }
+}
+
+fn summary(value: Vec<TbValue>) -> TbEvent {
+    TbEvent { summary: Some(TbSummary { value }), ..Default::default() }
 }
 
 /// Writes a run's event file. A resumed run begins another one, which TensorBoard shows as the same curves.
@@ -101,9 +113,31 @@ impl TensorBoard {
     }
 
     fn write(&mut self, time: f64, step: u64, value: Vec<TbValue>) {
-        let summary = Some(TbSummary { value });
-        let event = TbEvent { wall_time: time, step: step as i64, file_version: None, summary };
+        self.push(TbEvent { wall_time: time, step: step as i64, ..summary(value) });
+    }
+
+    /// Values of an epoch, which hold for the parameters after `step`.
+    fn write_epoch(&mut self, time: f64, epoch: u32, step: u64, value: Vec<TbValue>) {
+        let optimizer_step = Some(step as i64);
+        self.push(TbEvent { wall_time: time, step: epoch.into(), optimizer_step, ..summary(value) });
+    }
+
+    fn push(&mut self, event: TbEvent) {
         self.file.push(&tfrecord::frame(&event.encode_to_vec()));
+    }
+
+    /// Loss and accuracy of a part of the images, under both names.
+    fn result(&self, part: &str, loss: f64, accuracy: f64) -> Vec<TbValue> {
+        let mut title = part.to_owned();
+        if let Some(first) = title.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        vec![
+            value(format!("Loss_{}/{part}", self.set), loss),
+            value(format!("Accuracy_{}/{part}", self.set), accuracy),
+            value(format!("Loss {part}"), loss),
+            value(format!("{title} Accuracy"), accuracy),
+        ]
     }
 
     fn start(&mut self, run: &RunStarted) {
@@ -137,40 +171,36 @@ impl Sink for TensorBoard {
         match &record.event {
             Event::RunStarted(run) => self.start(run),
             &Event::Step { step, lr, images, images_per_s, gradient_norm, .. } => {
-                self.images += images;
-                self.seconds += images as f64 / images_per_s;
+                // a session's first step has no step before it that says how long it took
+                if images_per_s > 0.0 {
+                    self.images += images;
+                    self.seconds += images as f64 / images_per_s;
+                }
                 if step % self.every == 0 {
-                    let throughput = self.images as f64 / self.seconds;
+                    let mut values = vec![value("Learning rate", lr), value("Gradient norm", gradient_norm)];
+                    if self.seconds > 0.0 {
+                        values.push(value("Throughput/images_per_s", self.images as f64 / self.seconds));
+                    }
                     (self.images, self.seconds) = (0, 0.0);
-                    let values = vec![
-                        value("Learning rate", lr),
-                        value("Throughput/images_per_s", throughput),
-                        value("Gradient norm", gradient_norm),
-                    ];
                     self.write(record.time, step, values);
                 }
             }
-            &Event::EpochEnded { step, train_loss, train_accuracy, .. } => {
-                let values = vec![
-                    value(format!("Loss_{}/train", self.set), train_loss),
-                    value(format!("Accuracy_{}/train", self.set), train_accuracy),
-                ];
-                self.write(record.time, step, values);
+            &Event::EpochEnded { epoch, step, train_loss, train_accuracy, .. } => {
+                let values = self.result("train", train_loss, train_accuracy);
+                self.write_epoch(record.time, epoch, step, values);
             }
-            Event::Evaluated { step, split, loss, accuracy, per_class, .. } => {
+            Event::Evaluated { step, epoch, split, loss, accuracy, per_class, .. } => {
                 let split = match split {
                     Split::Test => "test",
                     Split::Validation => "validation",
+                    Split::TrainEval => "train_eval",
                 };
-                let mut values = vec![
-                    value(format!("Loss_{}/{split}", self.set), *loss),
-                    value(format!("Accuracy_{}/{split}", self.set), *accuracy),
-                ];
+                let mut values = self.result(split, *loss, *accuracy);
                 for (class, accuracy) in per_class.iter().enumerate() {
                     let name = self.classes.get(class).map_or_else(|| class.to_string(), String::clone);
                     values.extend(accuracy.map(|accuracy| value(format!("Class accuracy {split}/{name}"), accuracy)));
                 }
-                self.write(record.time, *step, values);
+                self.write_epoch(record.time, *epoch, *step, values);
             }
             &Event::WorkerStats { worker, step, compute_seconds, wait_seconds, .. } => {
                 if let Some(values) = self.worker(worker, step, compute_seconds, wait_seconds) {
@@ -261,7 +291,7 @@ fn sift(mut file: impl io::Read, step: u64, mut kept: impl Write) -> io::Result<
             }
             Next::Payload(payload) => match TbEvent::decode(&payload[..]) {
                 Err(_) => seen.unreadable += 1,
-                Ok(event) if event.step > step as i64 => seen.cut += 1,
+                Ok(event) if event.optimizer_step.unwrap_or(event.step) > step as i64 => seen.cut += 1,
                 Ok(_) => {
                     kept.write_all(&tfrecord::frame(&payload))?;
                     seen.kept += 1;

@@ -1,17 +1,7 @@
 //! Gradient clipping by norm, once, on the whole gradient, as
 //! [`clip_grad_norm_`](https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html).
 
-use rayon::prelude::*;
-
-use super::PART;
-use crate::tensors;
-
-/// Values that are summed before their sum joins the others: fixed, since another cut would give other bits.
-const BLOCK: usize = 4096;
-const _: () = assert!(PART.is_multiple_of(BLOCK), "a part of many threads is whole blocks");
-
-/// Running sums in a block, added up in order at its end: enough for the widest vectors, so that one need not wait for the other.
-const LANES: usize = 16;
+use super::sums::sum;
 
 /// PyTorch adds it to the norm, so that a gradient of zeros does not divide by zero.
 const SMALL: f64 = 1e-6;
@@ -19,13 +9,7 @@ const SMALL: f64 = 1e-6;
 /// The Euclidean norm, summed in `f64` (where the square of an `f32` is exact and cannot overflow) over fixed blocks.
 #[must_use]
 pub fn norm(values: &[f32]) -> f64 {
-    // the blocks' sums are added in order, whoever made them
-    let blocks = |part: &[f32]| part.chunks(BLOCK).map(sum_of_squares).collect::<Vec<f64>>();
-    let sums = match tensors::parallel(values.len()) {
-        false => vec![blocks(values)],
-        true => values.par_chunks(PART).map(blocks).collect(),
-    };
-    sums.iter().flatten().sum::<f64>().sqrt()
+    sum(values, |value| value * value).sqrt()
 }
 
 /// Scales `gradient` down so that its norm is at most `max_norm` (0: leaves it alone), and gives the norm it had. A NaN or
@@ -44,20 +28,6 @@ pub fn clip_by_norm(gradient: &mut [f32], max_norm: f64) -> f64 {
         }
     }
     norm
-}
-
-fn sum_of_squares(block: &[f32]) -> f64 {
-    let mut sums = [0.0_f64; LANES];
-    let mut rows = block.chunks_exact(LANES);
-    for row in &mut rows {
-        for (sum, &value) in sums.iter_mut().zip(row) {
-            *sum += f64::from(value) * f64::from(value);
-        }
-    }
-    for (sum, &value) in sums.iter_mut().zip(rows.remainder()) {
-        *sum += f64::from(value) * f64::from(value);
-    }
-    sums.iter().sum()
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 
 mod adam;
 pub mod clip;
+pub mod penalty;
 mod sgd;
 mod state;
+mod sums;
 
 #[cfg(test)]
 mod oracle;
@@ -20,7 +22,7 @@ use crate::recipe::{OptimizerName, OptimizerSettings};
 /// Values that one thread takes at a time, where several work: element by element, so that the cut decides no bits.
 const PART: usize = 1 << 16;
 
-/// An optimizer and its state over `parameters` values. Clipping is not in it: see [`clip`].
+/// An optimizer and its state over `parameters` values. Penalties and clipping are not in it: see [`penalty`], [`clip`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Optimizer {
     rule: Rule,

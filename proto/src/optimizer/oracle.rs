@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Optimizer, clip};
-use crate::recipe::{Recipe, Setting};
+use super::{Optimizer, clip, penalty};
+use crate::recipe::{LossSettings, Recipe, Setting};
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/optimizer.py")
@@ -48,14 +48,18 @@ fn no_further_from_float64_than_twice_pytorchs_own_float32() {
     let oracle = committed();
     let count = oracle["parameters"].as_u64().expect("a number") as usize;
     let variants = oracle["optimizers"].as_object().expect("a table");
-    assert_eq!(variants.len(), 11);
+    assert_eq!(variants.len(), 15);
     for (name, variant) in variants {
         let settings = settings(variant).optimizer;
+        let factor = |key: &str| variant["loss"][key].as_f64().unwrap_or(0.0);
+        let loss = LossSettings { l1: factor("l1"), l2: factor("l2"), ..LossSettings::default() };
+        let mut paid = Vec::new();
         let mut optimizer = Optimizer::new(&settings, count);
         let mut parameters: Vec<f32> = (0..count).map(|i| (((37 * i) % 64) as f32 - 31.5) / 32.0).collect();
         let mut compared = 0;
         for t in 0..oracle["steps"].as_u64().expect("a number") as usize {
             let mut gradient = gradient(t, &parameters);
+            paid.push(penalty::add(&loss, &parameters, &mut gradient));
             if settings.clip_grad_norm > 0.0 {
                 clip::clip_by_norm(&mut gradient, settings.clip_grad_norm);
             }
@@ -76,6 +80,17 @@ fn no_further_from_float64_than_twice_pytorchs_own_float32() {
             compared += 1;
         }
         assert_eq!(compared, 3, "{name}");
+        let Some(theirs) = variant.get("penalty") else {
+            assert!(paid.iter().all(|penalty| *penalty == 0.0), "{name} has no penalty");
+            continue;
+        };
+        // before the first step both sides have the same parameters, later such that agree to float32
+        let shown = [(0, 1e-15), (24, 1e-5), (199, 1e-5)];
+        assert_eq!(bits(theirs).count(), shown.len(), "{name}");
+        for (theirs, (step, tolerance)) in bits(theirs).map(f64::from_bits).zip(shown) {
+            let ours = paid[step];
+            assert!((ours - theirs).abs() <= tolerance * theirs, "{name}, step {step}: penalty {ours}, not {theirs}");
+        }
     }
 }
 

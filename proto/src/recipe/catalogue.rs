@@ -17,12 +17,60 @@ macro_rules! files {
     };
 }
 
-/// In the order in which `lockstep recipes` lists them.
-pub const RECIPES: &[BuiltIn] = files!("recipes": "lenet", "lenet-dropout", "lenet-dropout-bn");
+/// In the order in which `lockstep recipes` lists them. A recipe is called after its report's first one, or that and a variant.
+pub const RECIPES: &[BuiltIn] = files!(
+    "recipes":
+    "lenet",
+    "lenet-dropout",
+    "lenet-dropout-bn",
+    "convnet",
+    "convnet-step",
+    "convnet-bn4",
+    "convnet-lr-0.001",
+    "convnet-lr-0.001-step",
+    "convnet-bn4-lr-0.001",
+    "lenet5",
+    "lenet5-augmented",
+    "lenet5-normalised",
+    "lenet5-normalised-augmented",
+    "lenet5-dropout",
+    "lenet5-sgd-0.001",
+    "lenet5-adam-0.001",
+    "lenet5-adam-0.01",
+    "base",
+    "base-normalised",
+    "base-dropout",
+    "base-sgd-0.01",
+    "base-sgd-0.001",
+    "base-sgd-1e-5",
+    "base-adam-0.01",
+    "base-adam-1e-5",
+    "net6",
+    "net6-lenet",
+    "net6-lenet-4x4",
+    "net6-lenet-bn",
+    "net6-lenet-diverges",
+);
+
+/// Recipes whose training begins with the weights that another one ends with: `--init-from` is no setting.
+pub const WARM_STARTS: &[(&str, &str)] = &[];
 
 /// In the order in which `lockstep model` lists them.
-pub const MODELS: &[BuiltIn] =
-    files!("recipes/models": "lenet", "lenet-dropout", "lenet-dropout-bn", "base", "convnet", "net6");
+pub const MODELS: &[BuiltIn] = files!(
+    "recipes/models":
+    "lenet",
+    "lenet-dropout",
+    "lenet-dropout-bn",
+    "lenet-4x4",
+    "lenet-bn-leaky",
+    "lenet5",
+    "lenet5-dropout",
+    "base",
+    "base-dropout",
+    "convnet",
+    "convnet-bn4",
+    "net6",
+);
 
 /// What `lockstep train` trains when no recipe is named: small enough to finish on any machine.
 pub const DEFAULT_RECIPE: &str = "lenet";
@@ -31,12 +79,26 @@ pub const DEFAULT_RECIPE: &str = "lenet";
 pub const DEFAULT_MODEL: BuiltIn = MODELS[0];
 
 impl BuiltIn {
+    /// The report that the recipe is of, by its first recipe's name.
+    #[must_use]
+    pub fn report(&self) -> &'static str {
+        self.name.split_once('-').map_or(self.name, |(report, _)| report)
+    }
+
     /// The first line of comment in the file, without its `#`: one line about it. Empty for models: their `source` says it.
     #[must_use]
     pub fn description(&self) -> &'static str {
         let line = self.text.lines().find_map(|line| line.strip_prefix('#'));
         line.map_or("", str::trim)
     }
+}
+
+/// What errors call a built-in recipe, before its name.
+pub(super) const ORIGIN: &str = "built-in recipe ";
+
+/// What errors call the built-in recipe `name`.
+pub(super) fn origin(name: &str) -> String {
+    format!("{ORIGIN}{name}")
 }
 
 /// The built-in recipe called `name`.
@@ -98,8 +160,25 @@ mod tests {
                 Recipe::resolve(Some(file.name), &[], &|path| Err(format!("a built-in one reads no file: {path}")))
                     .unwrap_or_else(|error| panic!("{}: {error}", file.name));
             assert_eq!(recipe.name, file.name);
+            assert!(RECIPES.iter().any(|first| first.name == file.report()), "{}", file.name);
             assert!(!recipe.source.is_empty() && !file.description().is_empty(), "{}", file.name);
         }
+    }
+
+    /// A variant differs from what it extends, or it would be the same experiment twice. Oracle for the two that do not: the
+    /// report, whose normalisation with mean 0 and deviation 1 changes nothing.
+    #[test]
+    fn no_two_recipes_are_the_same_but_those_that_should_be() {
+        let resolve = |name| Recipe::resolve(Some(name), &[], &|path| Err(path.to_owned())).expect("valid");
+        let same = |a: &BuiltIn, b: &BuiltIn| {
+            let other = Recipe { name: a.name.to_owned(), ..resolve(b.name) };
+            resolve(a.name).differences(&other).is_empty()
+        };
+        let mut pairs = Vec::new();
+        for (i, a) in RECIPES.iter().enumerate() {
+            pairs.extend(RECIPES[..i].iter().filter(|b| same(a, b)).map(|b| (b.name, a.name)));
+        }
+        assert_eq!(pairs, [("lenet5", "lenet5-normalised"), ("lenet5-augmented", "lenet5-normalised-augmented")]);
     }
 
     #[test]

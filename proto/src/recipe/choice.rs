@@ -40,6 +40,41 @@ choice! {
 }
 
 choice! {
+    /// Which shard of a step an image may be in.
+    PartitionName {
+        /// Any: every batch is drawn from all images.
+        Shuffled = "shuffled",
+        /// Always the same: image number i of those selected is shard i mod R's, as a `DistributedSampler` deals them out.
+        Interleaved = "interleaved",
+        /// Always the same: shard r has the r-th of R equal runs.
+        Contiguous = "contiguous",
+    }
+}
+
+choice! {
+    /// What training makes smaller, and what evaluations report.
+    LossName {
+        /// [`torch.nn.CrossEntropyLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html)
+        CrossEntropy = "cross-entropy",
+        /// [`torch.nn.L1Loss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.L1Loss.html) of the logits and the
+        /// one-hot label.
+        L1Logits = "l1-logits",
+        /// … of the softmax and the one-hot label.
+        L1Softmax = "l1-softmax",
+    }
+}
+
+choice! {
+    /// How a model's layers behave while it is evaluated.
+    EvaluationMode {
+        /// Nothing is dropped, BatchNorm uses the running statistics: `model.eval()`.
+        Eval = "eval",
+        /// As in training: what a script measures that never calls `model.eval()`.
+        Train = "train",
+    }
+}
+
+choice! {
     /// Over what BatchNorm takes its statistics.
     BatchNormStatistics {
         /// Over each shard alone (ghost batches), as PyTorch's DDP does without SyncBatchNorm.

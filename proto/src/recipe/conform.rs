@@ -2,7 +2,10 @@
 
 use toml::{Table, Value};
 
-use super::choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset, Wire};
+use super::choice::{
+    BatchNormStatistics, EvaluationMode, LossName, OptimizerName, PartitionName, ScheduleName, ScheduleUnit, Subset,
+    Wire,
+};
 use super::{RecipeError, nearest};
 
 /// The words that the key takes, where it takes only some.
@@ -10,6 +13,9 @@ pub(super) fn words(key: &str) -> Option<&'static [&'static str]> {
     match key {
         "batch_norm" => Some(BatchNormStatistics::WORDS),
         "data.subset" => Some(Subset::WORDS),
+        "data.partition" => Some(PartitionName::WORDS),
+        "loss.name" => Some(LossName::WORDS),
+        "evaluation.mode" => Some(EvaluationMode::WORDS),
         "optimizer.name" => Some(OptimizerName::WORDS),
         "schedule.name" => Some(ScheduleName::WORDS),
         "schedule.unit" => Some(ScheduleUnit::WORDS),

@@ -33,6 +33,15 @@ pub struct ModelSpec {
     pub layers: Vec<LayerSpec>,
 }
 
+impl ModelSpec {
+    /// Whether the last layer is a ReLU. Then a logit is never below 0, and one that is 0 for every image is dead: no
+    /// gradient reaches what is before it.
+    #[must_use]
+    pub fn ends_in_relu(&self) -> bool {
+        matches!(self.layers.last(), Some(LayerSpec { kind: LayerKind::Relu {}, .. }))
+    }
+}
+
 /// One layer, and optionally the name of a new `nn.Sequential` that starts with it (its index counts from 0 again).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerSpec {

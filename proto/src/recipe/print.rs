@@ -36,14 +36,14 @@ impl Recipe {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut hash = blake3::Hasher::new_derive_key("lockstep v1 recipe");
-        hash.update(self.body().as_bytes());
+        hash.update(self.settings().body().as_bytes());
         hash.finalize().to_hex()[..32].to_owned()
     }
 
     /// Every setting that differs, in key order; empty exactly when the fingerprints are equal.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
-        let (ours, theirs) = (self.leaves(), other.leaves());
+        let (ours, theirs) = (self.settings().leaves(), other.settings().leaves());
         let absent = || "absent".to_owned();
         let keys: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
         keys.into_iter()
@@ -54,6 +54,13 @@ impl Recipe {
                 theirs: theirs.get(key).cloned().unwrap_or_else(absent),
             })
             .collect()
+    }
+
+    /// The recipe without what is only said about it: a source that was put right is no other training.
+    fn settings(&self) -> Self {
+        let mut settings = Self { source: String::new(), reported: Vec::new(), ..self.clone() };
+        settings.model.source.clear();
+        settings
     }
 
     fn body(&self) -> String {
@@ -96,7 +103,10 @@ fn collect(key: String, value: &Value, into: &mut BTreeMap<String, String>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{OptimizerName, ScheduleName, ScheduleUnit, Setting, Subset, catalogue};
+    use super::super::{
+        EvaluationMode, LossName, OptimizerName, PartitionName, Reported, ScheduleName, ScheduleUnit, Setting, Subset,
+        catalogue,
+    };
     use super::*;
 
     fn resolved(arguments: &[&str]) -> Recipe {
@@ -117,6 +127,7 @@ mod tests {
             "milestones = []",
             "[model]",
             "every_seconds = 0",
+            "translate = [0.0, 0.0]",
             "keep = 3",
         ] {
             assert!(text.contains(key), "{key} in\n{text}");
@@ -156,6 +167,14 @@ mod tests {
             r.data.subset = [Subset::All, Subset::FirstHalf, Subset::SecondHalf, Subset::Even, Subset::Odd][subset];
             (r.data.mean, r.data.std, r.data.fraction) = ([f[5]; 3], [f[6]; 3], 1.0 - f[3]);
             (r.data.validation, r.data.horizontal_flip, r.data.crop_padding) = (f[3], f[4], extra % 32);
+            (r.data.vertical_flip, r.data.rotation, r.data.hue) = (f[3], 180.0 * f[4], f[3] / 2.0);
+            (r.data.translate, r.data.scale) = ([f[3], f[4]], [1.0 - 0.99 * f[3], 1.0 + 99.0 * f[4]]);
+            (r.data.brightness, r.data.contrast, r.data.saturation) = (f[3], f[4], 25.0 * f[0]);
+            r.data.partition = [PartitionName::Shuffled, PartitionName::Interleaved, PartitionName::Contiguous][optimizer];
+            r.loss.name = [LossName::L1Softmax, LossName::CrossEntropy, LossName::L1Logits][optimizer];
+            (r.loss.l1, r.loss.l2) = (f[1], f[3]);
+            r.evaluation.mode = if flags[2] { EvaluationMode::Train } else { EvaluationMode::Eval };
+            r.evaluation.train_images = flags[1];
             (r.optimizer.lr, r.optimizer.weight_decay, r.optimizer.clip_grad_norm) = (f[0], f[1], f[2]);
             r.optimizer.name = [OptimizerName::Sgd, OptimizerName::Adam, OptimizerName::AdamW][optimizer];
             if r.optimizer.name == OptimizerName::Sgd {
@@ -176,6 +195,11 @@ mod tests {
             (r.schedule.warmup_steps, r.schedule.warmup_start_factor) = (max_steps, 1.0 - f[3]);
             (r.evaluation.slice, r.checkpoint.keep, r.checkpoint.every_steps) = (1 + extra, 1 + extra, max_steps);
             r.checkpoint.every_seconds = extra as u64;
+            if flags[2] {
+                let (test_loss, per_class) = (Some(f[0]), vec![f[3], f[4]]);
+                let row = Reported { epoch: epochs, test_loss, per_class, note: r.source.clone(), ..Reported::default() };
+                r.reported = vec![row, Reported { epoch: 1, validation_accuracy: Some(f[4]), ..Reported::default() }];
+            }
             r
         }
     }

@@ -1,7 +1,7 @@
-//! Flag over `--set` over recipe over default, into one typed recipe.
+//! Flag over `--set` over recipe over what that extends over default, into one typed recipe.
 
 use super::layers::Layers;
-use super::{Origin, Recipe, RecipeError, Setting, catalogue, rules};
+use super::{Origin, Recipe, RecipeError, Setting, catalogue, extends, rules};
 
 /// Reads the file at a path. This crate touches no file itself; the error says why it could not be read.
 pub type Load<'a> = &'a dyn Fn(&str) -> Result<String, String>;
@@ -18,21 +18,23 @@ impl Recipe {
             let text = load(recipe).map_err(|message| RecipeError::Unreadable { path: recipe.to_owned(), message })?;
             Self::layer(recipe, &text, settings, load)
         } else {
-            Self::layer(&format!("built-in recipe {recipe}"), catalogue::recipe(recipe)?.text, settings, load)
+            Self::layer(&catalogue::origin(recipe), catalogue::recipe(recipe)?.text, settings, load)
         }
     }
 
     /// A recipe from its text alone, for instance one that came over the network; `origin` is named in errors.
     ///
     /// # Errors
-    /// As [`Recipe::resolve`]; a model that is a path is refused, since there is no folder to look in.
+    /// As [`Recipe::resolve`]; a model or a base that is a path is refused, since there is no folder to look in.
     pub fn parse(text: &str, origin: &str) -> Result<Self, RecipeError> {
-        Self::layer(origin, text, &[], &|_| Err("a recipe sent as text holds its model as a table".to_owned()))
+        Self::layer(origin, text, &[], &|_| Err("a recipe sent as text is whole: it names no other file".to_owned()))
     }
 
     fn layer(origin: &str, text: &str, settings: &[Setting], load: Load<'_>) -> Result<Self, RecipeError> {
         let mut layers = Layers::new();
-        layers.add_file(origin, text)?;
+        for file in extends::family(origin, text, load)? {
+            layers.add_file(&file)?;
+        }
         let chosen = layers.choices();
         for setting in settings.iter().filter(|setting| setting.origin == Origin::Set) {
             layers.add_setting(setting)?;
@@ -40,9 +42,9 @@ impl Recipe {
         for setting in settings.iter().filter(|setting| setting.origin != Origin::Set) {
             layers.add_setting(setting)?;
         }
-        layers.drop_what_no_longer_applies(&chosen)?;
+        layers.settle(&chosen)?;
         layers.name_it(origin);
-        layers.load_model(origin, load)?;
+        layers.load_model(load)?;
         let Layers { values, places, .. } = layers;
         let recipe: Self = values.try_into().map_err(|error: toml::de::Error| RecipeError::Syntax {
             origin: origin.to_owned(),
@@ -150,7 +152,8 @@ mod tests {
         assert_eq!(
             refused("model = \"lenett\"", &[]),
             "dir/mine.toml:1: no built-in model is called \"lenett\"; the nearest is \"lenet\" (there are lenet, \
-             lenet-dropout, lenet-dropout-bn, base, convnet, net6). To use a file, give its path with a `/` or its `.toml`"
+             lenet-dropout, lenet-dropout-bn, lenet-4x4, lenet-bn-leaky, lenet5, lenet5-dropout, base, base-dropout, \
+             convnet, convnet-bn4, net6). To use a file, give its path with a `/` or its `.toml`"
         );
         assert_eq!(
             refused("\nmodel = \"gone.toml\"", &[]),

@@ -16,6 +16,12 @@ const MAX_INTEGER: u64 = i64::MAX as u64;
 /// A deadline is a point in time, and there is no clock for one that far away.
 const MAX_SECONDS: u64 = 1_000_000_000;
 
+/// At this scale a pixel covers three images; at its inverse three images fit into a pixel.
+const MAX_SCALE: f64 = 100.0;
+
+/// One level of brightness times a factor of 256 is white: more changes nothing.
+const MAX_JITTER: f64 = 255.0;
+
 /// A name becomes part of a folder's name.
 const MAX_NAME: usize = 100;
 
@@ -44,6 +50,7 @@ pub(super) fn broken(recipe: &Recipe) -> Option<Broken> {
     // sizes first: turning a recipe into a table relies on them
     run(recipe)
         .or_else(|| data(recipe))
+        .or_else(|| loss(recipe))
         .or_else(|| optimizer(recipe))
         .or_else(|| schedule(recipe))
         .or_else(|| owned(recipe))
@@ -123,6 +130,7 @@ fn run(r: &Recipe) -> Option<Broken> {
 
 fn data(r: &Recipe) -> Option<Broken> {
     let d = &r.data;
+    let probability = "must be a probability from 0 to 1; 0.5 is usual, 0 is never";
     first([
         unless(
             d.fraction > 0.0 && d.fraction <= 1.0,
@@ -143,18 +151,69 @@ fn data(r: &Recipe) -> Option<Broken> {
             d.std,
             "each must be finite and above 0, because pixels are divided by it; 1 changes nothing",
         ),
-        unless(
-            (0.0..=1.0).contains(&d.horizontal_flip),
-            "data.horizontal_flip",
-            d.horizontal_flip,
-            "must be a probability from 0 to 1; 0.5 is usual, 0 is never",
-        ),
+        unless((0.0..=1.0).contains(&d.horizontal_flip), "data.horizontal_flip", d.horizontal_flip, probability),
         unless(
             d.crop_padding < 32,
             "data.crop_padding",
             d.crop_padding,
             "must be below 32, or a crop may hold no pixel of the image; 4 is usual, 0 is off",
         ),
+        unless((0.0..=1.0).contains(&d.vertical_flip), "data.vertical_flip", d.vertical_flip, probability),
+    ])
+    .or_else(|| affine(r))
+    .or_else(|| jitter(r))
+}
+
+fn affine(r: &Recipe) -> Option<Broken> {
+    let d = &r.data;
+    let [least, most] = d.scale;
+    first([
+        unless(
+            (0.0..=180.0).contains(&d.rotation),
+            "data.rotation",
+            d.rotation,
+            "must be 0 to 180 degrees: the angle is drawn between minus and plus this, and 180 is all the way round",
+        ),
+        unless(
+            d.translate.iter().all(|share| (0.0..=1.0).contains(share)),
+            "data.translate",
+            d.translate,
+            "each must be a share of the image's width or height from 0 to 1; [0, 0] is off",
+        ),
+        unless(
+            least >= 1.0 / MAX_SCALE && least <= most && most <= MAX_SCALE,
+            "data.scale",
+            d.scale,
+            format!("must be a least and a greatest factor between {} and {MAX_SCALE}; [1, 1] is off", 1.0 / MAX_SCALE),
+        ),
+    ])
+}
+
+fn jitter(r: &Recipe) -> Option<Broken> {
+    let d = &r.data;
+    let strength = |key, found: f64| {
+        let rule =
+            format!("must be 0 to {MAX_JITTER}: the factor is drawn from 1 minus this (or 0) to 1 plus this; 0 is off");
+        unless((0.0..=MAX_JITTER).contains(&found), key, found, rule)
+    };
+    first([
+        strength("data.brightness", d.brightness),
+        strength("data.contrast", d.contrast),
+        strength("data.saturation", d.saturation),
+        unless(
+            (0.0..=0.5).contains(&d.hue),
+            "data.hue",
+            d.hue,
+            "must be 0 to 0.5: the hue turns by at most this share of the colour circle either way; 0 is off",
+        ),
+    ])
+}
+
+fn loss(r: &Recipe) -> Option<Broken> {
+    let penalty = format!("{RATE}; 0 is off");
+    first([
+        unless(rate(r.loss.l1), "loss.l1", r.loss.l1, &*penalty),
+        unless(rate(r.loss.l2), "loss.l2", r.loss.l2, &*penalty),
     ])
 }
 
@@ -290,6 +349,20 @@ mod tests {
             (vec!["data.std=1,1e-60,1"], ["data.std = [1.0, 1e-60, 1.0]", "above 0"]),
             (vec!["data.horizontal_flip=2"], ["data.horizontal_flip = 2.0", "0 to 1"]),
             (vec!["data.crop_padding=32"], ["data.crop_padding = 32", "below 32"]),
+            (vec!["data.vertical_flip=-0.1"], ["data.vertical_flip = -0.1", "0 to 1"]),
+            (vec!["data.rotation=180.5"], ["data.rotation = 180.5", "0 to 180"]),
+            (vec!["data.rotation=nan"], ["data.rotation = NaN", "0 to 180"]),
+            (vec!["data.translate=0.1,1.5"], ["data.translate = [0.1, 1.5]", "from 0 to 1"]),
+            (vec!["data.scale=1.2,1.1"], ["data.scale = [1.2, 1.1]", "a least and a greatest"]),
+            (vec!["data.scale=0,1"], ["data.scale = [0.0, 1.0]", "between 0.01 and 100"]),
+            (vec!["data.scale=1,101"], ["data.scale = [1.0, 101.0]", "between 0.01 and 100"]),
+            (vec!["data.scale=nan,1"], ["data.scale = [NaN, 1.0]", "between 0.01 and 100"]),
+            (vec!["data.brightness=-1"], ["data.brightness = -1.0", "0 to 255"]),
+            (vec!["data.contrast=256"], ["data.contrast = 256.0", "0 to 255"]),
+            (vec!["data.saturation=inf"], ["data.saturation = inf", "0 to 255"]),
+            (vec!["data.hue=0.6"], ["data.hue = 0.6", "0 to 0.5"]),
+            (vec!["loss.l1=-1e-4"], ["loss.l1 = -0.0001", "not negative"]),
+            (vec!["loss.l2=1e39"], ["loss.l2 = 1e39", "0 is off"]),
             (vec!["optimizer.lr=NaN"], ["optimizer.lr = NaN", "finite"]),
             (vec!["optimizer.lr=inf"], ["optimizer.lr = inf", "finite"]),
             (vec!["optimizer.lr=1e39"], ["optimizer.lr = 1e39", "finite"]),
@@ -333,6 +406,9 @@ mod tests {
         recipe.optimizer.momentum = 0.0;
         recipe.data.horizontal_flip = 1.0;
         recipe.data.fraction = 1e-9;
+        (recipe.data.vertical_flip, recipe.data.rotation, recipe.data.hue) = (1.0, 180.0, 0.5);
+        (recipe.data.translate, recipe.data.scale) = ([1.0; 2], [0.01, 100.0]);
+        (recipe.data.brightness, recipe.data.contrast, recipe.data.saturation) = (255.0, 255.0, 255.0);
         assert_eq!(recipe.validate(), Ok(()));
         recipe.seed += 1;
         assert!(

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choice::{BatchNormStatistics, OptimizerName, ScheduleName, ScheduleUnit, Subset, Wire};
+use super::choice::{
+    BatchNormStatistics, EvaluationMode, LossName, OptimizerName, PartitionName, ScheduleName, ScheduleUnit, Subset,
+    Wire,
+};
 use super::model::ModelSpec;
-use super::{catalogue, layers};
+use super::{Reported, catalogue, layers};
 
 /// A whole training, in data. Every key has a default; `0` means "off" where a key says so, so that a printed recipe
 /// hides nothing.
@@ -13,7 +16,7 @@ use super::{catalogue, layers};
 pub struct Recipe {
     /// What results call it. Left out: the file's name without `.toml`.
     pub name: String,
-    /// Where the recipe and the numbers it should reach come from.
+    /// Where the recipe comes from.
     pub source: String,
     /// Every random draw is keyed by it.
     pub seed: u64,
@@ -27,7 +30,10 @@ pub struct Recipe {
     pub shards: usize,
     pub batch_norm: BatchNormStatistics,
     pub wire: Wire,
+    /// The numbers that it should reach. They decide no weight.
+    pub reported: Vec<Reported>,
     pub data: DataSettings,
+    pub loss: LossSettings,
     pub optimizer: OptimizerSettings,
     pub schedule: ScheduleSettings,
     pub evaluation: EvaluationSettings,
@@ -46,6 +52,8 @@ pub struct DataSettings {
     pub fraction: f64,
     /// Share of those images that is held out for validation, in [0, 1).
     pub validation: f64,
+    /// Which shards an image may be in.
+    pub partition: PartitionName,
     /// Taken from each channel (red, green, blue) of pixels in [0, 1].
     pub mean: [f64; 3],
     /// Each channel is then divided by it.
@@ -54,6 +62,32 @@ pub struct DataSettings {
     pub horizontal_flip: f64,
     /// Black pixels added on every side before a random 32×32 crop, as `RandomCrop(32, padding)`; 0: no crop.
     pub crop_padding: usize,
+    /// Probability that top and bottom change places, as `RandomVerticalFlip(p)`; 0: never.
+    pub vertical_flip: f64,
+    /// Degrees, 0 to 180: the angle is uniform in ± this. Rotation, translation and scale are one `RandomAffine`: about the
+    /// centre, nearest, fill 0.
+    pub rotation: f64,
+    /// Shares of width and height: a shift is uniform in ± this, rounded to whole pixels.
+    pub translate: [f64; 2],
+    /// The factor is uniform between the two; above 1 enlarges.
+    pub scale: [f64; 2],
+    /// `ColorJitter`'s: the factor is uniform in \[max(0, 1 − this), 1 + this\]; 0: off, as in the next three.
+    pub brightness: f64,
+    pub contrast: f64,
+    pub saturation: f64,
+    /// The hue turns by a share of the colour circle that is uniform in ± this, at most 0.5.
+    pub hue: f64,
+}
+
+/// What is made smaller: the mean loss of a batch, plus penalties on the parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossSettings {
+    pub name: LossName,
+    /// Times Σ|p| over all parameters, biases and BatchNorm's weights too; 0: off.
+    pub l1: f64,
+    /// Times Σp² over all parameters; 0: off. Its gradient is 2·l2·p, where `optimizer.weight_decay` would add w·p.
+    pub l2: f64,
 }
 
 /// The optimizer, with `torch.optim`'s names. Defaults do not depend on `name`.
@@ -106,6 +140,9 @@ pub struct EvaluationSettings {
     pub every_epochs: u32,
     /// Images that one worker evaluates at a time; in the recipe because sums depend on it.
     pub slice: usize,
+    pub mode: EvaluationMode,
+    /// Also the training images, without augmentation and in evaluation mode, whatever `mode` is.
+    pub train_images: bool,
 }
 
 /// When checkpoints are written and how many stay. The best one stays besides.
@@ -135,7 +172,9 @@ impl Default for Recipe {
             shards: 4,
             batch_norm: BatchNormStatistics::Shard,
             wire: Wire::F32,
+            reported: Vec::new(),
             data: DataSettings::default(),
+            loss: LossSettings::default(),
             optimizer: OptimizerSettings::default(),
             schedule: ScheduleSettings::default(),
             evaluation: EvaluationSettings::default(),
@@ -151,11 +190,26 @@ impl Default for DataSettings {
             subset: Subset::All,
             fraction: 1.0,
             validation: 0.0,
+            partition: PartitionName::Shuffled,
             mean: [0.0; 3],
             std: [1.0; 3],
             horizontal_flip: 0.0,
             crop_padding: 0,
+            vertical_flip: 0.0,
+            rotation: 0.0,
+            translate: [0.0; 2],
+            scale: [1.0; 2],
+            brightness: 0.0,
+            contrast: 0.0,
+            saturation: 0.0,
+            hue: 0.0,
         }
+    }
+}
+
+impl Default for LossSettings {
+    fn default() -> Self {
+        Self { name: LossName::CrossEntropy, l1: 0.0, l2: 0.0 }
     }
 }
 
@@ -193,7 +247,7 @@ impl Default for ScheduleSettings {
 
 impl Default for EvaluationSettings {
     fn default() -> Self {
-        Self { every_epochs: 1, slice: 500 }
+        Self { every_epochs: 1, slice: 500, mode: EvaluationMode::Eval, train_images: false }
     }
 }
 

@@ -63,7 +63,7 @@ impl Batch {
         let tables = (0..channels).map(|channel| table(normalise, channel)).collect::<Result<Vec<_>, _>>()?;
         let mut values = Vec::with_capacity(examples.len() * size);
         let mut labels = Vec::with_capacity(examples.len());
-        let mut changed = vec![0; size];
+        let (mut scratch, mut changed) = (vec![0; size], vec![0; size]);
         for &example in examples {
             let at = example as usize;
             let Some(&label) = records.labels.get(at) else {
@@ -72,7 +72,7 @@ impl Batch {
             labels.push(u32::from(label));
             let mut pixels = &records.pixels[at * size..][..size];
             if let Some(augmenter) = augmenter {
-                augmenter.apply(pixels, records.shape, example, &mut changed);
+                augmenter.apply(pixels, records.shape, example, &mut scratch, &mut changed);
                 pixels = &changed;
             }
             for (pixels, table) in pixels.chunks(plane).zip(&tables) {
@@ -130,7 +130,8 @@ fn table(normalise: Option<&Normalise>, channel: usize) -> Result<[f32; 256], Co
 
 #[cfg(test)]
 mod tests {
-    use super::super::Augment;
+    use lockstep_proto::recipe::DataSettings;
+
     use super::*;
 
     const SHAPE: [usize; 3] = [3, 2, 2];
@@ -170,8 +171,9 @@ mod tests {
     fn augmentation_is_applied_before_anything_else() {
         let pixels = pixels();
         let records = Records { pixels: &pixels, labels: &[4, 5, 6], shape: SHAPE };
-        let augmenter = Augmenter::new(Augment { flip: 1.0, crop: 0 }, 1, 0);
-        let batch = Batch::gather(&records, &[1], Some(&augmenter), None).expect("in range");
+        let settings = DataSettings { horizontal_flip: 1.0, ..DataSettings::default() };
+        let augmenter = Augmenter::new(&settings, 1);
+        let batch = Batch::gather(&records, &[1], augmenter.as_ref(), None).expect("in range");
         let flipped = pixels[12..24].chunks(2).flat_map(|row| [row[1], row[0]]);
         assert_eq!(values(&batch), flipped.map(|p| f32::from(p) / 255.0).collect::<Vec<_>>());
     }

@@ -3,7 +3,7 @@
 use lockstep_proto::recipe::DataSettings;
 use lockstep_proto::records::Split;
 
-use super::{Augment, Augmenter, Batch, IMAGE, Normalise, Records};
+use super::{Augmenter, Batch, IMAGE, Normalise, Records};
 use crate::model::ComputeError;
 
 /// What a batch is for.
@@ -18,9 +18,8 @@ pub enum Purpose {
 /// The recipe's pixels: augmentation and normalisation.
 #[derive(Clone, Debug)]
 pub struct Batches {
-    augment: Augment,
+    augmenter: Option<Augmenter>,
     normalise: Option<Normalise>,
-    seed: u64,
 }
 
 impl Batches {
@@ -29,21 +28,16 @@ impl Batches {
         let (mean, std) = (settings.mean.map(|v| v as f32), settings.std.map(|v| v as f32));
         // (x − 0) / 1 is x: skipping it changes no bit
         let plain = mean == [0.0; 3] && std == [1.0; 3];
-        Self {
-            augment: Augment { flip: settings.horizontal_flip as f32, crop: settings.crop_padding as u32 },
-            normalise: (!plain).then_some(Normalise { mean, std }),
-            seed,
-        }
+        let normalise = (!plain).then_some(Normalise { mean, std });
+        Self { augmenter: Augmenter::new(settings, seed), normalise }
     }
 
     /// Gathers `examples` of `split`.
     pub fn batch(&self, split: &Split, examples: &[u32], purpose: Purpose) -> Result<Batch, ComputeError> {
         let records = Records { pixels: &split.pixels, labels: &split.labels, shape: IMAGE };
         let augmenter = match purpose {
-            Purpose::Train { epoch } if self.augment != Augment::default() => {
-                Some(Augmenter::new(self.augment, self.seed, epoch))
-            }
-            _ => None,
+            Purpose::Train { epoch } => self.augmenter.map(|augmenter| augmenter.in_epoch(epoch)),
+            Purpose::Evaluate => None,
         };
         Batch::gather(&records, examples, augmenter.as_ref(), self.normalise.as_ref())
     }

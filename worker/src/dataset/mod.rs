@@ -5,7 +5,7 @@ mod batch;
 mod batches;
 pub(crate) mod fetch;
 
-pub use augment::{Augment, Augmenter};
+pub use augment::Augmenter;
 pub use batch::{Batch, Normalise, Records};
 pub use batches::{Batches, Purpose};
 

@@ -159,6 +159,20 @@ pub(super) fn cross_entropy(classes: usize, logits: &[f64], labels: &[u32]) -> f
     logits.chunks(classes).zip(labels).map(example).sum()
 }
 
+pub(super) fn softmax(classes: usize, logits: &[f64]) -> Vec<f64> {
+    let example = |logits: &[f64]| {
+        let sum: f64 = logits.iter().map(|l| l.exp()).sum();
+        logits.iter().map(|l| l.exp() / sum).collect::<Vec<_>>()
+    };
+    logits.chunks(classes).flat_map(example).collect()
+}
+
+/// Mean absolute errors against the one-hot labels, of answers or probabilities.
+pub(super) fn l1(classes: usize, answers: &[f64], labels: &[u32]) -> f64 {
+    let target = |i: usize| f64::from(u8::from(i % classes == labels[i / classes] as usize));
+    answers.iter().enumerate().map(|(i, answer)| (answer - target(i)).abs()).sum::<f64>() / classes as f64
+}
+
 /// The gradient of Σ cotangent × f(inputs) by central differences: the oracle of the references' own gradients, and of ops
 /// that have none here.
 pub(super) fn differences(

@@ -8,6 +8,7 @@ use crate::gradient::{StepContext, gradient};
 use crate::model::{Model, Weights};
 use candle_core::{Device, Result, Tensor, Var};
 use lockstep_proto::keys::Key;
+use lockstep_proto::recipe::LossName;
 use lockstep_proto::recipe::model::ModelSpec;
 use std::time::Instant;
 
@@ -106,7 +107,7 @@ fn speed() {
         let images = Tensor::from_vec(random(1, 16 * 3072), (16, 3, 32, 32), &Device::Cpu).expect("images");
         let labels = (0..16).map(|i| i % 10).collect();
         let shard = Batch { images, labels, examples: (0..16).collect() };
-        let context = StepContext { seed: 1, epoch: 0, batch_size: 64 };
+        let context = StepContext { seed: 1, epoch: 0, batch_size: 64, loss: LossName::CrossEntropy };
         let run = || gradient(&model, &weights, &shard, &context).map(drop).map_err(candle_core::Error::wrap);
         time(&format!("gradient of {}, shard of 16", model.name()), 16, run);
     }
@@ -173,7 +174,7 @@ fn models() {
         let images = Tensor::from_vec(random(1, examples * 3072), (examples, 3, 32, 32), &Device::Cpu).expect("images");
         let labels = (0..examples as u32).map(|i| i % 10).collect();
         let batch = Batch { images, labels, examples: (0..examples as u32).collect() };
-        let context = StepContext { seed: 1, epoch: 0, batch_size: 4 * examples };
+        let context = StepContext { seed: 1, epoch: 0, batch_size: 4 * examples, loss: LossName::CrossEntropy };
         time(&spec.name, examples, || {
             gradient(&model, &weights, &batch, &context).map(drop).map_err(candle_core::Error::wrap)
         });

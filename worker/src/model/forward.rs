@@ -12,9 +12,51 @@ use crate::layers::{self, BatchStatistics, Collector, Target};
 pub(crate) enum Mode<'a> {
     /// Dropout drops, BatchNorm uses the shard's own statistics, and the graph is kept for `backward()`. Layers that can
     /// write their weights' gradients into `collector`; those of the others are candle's.
-    Train { seed: u64, epoch: u32, examples: &'a [u32], collector: &'a Collector },
+    Train { draws: Draws<'a>, collector: &'a Collector },
+    /// Layers behave as in training, and no graph is kept.
+    EvaluateAsTrained { draws: Draws<'a> },
     /// Nothing is dropped, BatchNorm uses the running statistics, and no graph is kept.
     Evaluate,
+}
+
+impl<'a> Mode<'a> {
+    /// What dropout draws by, where layers behave as in training.
+    fn draws(&self) -> Option<Draws<'a>> {
+        match *self {
+            Mode::Train { draws, .. } | Mode::EvaluateAsTrained { draws } => Some(draws),
+            Mode::Evaluate => None,
+        }
+    }
+}
+
+/// What dropout's masks are keyed by, besides the layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draws<'a> {
+    seed: u64,
+    /// The key's purpose: training's masks are no evaluation's.
+    purpose: &'static str,
+    /// The epoch; in an evaluation the step that it follows.
+    turn: u32,
+    examples: &'a [u32],
+}
+
+impl<'a> Draws<'a> {
+    /// Those of `examples` of the training set in `epoch`.
+    pub(crate) fn training(seed: u64, epoch: u32, examples: &'a [u32]) -> Self {
+        Self { seed, purpose: "dropout", turn: epoch, examples }
+    }
+
+    /// Those of `examples` of the test set, or of those held out of the training set, in the evaluation after so many `steps`.
+    pub(crate) fn evaluation(seed: u64, test: bool, steps: u64, examples: &'a [u32]) -> Self {
+        let purpose = if test { "dropout-test" } else { "dropout-validation" };
+        // 32 bits tell the evaluations of any run apart that ends in a lifetime
+        Self { seed, purpose, turn: steps as u32, examples }
+    }
+
+    /// The masks of one layer; the layer's name is part of the key, so that two layers of one size drop differently.
+    fn key(&self, layer: &str) -> Key {
+        Key::new(self.seed, self.purpose, layer)
+    }
 }
 
 /// The logits (n × classes), and what training saw for each BatchNorm: the slots of its running mean and variance, and
@@ -76,7 +118,7 @@ impl Pass<'_> {
                 &Op::Conv { weight, bias: Some(bias), stride: 1, padding },
                 &Op::BatchNorm { weight: gain, bias: offset, mean, variance, eps },
                 Some(Op::Relu),
-            ) if matches!(self.mode, Mode::Train { .. })
+            ) if self.mode.draws().is_some()
                 && matches!(op(3), Some(Op::MaxPool { kernel: 2, stride: 2, padding: 0 })) =>
             {
                 let [weights, biases, gains, offsets] = [weight, bias, gain, offset].map(|slot| self.tensor(slot));
@@ -127,13 +169,13 @@ impl Pass<'_> {
             Op::MaxPool { kernel, stride, padding } => layers::max_pool2d(x, kernel, stride, padding),
             Op::AvgPool { kernel, stride, padding } => layers::avg_pool2d(x, kernel, stride, padding),
             Op::Flatten => x.flatten_from(1),
-            Op::Dropout { p } => match self.mode {
-                Mode::Evaluate => Ok(x.clone()),
-                Mode::Train { seed, epoch, examples, .. } => layers::dropout(x, p, mask(seed, name), epoch, examples),
+            Op::Dropout { p } => match self.mode.draws() {
+                None => Ok(x.clone()),
+                Some(draws) => layers::dropout(x, p, draws.key(name), draws.turn, draws.examples),
             },
-            Op::Dropout2d { p } => match self.mode {
-                Mode::Evaluate => Ok(x.clone()),
-                Mode::Train { seed, epoch, examples, .. } => layers::dropout2d(x, p, mask(seed, name), epoch, examples),
+            Op::Dropout2d { p } => match self.mode.draws() {
+                None => Ok(x.clone()),
+                Some(draws) => layers::dropout2d(x, p, draws.key(name), draws.turn, draws.examples),
             },
             Op::Residual { .. } => candle_core::bail!("a residual is walked, not applied"),
         }
@@ -146,16 +188,11 @@ impl Pass<'_> {
         collector.target(range(weight), bias.map_or(0..0, range))
     }
 
-    /// A layer's tensor: one that collects gradients in training, the bare values in evaluation.
+    /// A layer's tensor: one that collects gradients in training, the bare values in any evaluation.
     fn tensor(&self, slot: Slot) -> Tensor {
         match self.mode {
             Mode::Train { .. } => self.weights.var(slot).as_tensor().clone(),
-            Mode::Evaluate => self.weights.detached(slot),
+            Mode::EvaluateAsTrained { .. } | Mode::Evaluate => self.weights.detached(slot),
         }
     }
-}
-
-/// The masks of one layer; the layer's name is part of the key, so that two layers of one size drop differently.
-fn mask(seed: u64, name: &str) -> Key {
-    Key::new(seed, "dropout", name)
 }

@@ -22,7 +22,7 @@ mod table;
 mod weights;
 
 pub use error::{ComputeError, ModelError};
-pub(crate) use forward::Mode;
+pub(crate) use forward::{Draws, Mode};
 pub use plan::Model;
 pub use shape::Shape;
 pub use table::Row;

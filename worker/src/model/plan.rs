@@ -186,16 +186,57 @@ pub(super) mod tests {
         assert_eq!(schema.tensors()[12].kind, Kind::Buffer { momentum: 0.1 });
     }
 
-    /// Oracle: parameter counts of the same classes in PyTorch (the peer script's, counted there).
+    /// Oracle: parameters, buffers and the names of weights of the same classes in PyTorch (tests/oracle/load_weights.py), counted
+    /// and listed there.
     #[test]
-    fn the_other_recipes_fit_and_have_pytorchs_counts() {
-        for (text, parameters, buffers) in [
-            (include_str!("../../../recipes/models/base.toml"), 418_908, 0),
-            (include_str!("../../../recipes/models/convnet.toml"), 1_334_624, 1_200),
-            (include_str!("../../../recipes/models/net6.toml"), 5_852_170, 832),
+    fn the_other_models_fit_and_have_pytorchs_counts_and_names() {
+        let all = |prefix: &str, numbers: &[usize]| -> Vec<String> {
+            numbers.iter().map(|number| format!("{prefix}.{number}.weight")).collect()
+        };
+        let (features, classifier) = (all("feature_extractor", &[0, 3, 5]), |n: &[usize]| all("classifier", n));
+        let convnet = [0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 18, 21, 23, 25];
+        let convolutions = all("conv_layer", &[0, 1, 3, 6, 7, 9, 13, 14, 16]);
+        for (text, parameters, buffers, weights) in [
+            (include_str!("../../../recipes/models/lenet-4x4.toml"), 60_980, 0, all("net", &[0, 3, 7, 9, 11])),
+            (
+                include_str!("../../../recipes/models/lenet-bn-leaky.toml"),
+                62_050,
+                44,
+                all("net", &[0, 1, 4, 5, 9, 11, 13]),
+            ),
+            (
+                include_str!("../../../recipes/models/lenet5.toml"),
+                65_156,
+                0,
+                [features.clone(), classifier(&[0, 2, 4])].concat(),
+            ),
+            (
+                include_str!("../../../recipes/models/lenet5-dropout.toml"),
+                65_156,
+                0,
+                [features, classifier(&[0, 3, 6])].concat(),
+            ),
+            (include_str!("../../../recipes/models/base.toml"), 418_908, 0, all("net", &[0, 3, 5, 9, 11, 13])),
+            (include_str!("../../../recipes/models/base-dropout.toml"), 418_908, 0, all("net", &[0, 3, 5, 10, 13, 16])),
+            (include_str!("../../../recipes/models/convnet.toml"), 1_334_624, 1_200, all("model", &convnet)),
+            (
+                include_str!("../../../recipes/models/convnet-bn4.toml"),
+                1_333_624,
+                200,
+                all("model", &[0, 2, 4, 6, 7, 9, 11, 13, 16, 18, 20]),
+            ),
+            (
+                include_str!("../../../recipes/models/net6.toml"),
+                5_852_170,
+                832,
+                [convolutions, all("fc_layer", &[1, 3, 6])].concat(),
+            ),
         ] {
-            let schema = model(text).schema().clone();
-            assert_eq!((schema.parameters(), schema.len() - schema.parameters()), (parameters, buffers));
+            let model = model(text);
+            let schema = model.schema();
+            assert_eq!((schema.parameters(), schema.len() - schema.parameters()), (parameters, buffers), "{text}");
+            let found = names(text).into_iter().filter(|name| name.ends_with(".weight"));
+            assert_eq!(found.collect::<Vec<_>>(), weights);
         }
     }
 

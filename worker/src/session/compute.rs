@@ -18,7 +18,7 @@ use super::ahead::Ahead;
 use super::join::Prepared;
 use super::plane::Plane;
 use crate::dataset::{Batches, Purpose};
-use crate::evaluate::evaluate;
+use crate::evaluate::{AsTrained, EvaluationContext, evaluate};
 use crate::gradient::{StepContext, gradient};
 use crate::layers;
 use crate::model::Weights;
@@ -200,8 +200,8 @@ impl Computer {
         let weights = self.weights(version)?;
         let (top, leaves) = check_shards(&work)?;
         let node = wire::Node { level: top.level, index: top.index };
-        let context =
-            StepContext { seed: self.prepared.recipe.seed, epoch: work.epoch, batch_size: work.batch_size as usize };
+        let (seed, loss) = (self.prepared.recipe.seed, self.prepared.recipe.loss.name);
+        let context = StepContext { seed, epoch: work.epoch, batch_size: work.batch_size as usize, loss };
         let mut tree = Reduction::new(leaves);
         let (mut sum, mut outcomes) = (None, Vec::with_capacity(work.shards.len()));
         let (prepared, batches) = (&self.prepared, &self.batches);
@@ -304,7 +304,10 @@ impl Computer {
         let records = if work.test { &self.prepared.records.test } else { &self.prepared.records.train };
         let batch =
             self.batches.batch(records, &work.examples, Purpose::Evaluate).map_err(|error| error.to_string())?;
-        let found = evaluate(&self.prepared.model, weights, &batch).map_err(|error| error.to_string())?;
+        let recipe = &self.prepared.recipe;
+        let draws = AsTrained { seed: recipe.seed, test: work.test, steps: work.evaluation };
+        let context = EvaluationContext { loss: recipe.loss.name, as_trained: work.as_trained.then_some(draws) };
+        let found = evaluate(&self.prepared.model, weights, &batch, &context).map_err(|error| error.to_string())?;
         self.send(from_worker::Message::Evaluation(Evaluation {
             lease,
             version,
@@ -312,6 +315,7 @@ impl Computer {
             correct: found.correct,
             count: work.examples.len() as u32,
             confusion: found.confusion,
+            alive: if recipe.model.ends_in_relu() { found.alive } else { Vec::new() },
         }));
         Ok(())
     }

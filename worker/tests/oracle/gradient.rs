@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_proto::recipe::LossName;
 use lockstep_worker::dataset::Batch;
-use lockstep_worker::evaluate::evaluate;
+use lockstep_worker::evaluate::{EvaluationContext, evaluate};
 use lockstep_worker::gradient::{StepContext, gradient};
 use lockstep_worker::model::{Model, Weights};
 use serde::Deserialize;
@@ -48,7 +49,8 @@ fn one_step_is_as_near_to_float64_as_pytorchs_float32() {
             let start = model.initial(case.seed);
             let weights = Weights::new(&model, &start).expect("the model's own");
             let batch = batch(case.examples);
-            let context = StepContext { seed: case.seed, epoch: case.epoch, batch_size: batch.labels.len() };
+            let (loss, batch_size) = (LossName::CrossEntropy, batch.labels.len());
+            let context = StepContext { seed: case.seed, epoch: case.epoch, batch_size, loss };
             let step = gradient(&model, &weights, &batch, &context).expect("a good shard");
 
             let names: Vec<&str> = model.schema().tensors().iter().map(|tensor| tensor.name.as_str()).collect();
@@ -76,7 +78,8 @@ fn one_step_is_as_near_to_float64_as_pytorchs_float32() {
             near(step.loss_sum / f64::from(step.count), &case.loss);
             assert_eq!((step.correct, step.count as usize), (case.correct, batch.labels.len()), "{}", case.model);
 
-            let evaluation = evaluate(&model, &weights, &batch).expect("a good batch");
+            let context = EvaluationContext { loss, as_trained: None };
+            let evaluation = evaluate(&model, &weights, &batch, &context).expect("a good batch");
             near(evaluation.loss_sum, &case.evaluation_loss);
             assert_eq!(evaluation.correct, case.evaluation_correct, "{}", case.model);
             assert_eq!(evaluation.confusion.iter().sum::<u32>() as usize, batch.labels.len());

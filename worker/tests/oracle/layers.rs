@@ -86,9 +86,14 @@ fn run(case: &Case) -> BTreeMap<String, Vec<f32>> {
         }
         "dropout" => layers::dropout(get("x"), a.p, Key::new(0, "dropout", &case.name), a.epoch, &a.examples),
         "dropout2d" => layers::dropout2d(get("x"), a.p, Key::new(0, "dropout", &case.name), a.epoch, &a.examples),
-        "cross_entropy" => {
+        loss @ ("cross_entropy" | "l1_logits" | "l1_softmax") => {
             let labels = labels(&named("labels"), get("x").dims()[0]);
-            layers::cross_entropy(get("x"), &labels, a.divisor).map(|result| result.loss)
+            let op = match loss {
+                "l1_logits" => layers::l1_logits,
+                "l1_softmax" => layers::l1_softmax,
+                _ => layers::cross_entropy,
+            };
+            op(get("x"), &labels, a.divisor).map(|result| result.loss)
         }
         other => panic!("{}: no layer {other}", case.name),
     };

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use lockstep_proto::keys::{Key, Stream};
+use lockstep_proto::recipe::PartitionName;
 
 use super::super::mutant::Mutant;
 use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Phase, Purpose, Work, WorkerId};
@@ -75,7 +76,10 @@ impl Weather {
     fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let mut dice = Key::new(seed, "weather", "").stream(0, 0, 0);
         let shards = 1 + dice.below(9);
+        // from a stream of its own, so that a seed keeps its schedule
+        let partition = Key::new(seed, "weather", "partition").stream(0, 0, 0).below(3) as usize;
         let plan = Plan {
+            partition: [PartitionName::Shuffled, PartitionName::Interleaved, PartitionName::Contiguous][partition],
             shards,
             examples: 1 + dice.below(60),
             batch_size: shards + dice.below(12),

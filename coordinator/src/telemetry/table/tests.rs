@@ -18,6 +18,9 @@ fn summary() -> Summary {
         device_class: "cpu-v4".into(),
         train_loss: Some(1.0213),
         train_accuracy: Some(0.6371),
+        train_penalty: None,
+        train_eval_loss: None,
+        train_eval_accuracy: None,
         test_loss: Some(1.164),
         test_accuracy: Some(0.5983),
         test_images: 10_000,
@@ -25,6 +28,7 @@ fn summary() -> Summary {
         seconds: 238.0,
         weights_hash: "0123456789abcdef".repeat(4),
         ledger: Ledger { used: 1_000_000, reissued: 1, ..Default::default() },
+        evaluation_mode: "eval".into(),
         recipe: "lenet".into(),
         parameters: 61_706,
         data_hash: "feedbeef".repeat(8),
@@ -32,6 +36,7 @@ fn summary() -> Summary {
         best_step: Some(14_076),
         per_class: per_class.map(|(class, accuracy)| ClassAccuracy { class: (*class).into(), accuracy }).collect(),
         confusion,
+        dead_outputs: None,
         folder: "runs/2026-01-02-lenet-1".into(),
         stopped_early: false,
         ..Summary::default()
@@ -78,6 +83,27 @@ fn what_was_not_measured_is_not_shown() {
         Summary { test_loss: None, test_accuracy: None, best_accuracy: None, folder: String::new(), ..summary() };
     let text = plain(&bench, 79);
     assert!(!text.contains("  test ") && !text.contains("best") && !text.contains("folder"), "{text}");
+}
+
+#[test]
+fn what_few_runs_have_stands_where_it_belongs() {
+    let rare = Summary {
+        train_eval_loss: Some(0.9),
+        train_eval_accuracy: Some(0.7),
+        evaluation_mode: "train".into(),
+        dead_outputs: Some(vec![1, 2]),
+        ..summary()
+    };
+    let text = plain(&rare, 79);
+    for row in [
+        "  train     loss 1.0213  accuracy 63.71%\n            loss 0.9000  accuracy 70.00%  evaluated\n",
+        "  test      loss 1.1640  accuracy 59.83%  of 10,000 images, in training mode\n",
+        "  dead      car, bird\n",
+    ] {
+        assert!(text.contains(row), "no {row:?} in\n{text}");
+    }
+    let lively = plain(&Summary { dead_outputs: Some(Vec::new()), ..rare }, 79);
+    assert!(!lively.contains("dead"), "{lively}");
 }
 
 #[test]

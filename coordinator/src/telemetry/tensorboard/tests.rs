@@ -40,6 +40,7 @@ fn run(folder: &Path) {
                 step,
                 epoch: number,
                 split: Split::Test,
+                dead_outputs: None,
                 loss: 2.5,
                 accuracy: 0.75,
                 per_class: vec![Some(0.0), None],
@@ -110,11 +111,16 @@ fn a_run_gives_its_curves() {
     let folder = tempfile::tempdir().expect("folder");
     run(folder.path());
     let all = scalars(folder.path());
-    assert_eq!(curve(&all, "Loss_CIFAR10/train"), [(100, 1.5), (200, 2.5), (300, 3.5)]);
-    assert_eq!(curve(&all, "Accuracy_CIFAR10/train"), [(100, 0.25), (200, 0.25), (300, 0.25)]);
-    assert_eq!(curve(&all, "Loss_CIFAR10/test"), [(100, 2.5), (200, 2.5), (300, 2.5)]);
-    assert_eq!(curve(&all, "Accuracy_CIFAR10/test"), [(100, 0.75), (200, 0.75), (300, 0.75)]);
-    assert_eq!(curve(&all, "Class accuracy test/cat"), [(100, 0.0), (200, 0.0), (300, 0.0)], "0 is a value");
+    for [loss, accuracy, test_loss, test_accuracy] in [
+        ["Loss_CIFAR10/train", "Accuracy_CIFAR10/train", "Loss_CIFAR10/test", "Accuracy_CIFAR10/test"],
+        ["Loss train", "Train Accuracy", "Loss test", "Test Accuracy"],
+    ] {
+        assert_eq!(curve(&all, loss), [(1, 1.5), (2, 2.5), (3, 3.5)]);
+        assert_eq!(curve(&all, accuracy), [(1, 0.25), (2, 0.25), (3, 0.25)]);
+        assert_eq!(curve(&all, test_loss), [(1, 2.5), (2, 2.5), (3, 2.5)]);
+        assert_eq!(curve(&all, test_accuracy), [(1, 0.75), (2, 0.75), (3, 0.75)]);
+    }
+    assert_eq!(curve(&all, "Class accuracy test/cat"), [(1, 0.0), (2, 0.0), (3, 0.0)], "0 is a value");
     assert_eq!(curve(&all, "Class accuracy test/dog"), [], "no images, no accuracy");
     let throughput = curve(&all, "Throughput/images_per_s");
     assert_eq!(throughput.len(), 300);
@@ -148,6 +154,22 @@ fn a_long_run_has_a_bounded_number_of_points_with_the_true_mean() {
 }
 
 #[test]
+fn a_step_of_unknown_duration_spoils_no_point() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut board = TensorBoard::create(folder.path(), 0.0).expect("create");
+    board.record(&started("builtin", 2 * POINTS)).expect("record");
+    for (step, images_per_s) in [(1, f64::NAN), (2, f64::NAN), (3, f64::NAN), (4, 32.0)] {
+        let (epoch, lr, loss, accuracy, images, gradient_norm) = (1, 0.1, 2.0, 0.5, 64, 1.0);
+        let event = Event::Step { step, epoch, lr, loss, accuracy, images, images_per_s, gradient_norm };
+        board.record(&record(event)).expect("record");
+    }
+    board.finish().expect("finish");
+    let all = scalars(folder.path());
+    assert_eq!(curve(&all, "Throughput/images_per_s"), [(4, 32.0)]);
+    assert_eq!(curve(&all, "Gradient norm"), [(2, 1.0), (4, 1.0)]);
+}
+
+#[test]
 fn only_cifar_10_is_called_so() {
     for data in ["cifar10", "CIFAR-10 (parquet)", "cifar10: 50,000 images"] {
         assert_eq!(set_name(data), "CIFAR10");
@@ -165,14 +187,17 @@ fn cut_back_keeps_the_past_and_the_next_session_continues() {
     let done = cut_back(folder.path(), 200).expect("cut");
     assert_eq!(done.cut, 202, "100 steps, 100 worker's, an epoch, a test");
     let after = scalars(folder.path());
-    assert_eq!(after, before.into_iter().filter(|scalar| scalar.1 <= 200).collect::<Vec<_>>());
+    // two epochs of three, and 200 steps of 300
+    let epochs = |tag: &str| tag.contains("Loss") || tag.contains("ccuracy");
+    let kept = |scalar: &(String, i64, f32)| scalar.1 <= if epochs(&scalar.0) { 2 } else { 200 };
+    assert_eq!(after, before.into_iter().filter(kept).collect::<Vec<_>>());
     assert_eq!(cut_back(folder.path(), 200).expect("again"), CutBack { cut: 0, ..done });
 
     let mut board = TensorBoard::create(folder.path(), 1_700_000_000.6).expect("the second of the first file");
     board.record(&started("cifar10", 300)).expect("record");
     board.record(&epoch(3, 300, 9.0)).expect("record");
     board.finish().expect("finish");
-    assert_eq!(curve(&scalars(folder.path()), "Loss_CIFAR10/train"), [(100, 1.5), (200, 2.5), (300, 9.0)]);
+    assert_eq!(curve(&scalars(folder.path()), "Loss_CIFAR10/train"), [(1, 1.5), (2, 2.5), (3, 9.0)]);
 }
 
 #[test]
@@ -196,20 +221,12 @@ fn tensorboard_reads_it() {
         eprintln!("SKIPPED: set LOCKSTEP_PYTHON to a Python with tensorboard");
         return;
     };
-    let script = r#"
-import sys, json
-try:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-except ImportError:
-    sys.exit(77)
-a = EventAccumulator(sys.argv[1], size_guidance={"scalars": 0}).Reload()
-print(json.dumps({tag: [[s.step, s.value] for s in a.Scalars(tag)] for tag in a.Tags()["scalars"]}))
-"#;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/read_events.py");
     let folder = tempfile::tempdir().expect("folder");
     run(folder.path());
     for last in [300, 150] {
         cut_back(folder.path(), last).expect("cut");
-        let out = std::process::Command::new(&python).args(["-c", script]).arg(folder.path()).output().expect("python");
+        let out = std::process::Command::new(&python).arg(&script).arg(folder.path()).output().expect("python");
         if out.status.code() == Some(77) {
             eprintln!("SKIPPED: {} has no tensorboard", python.to_string_lossy());
             return;

@@ -15,7 +15,7 @@ use super::kernels::KernelSet;
 /// Methods may be called only where the set's instructions are there (inside [`run`]); pointers must be good for as many
 /// elements as the method touches. They need no alignment.
 #[expect(unsafe_code, reason = "vector instructions and pointers, for speed")]
-pub(super) trait Lanes {
+pub(crate) trait Lanes {
     /// The register.
     type Vector: Copy;
     /// Elements of a register.
@@ -49,7 +49,7 @@ pub(super) trait Lanes {
 }
 
 /// Work that is compiled once for each kernel set.
-pub(super) trait Kernel {
+pub(crate) trait Kernel {
     type Output;
 
     /// Must be `#[inline(always)]`: the set's instructions are enabled in the caller, not here.
@@ -58,7 +58,7 @@ pub(super) trait Kernel {
 
 /// Runs `kernel` with the instructions of `set`, which must come from [`super::kernels::of_op`].
 #[expect(unsafe_code, reason = "calls functions that need the instructions of the set")]
-pub(super) fn run<K: Kernel>(set: KernelSet, kernel: K) -> K::Output {
+pub(crate) fn run<K: Kernel>(set: KernelSet, kernel: K) -> K::Output {
     debug_assert!(set.runs_here());
     match set {
         // SAFETY: sets are checked against this processor before an op is given one

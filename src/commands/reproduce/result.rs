@@ -1,0 +1,289 @@
+//! What the runs of a folder came to, beside what their reports say. Read from the folder alone, whoever trained them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use lockstep_coordinator::telemetry::Summary;
+use lockstep_proto::recipe::{Recipe, Reported, catalogue};
+use serde::Serialize;
+
+use super::curve::{self, Curve, Epoch};
+use super::plan::Typed;
+use crate::exit::{Failure, Result};
+use crate::prepare;
+
+/// A recipe and its runs that are done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Experiment {
+    pub recipe: String,
+    pub source: String,
+    /// What trains it again, here or elsewhere.
+    pub command: String,
+    pub reported: Vec<Reported>,
+    pub figures: Vec<Figure>,
+    pub runs: Vec<Run>,
+    /// It was named on this command line.
+    #[serde(skip)]
+    pub asked: bool,
+}
+
+/// A run that is done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    pub seed: u64,
+    pub folder: String,
+    pub data: String,
+    pub data_hash: String,
+    pub device_class: String,
+    pub workers: u32,
+    pub steps: u64,
+    pub seconds: f64,
+    pub images_per_s: f64,
+    pub weights_hash: String,
+    #[serde(skip)]
+    curve: Curve,
+}
+
+/// One number: a report's, and ours over the runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figure {
+    pub epoch: u32,
+    pub quantity: Quantity,
+    /// The class, for an accuracy of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    pub reported: Option<f64>,
+    /// A value a run, in their order; runs that did not measure it are left out.
+    pub ours: Vec<f64>,
+    pub mean: Option<f64>,
+    /// The sample standard deviation, from two runs on.
+    pub spread: Option<f64>,
+    /// Our mean less the report's.
+    pub difference: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantity {
+    TestAccuracy,
+    ValidationAccuracy,
+    TrainAccuracy,
+    TestLoss,
+    TrainLoss,
+}
+
+impl Figure {
+    fn new(row: &Reported, quantity: Quantity, class: Option<usize>, reported: Option<f64>, runs: &[Run]) -> Self {
+        let value = |epoch: &Epoch| match (quantity, class) {
+            (Quantity::TestAccuracy, Some(class)) => epoch.per_class.get(class).copied().flatten(),
+            (Quantity::TestAccuracy, None) => epoch.test_accuracy,
+            (Quantity::ValidationAccuracy, _) => epoch.validation_accuracy,
+            // a recipe that measures the training images again does so because its report did
+            (Quantity::TrainAccuracy, _) => epoch.train_eval_accuracy.or(epoch.train_accuracy),
+            (Quantity::TestLoss, _) => epoch.test_loss,
+            (Quantity::TrainLoss, _) => epoch.train_eval_loss.or(epoch.train_loss),
+        };
+        let ours: Vec<f64> = runs.iter().filter_map(|run| run.curve.get(&row.epoch).and_then(value)).collect();
+        let (mean, spread) = (mean(&ours), spread(&ours));
+        let difference = mean.zip(reported).map(|(ours, theirs)| ours - theirs);
+        Self { epoch: row.epoch, quantity, class, note: row.note.clone(), reported, ours, mean, spread, difference }
+    }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn spread(values: &[f64]) -> Option<f64> {
+    let mean = mean(values).filter(|_| values.len() > 1)?;
+    Some((values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt())
+}
+
+/// Everything in `out`, and the recipes that were asked for: built-in ones in their order, then the others by name.
+pub fn collect(out: &Path, asked: &[Typed]) -> Result<Vec<Experiment>> {
+    let mut names: BTreeMap<(usize, String), Option<&Typed>> = BTreeMap::new();
+    let place = |name: &str| catalogue::RECIPES.iter().position(|file| file.name == name).unwrap_or(usize::MAX);
+    for entry in fs::read_dir(out)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !seeds(&entry.path()).is_empty() {
+            names.insert((place(&name), name), None);
+        }
+    }
+    for one in asked {
+        let name = one.recipe.name.clone();
+        names.insert((place(&name), name), Some(one));
+    }
+    let experiments = names.into_iter().map(|((_, name), typed)| experiment(&out.join(&name), &name, typed));
+    experiments.filter_map(Result::transpose).collect()
+}
+
+/// Seeds with a folder, ascending.
+fn seeds(folder: &Path) -> Vec<u64> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut seeds: Vec<u64> = names.filter_map(|name| name.strip_prefix("seed-")?.parse().ok()).collect();
+    seeds.sort_unstable();
+    seeds
+}
+
+/// None for a folder whose runs say nothing yet, and that nobody asked for.
+fn experiment(folder: &Path, name: &str, typed: Option<&Typed>) -> Result<Option<Experiment>> {
+    let runs: Vec<Run> = seeds(folder).into_iter().filter_map(|seed| run(folder, seed)).collect();
+    let built_in = catalogue::recipe(name).is_ok();
+    let recipe = match (typed, runs.first()) {
+        (Some(typed), _) => typed.recipe.clone(),
+        // the figures of a recipe that is built in may have been put right since
+        (None, Some(_)) if built_in => Recipe::resolve(Some(name), &[], &prepare::read_file)?,
+        (None, Some(run)) => Recipe::resolve(Some(&format!("{}/recipe.toml", run.folder)), &[], &prepare::read_file)?,
+        (None, None) => return Ok(None),
+    };
+    let typed_as = typed.map_or(name, |typed| typed.typed.as_str());
+    let seeds: Vec<String> = runs.iter().map(|run| run.seed.to_string()).collect();
+    let own = runs.is_empty() || runs.iter().all(|run| run.seed == recipe.seed);
+    let seeds = if own { String::new() } else { format!(" --seeds {}", seeds.join(",")) };
+    let figures = figures(&recipe, &runs);
+    Ok(Some(Experiment {
+        recipe: name.to_owned(),
+        source: recipe.source,
+        command: format!("lockstep reproduce {typed_as}{seeds}"),
+        reported: recipe.reported,
+        figures,
+        runs,
+        asked: typed.is_some(),
+    }))
+}
+
+/// The run of `seed`, if it is done.
+fn run(folder: &Path, seed: u64) -> Option<Run> {
+    let folder = folder.join(format!("seed-{seed}"));
+    let summary = Summary::read(&folder).ok().filter(|summary| !summary.stopped_early)?;
+    Some(Run {
+        seed,
+        folder: folder.display().to_string(),
+        data: summary.data,
+        data_hash: summary.data_hash,
+        device_class: summary.device_class,
+        workers: summary.workers,
+        steps: summary.steps,
+        seconds: summary.seconds,
+        images_per_s: summary.images_per_s,
+        weights_hash: summary.weights_hash,
+        curve: curve::read(&folder),
+    })
+}
+
+/// A figure for each number of the report; where it has none, our test accuracy at the end.
+fn figures(recipe: &Recipe, runs: &[Run]) -> Vec<Figure> {
+    let last = runs.iter().filter_map(|run| run.curve.keys().last().copied()).max().unwrap_or(recipe.epochs);
+    let none = [Reported { epoch: last, ..Reported::default() }];
+    let rows = if recipe.reported.is_empty() { &none[..] } else { &recipe.reported };
+    let mut figures = Vec::new();
+    for row in rows {
+        let before = figures.len();
+        for (quantity, reported) in [
+            (Quantity::TestAccuracy, row.test_accuracy),
+            (Quantity::ValidationAccuracy, row.validation_accuracy),
+            (Quantity::TrainAccuracy, row.train_accuracy),
+            (Quantity::TestLoss, row.test_loss),
+            (Quantity::TrainLoss, row.train_loss),
+        ] {
+            figures.extend(reported.map(|value| Figure::new(row, quantity, None, Some(value), runs)));
+        }
+        let classes = row.per_class.iter().enumerate();
+        figures.extend(
+            classes.map(|(class, value)| Figure::new(row, Quantity::TestAccuracy, Some(class), Some(*value), runs)),
+        );
+        if figures.len() == before {
+            figures.push(Figure::new(row, Quantity::TestAccuracy, None, None, runs));
+        }
+    }
+    figures
+}
+
+/// `results.json`.
+pub fn json(experiments: &[Experiment]) -> Result<String> {
+    let build = crate::commands::BUILD;
+    let value = serde_json::json!({ "build": build, "experiments": experiments });
+    serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(Failure::ours)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A run that is done, in `out`, with these test accuracies epoch by epoch.
+    pub fn made(out: &Path, recipe: &Recipe, accuracies: &[f64]) {
+        let folder = super::super::job::folder_of(out, &recipe.name, recipe.seed);
+        fs::create_dir_all(&folder).expect("folder");
+        fs::write(folder.join("recipe.toml"), recipe.to_toml()).expect("written");
+        let lines = accuracies.iter().enumerate().map(|(i, accuracy)| {
+            format!(
+                "{{\"event\":\"evaluated\",\"epoch\":{},\"split\":\"test\",\"loss\":1.5,\"accuracy\":{accuracy}}}\n",
+                i + 1
+            )
+        });
+        fs::write(folder.join("metrics.jsonl"), lines.collect::<String>()).expect("written");
+        let (data, weights_hash) = ("cifar10".to_owned(), "0123456789abcdef".to_owned());
+        let summary = Summary { seed: recipe.seed, seconds: 61.4, data, weights_hash, ..Summary::default() };
+        summary.write(&folder).expect("written");
+    }
+
+    pub fn mine() -> Recipe {
+        let row = |epoch| Reported { epoch, test_accuracy: Some(0.5), ..Reported::default() };
+        let reported =
+            vec![row(2), Reported { test_loss: Some(2.0), test_accuracy: None, note: "seen".to_owned(), ..row(1) }];
+        Recipe { name: "mine".to_owned(), reported, ..Recipe::default() }
+    }
+
+    #[test]
+    fn means_spreads_and_differences_are_over_the_runs_that_are_done() {
+        let out = tempfile::tempdir().expect("folder");
+        for (seed, last) in [(0, 0.5), (7, 0.75), (2, 0.625)] {
+            made(out.path(), &Recipe { seed, ..mine() }, &[0.25, last]);
+        }
+        let stopped = out.path().join("mine/seed-9");
+        fs::create_dir(&stopped).expect("folder");
+        Summary { stopped_early: true, ..Summary::default() }.write(&stopped).expect("written");
+        fs::create_dir(out.path().join("mine/seed-3.torn-1")).expect("folder");
+        let found = collect(out.path(), &[]).expect("read");
+        let [experiment] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((experiment.recipe.as_str(), experiment.asked), ("mine", false));
+        assert_eq!(experiment.command, "lockstep reproduce mine --seeds 0,2,7");
+        assert_eq!(experiment.runs.iter().map(|run| run.seed).collect::<Vec<_>>(), [0, 2, 7]);
+        let [accuracy, loss] = &experiment.figures[..] else { panic!("{experiment:?}") };
+        // by hand: the deviations from 0.625 are -1/8, 0 and 1/8
+        assert_eq!((accuracy.mean, accuracy.spread, accuracy.difference), (Some(0.625), Some(0.125), Some(0.125)));
+        assert_eq!(accuracy.ours, [0.5, 0.625, 0.75]);
+        assert_eq!((loss.epoch, loss.mean, loss.spread, loss.difference), (1, Some(1.5), Some(0.0), Some(-0.5)));
+        let value: serde_json::Value = serde_json::from_str(&json(&found).expect("printed")).expect("JSON");
+        assert_eq!(value["experiments"][0]["figures"][1]["quantity"], "test_loss");
+    }
+
+    #[test]
+    fn what_was_asked_for_is_there_without_a_run_and_built_in_ones_come_first() {
+        let out = tempfile::tempdir().expect("folder");
+        made(out.path(), &mine(), &[0.5]);
+        let lenet = Recipe::resolve(Some("lenet"), &[], &prepare::read_file).expect("built in");
+        made(out.path(), &lenet, &[0.5]);
+        let base = Recipe::resolve(Some("base"), &[], &prepare::read_file).expect("built in");
+        let asked = [Typed { typed: "base".to_owned(), recipe: base }];
+        let found = collect(out.path(), &asked).expect("read");
+        let names: Vec<_> = found.iter().map(|one| (one.recipe.as_str(), one.runs.len(), one.asked)).collect();
+        assert_eq!(names, [("lenet", 1, false), ("base", 0, true), ("mine", 1, false)]);
+        assert_eq!(found[1].figures[0].mean, None);
+        // the run has only one of twenty epochs
+        assert_eq!((found[0].figures[0].reported, found[0].figures[0].mean), (Some(0.5736), None));
+    }
+
+    #[test]
+    fn without_reported_numbers_the_last_test_accuracy_is_told() {
+        let out = tempfile::tempdir().expect("folder");
+        made(out.path(), &Recipe { reported: Vec::new(), ..mine() }, &[0.25, 0.5, 0.75]);
+        let found = collect(out.path(), &[]).expect("read");
+        let [figure] = &found[0].figures[..] else { panic!("{found:?}") };
+        assert_eq!((figure.epoch, figure.reported, figure.mean, figure.difference), (3, None, Some(0.75), None));
+    }
+}
