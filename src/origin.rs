@@ -12,7 +12,6 @@ use lockstep_proto::recipe::model::{LayerKind, LayerSpec};
 
 use crate::exit::{Failure, Result};
 use crate::prepare;
-use crate::report::read_recipe;
 
 /// The first line of `metrics.jsonl` names the classes, of which there are at most 256 with 256 bytes each.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -52,7 +51,7 @@ pub fn of(path: &Path, model: Option<&str>) -> Result<Origin> {
             let text = std::fs::read_to_string(&recipe_file)?;
             let summary = Summary::read(beside).ok();
             Ok(Origin {
-                recipe: read_recipe(&text, &recipe_file.display().to_string()).map_err(Failure::mistake)?.recipe,
+                recipe: Recipe::parse(&text, &recipe_file.display().to_string())?,
                 folder: Some(beside.to_owned()),
                 data: summary.as_ref().map(|summary| (summary.data.clone(), summary.data_hash.clone())),
                 steps: summary.as_ref().map_or(0, |summary| summary.steps),

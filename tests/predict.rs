@@ -46,7 +46,7 @@ fn a_folder_a_checkpoint_and_weights_say_the_same_with_the_classes_names() {
     let lines = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
     let (folder, weights) = (say("run"), say("run/model.safetensors"));
     assert_eq!(folder, weights, "a folder stands for its final weights");
-    assert!(folder.starts_with("lenet of run/model.safetensors\ngrey.png\n"), "{folder}");
+    assert!(folder.starts_with("lenet of run/model.safetensors, after 3 steps\ngrey.png\n"), "{folder}");
     assert_eq!(lines(&folder), lines(&say("run/checkpoints/step-00000003.safetensors")));
     let found = lines(&folder);
     assert_eq!(found.len(), 4, "{folder}");

@@ -33,7 +33,11 @@ pub fn run(args: &PredictArgs) -> Result {
     let weights = Weights::new(&model, &read_weights(model.schema(), &path)?)?;
     let batches = Batches::new(&origin.recipe.data, origin.recipe.seed);
     if !args.json {
-        say!("{} of {}", origin.recipe.model.name, path.display());
+        let steps = match origin.steps {
+            0 => String::new(),
+            steps => format!(", after {}", count(steps, "step")),
+        };
+        say!("{} of {}{steps}", origin.recipe.model.name, path.display());
         if !named {
             say!("nothing says what its classes are called: they have their numbers");
         }

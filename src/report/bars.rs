@@ -19,6 +19,8 @@ pub struct Row {
     pub name: String,
     pub colour: usize,
     pub classes: Vec<(String, Option<f64>)>,
+    /// What a report says of each class, as fractions; empty where it says nothing.
+    pub reported: Vec<f64>,
 }
 
 /// The picture; none if no run has classes. Classes are those of the first run that has any; a run with other ones is of other
@@ -43,6 +45,7 @@ pub fn draw(rows: &[Row]) -> Option<Picture> {
 
 fn bar(svg: &mut Markup, row: &Row, class: usize, top: f64) {
     let (name, accuracy) = &row.classes[class];
+    let reported = row.reported.get(class).copied();
     let shown = accuracy.filter(|accuracy| accuracy.is_finite()).map(|accuracy| accuracy.clamp(0.0, 1.0));
     let words = shown.map_or_else(|| "no images".to_owned(), |accuracy| format!("{:.1}%", accuracy * 100.0));
     let length = format!("{:.1}", shown.unwrap_or(0.0) * LENGTH);
@@ -53,6 +56,12 @@ fn bar(svg: &mut Markup, row: &Row, class: usize, top: f64) {
     svg.element("rect", attributes, |rect| {
         rect.words("title", &[], format!("{}: {name} {words}", row.name));
     });
+    if let Some(reported) = reported.filter(|share| (0.0..=1.0).contains(share)) {
+        let path = format!("M{:.1} {y}v{height}", LEFT + reported * LENGTH);
+        svg.element("path", &[("class", &"said"), ("d", &path)], |path| {
+            path.words("title", &[], format!("{}: {name}, reported {:.1}%", row.name, reported * 100.0));
+        });
+    }
     svg.words("text", &[("class", &"small"), ("x", &(LEFT + LENGTH + 6.0)), ("y", &(top + BAR - 3.0))], words);
 }
 
@@ -71,7 +80,7 @@ mod tests {
 
     fn row(name: &str, classes: &[(&str, Option<f64>)]) -> Row {
         let classes = classes.iter().map(|(name, accuracy)| ((*name).to_owned(), *accuracy)).collect();
-        Row { name: name.to_owned(), colour: 0, classes }
+        Row { name: name.to_owned(), colour: 0, classes, reported: Vec::new() }
     }
 
     #[test]
@@ -80,6 +89,14 @@ mod tests {
         let picture = draw(&rows).expect("classes").into_file();
         assert!(picture.contains("width=\"135.0\"") && picture.contains("50.0%"), "{picture}");
         assert_eq!(picture.matches("width=\"0.0\"").count(), 2);
+    }
+
+    #[test]
+    fn what_was_reported_is_a_mark_on_the_bar() {
+        let rows = [Row { reported: vec![0.25], ..row("r", &[("cat", Some(0.5))]) }];
+        let picture = draw(&rows).expect("classes").into_file();
+        // 108 + 270 / 4
+        assert!(picture.contains("M175.5 ") && picture.contains("cat, reported 25.0%"), "{picture}");
     }
 
     #[test]

@@ -67,6 +67,16 @@ pub fn of(run: &Run) -> Vec<(&'static str, String)> {
 }
 
 fn of_summary(summary: &Summary, add: &mut impl FnMut(&'static str, Option<String>)) {
+    let again = measured(summary.train_eval_loss, summary.train_eval_accuracy);
+    add("Training images, measured again", again);
+    if summary.evaluation_mode == "train" {
+        add("Evaluated", Some("with layers as in training".to_owned()));
+    }
+    if let Some(dead) = summary.dead_outputs.as_ref().filter(|dead| !dead.is_empty()) {
+        let name =
+            |class: &u32| summary.per_class.get(*class as usize).map_or(class.to_string(), |one| one.class.clone());
+        add("Dead outputs", Some(dead.iter().map(name).collect::<Vec<_>>().join(", ")));
+    }
     if let (Some(accuracy), Some(step)) = (summary.best_accuracy, summary.best_step) {
         add("Best", Some(format!("{} after step {}", percent(accuracy), thousands(step))));
     }
@@ -204,8 +214,8 @@ mod tests {
     use lockstep_coordinator::telemetry::Traffic;
 
     use super::super::history::{Epoch, History};
-    use super::super::reported::Reported;
     use super::*;
+    use lockstep_proto::recipe::Reported;
 
     fn run(summary: Option<Summary>) -> Run {
         let epoch = Epoch { test_loss: Some(1.25), test_accuracy: Some(0.5), ..Epoch::default() };

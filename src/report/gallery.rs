@@ -1,11 +1,12 @@
 //! All pictures of a report: those of the page, and the same as files.
 
+use lockstep_proto::recipe::Reported;
+
 use super::bars;
 use super::confusion::Confusion;
 use super::curves::{Curve, Curves, Mark};
 use super::history::Epoch;
 use super::picture::Picture;
-use super::reported::Reported;
 use super::run::Run;
 
 /// What is drawn of some runs. None: there is nothing to draw.
@@ -82,7 +83,9 @@ fn row(colour: usize, run: &Run) -> bars::Row {
     let names = run.classes();
     let name = |class: usize| names.get(class).cloned().unwrap_or_else(|| class.to_string());
     let classes = accuracy.into_iter().enumerate().map(|(class, accuracy)| (name(class), accuracy)).collect();
-    bars::Row { name: run.name.clone(), colour, classes }
+    let reported = run.reported.iter().rev().find(|line| !line.per_class.is_empty());
+    let reported = reported.map_or_else(Vec::new, |line| line.per_class.clone());
+    bars::Row { name: run.name.clone(), colour, classes, reported }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `run`, `history`, `reported` | what a run's folder says, as far as it can be read |
+//! | `run`, `history` | what a run's folder says, as far as it can be read |
 //! | `samples` | test images and what the run's weights take them for |
 //! | `facts`, `differences` | numbers as words; settings in which runs differ |
 //! | `curves`, `bars`, `confusion`, `axis` | what is drawn, and where |
@@ -20,13 +20,11 @@ mod history;
 mod markup;
 mod page;
 mod picture;
-mod reported;
 mod run;
 mod samples;
 
 pub use gallery::Gallery;
 pub use page::write;
-pub use reported::read as read_recipe;
 pub use run::Run;
 pub use samples::Sampler;
 

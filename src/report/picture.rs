@@ -11,6 +11,9 @@ pub const WIDTH: f64 = 440.0;
 /// Colours that the style sheet has; runs beyond share them.
 const COLOURS: usize = 8;
 
+/// Room for the title of a picture that is a file of its own.
+const TITLE: f64 = 30.0;
+
 /// Colours of lines, cells and text, in the page and in a file.
 pub const STYLE: &str = include_str!("picture.css");
 
@@ -27,19 +30,23 @@ pub struct Picture {
 impl Picture {
     /// Adds it to a page that has [`STYLE`].
     pub fn show(&self, page: &mut Markup) {
-        self.write(page, |_| {});
+        self.write(page, 0.0, |_| {});
     }
 
-    /// The file.
+    /// The file, with its title above: no caption of a page says it.
     pub fn into_file(self) -> String {
         let mut file = Markup::default();
-        self.write(&mut file, |svg| svg.element("style", &[], |style| style.own(STYLE)));
+        self.write(&mut file, TITLE, |svg| {
+            svg.element("style", &[], |style| style.own(STYLE));
+            svg.words("text", &[("class", &"title"), ("x", &8), ("y", &-10)], self.title);
+        });
         file.into_text()
     }
 
-    fn write(&self, into: &mut Markup, before: impl FnOnce(&mut Markup)) {
+    /// Adds the picture, with so much room `above` it.
+    fn write(&self, into: &mut Markup, above: f64, before: impl FnOnce(&mut Markup)) {
         let Self { title, description, height, body } = self;
-        let view = format!("0 0 {WIDTH} {height:.0}");
+        let view = format!("0 {} {WIDTH} {:.0}", 0.0 - above, height + above);
         let label = format!("{title}: {description}");
         let space = "http://www.w3.org/2000/svg";
         let attributes: super::markup::Attributes = &[
@@ -88,6 +95,7 @@ mod tests {
         let (page, file) = (page.into_text(), picture.into_file());
         assert!(!page.contains("<style>") && file.contains("<style>"), "{file}");
         assert!(file.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && file.ends_with("</svg>"), "{file}");
+        assert!(file.contains("viewBox=\"0 -30 440 40\"") && file.contains(">Loss</text>"), "{file}");
         assert!(page.contains("viewBox=\"0 0 440 10\"") && page.contains("aria-label=\"Loss: &lt;i&gt;\""), "{page}");
     }
 }

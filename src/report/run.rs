@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use lockstep_coordinator::telemetry::Summary;
 use lockstep_coordinator::telemetry::format::{count, thousands};
-use lockstep_proto::recipe::Recipe;
+use lockstep_proto::recipe::{Recipe, Reported};
 
 use super::history::{Epoch, History};
-use super::reported::{self, Reported};
 
 /// Bytes of a recipe that are read: one more than a recipe may have, which tells one that is too long.
 const LARGEST_RECIPE: u64 = (1 << 20) + 1;
@@ -24,6 +23,7 @@ pub struct Run {
     /// The folder's name.
     pub name: String,
     pub recipe: Option<Recipe>,
+    /// What its recipe says was reported, by epoch.
     pub reported: Vec<Reported>,
     pub history: History,
     pub summary: Option<Summary>,
@@ -43,10 +43,12 @@ impl Run {
             return Err(format!("{place} {what}; give the folders of runs, as runs/2026-01-02-lenet-1"));
         }
         let mut problems = Vec::new();
-        let (recipe, reported) = match read_recipe(folder).and_then(|text| reported::read(&text, "recipe.toml")) {
-            Ok(said) => {
-                problems.extend(said.problems);
-                (Some(said.recipe), said.reported)
+        let parse = |text: String| Recipe::parse(&text, "recipe.toml").map_err(|error| error.to_string());
+        let (recipe, reported) = match read_recipe(folder).and_then(parse) {
+            Ok(recipe) => {
+                let mut reported = recipe.reported.clone();
+                reported.sort_by_key(|line| line.epoch);
+                (Some(recipe), reported)
             }
             Err(problem) => {
                 problems.push(format!("recipe.toml can't be read ({problem}): no settings, nothing reported"));

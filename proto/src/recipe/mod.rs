@@ -33,4 +33,3 @@ pub use setting::{Origin, Setting};
 pub use settings::{
     CheckpointSettings, DataSettings, EvaluationSettings, LossSettings, OptimizerSettings, Recipe, ScheduleSettings,
 };
-pub use text::check as check_text;

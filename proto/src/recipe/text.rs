@@ -12,12 +12,8 @@ const LONGEST: usize = 1 << 20;
 /// thirds of this.
 const DEEPEST: usize = 80;
 
-/// What is wrong with `text`, if anything. To be asked before TOML from elsewhere is read in any way but through
-/// [`Recipe`](super::Recipe), which asks by itself.
-///
-/// # Errors
-/// More than a mebibyte, or more than 80 levels of nesting.
-pub fn check(text: &str) -> Result<(), String> {
+/// What is wrong with `text`, if anything.
+pub(super) fn check(text: &str) -> Result<(), String> {
     if text.len() > LONGEST {
         let length = text.len();
         return Err(format!("it has {length} bytes; a recipe or a model has at most {LONGEST}: is it another file?"));
