@@ -30,7 +30,9 @@ pub fn draw(rows: &[Row]) -> Option<Picture> {
     let names = rows.iter().map(classes).find(|classes| !classes.is_empty())?;
     let rows: Vec<&Row> = rows.iter().filter(|row| classes(row) == names).collect();
     let group = BAR * rows.len() as f64 + GAP;
-    let height = group * names.len() as f64 + 4.0;
+    let said = rows.iter().any(|row| !row.reported.is_empty());
+    let end = group * names.len() as f64 + 4.0;
+    let height = if said { end + 20.0 } else { end };
     let mut body = Markup::default();
     for (class, name) in names.iter().enumerate() {
         let top = class as f64 * group + GAP / 2.0;
@@ -39,6 +41,9 @@ pub fn draw(rows: &[Row]) -> Option<Picture> {
         for (at, row) in rows.iter().enumerate() {
             bar(&mut body, row, class, top + BAR * at as f64);
         }
+    }
+    if said {
+        body.words("text", &[("class", &"dim"), ("x", &LEFT), ("y", &(end + 12.0))], "upright lines: reported");
     }
     Some(Picture { title: "Accuracy of each class", description: description(&rows), height, body })
 }

@@ -9,6 +9,9 @@ use super::picture::{Picture, WIDTH, cut};
 const LEFT: f64 = 88.0;
 const TOP: f64 = 78.0;
 
+/// Room on the right, for the last column's name leans over.
+const RIGHT: f64 = 26.0;
+
 /// More classes make cells that nobody can read.
 pub const MOST_CLASSES: usize = 24;
 
@@ -40,7 +43,7 @@ impl<'a> Confusion<'a> {
         if size > MOST_CLASSES {
             return None;
         }
-        let cell = (WIDTH - LEFT - 2.0) / size as f64;
+        let cell = (WIDTH - LEFT - RIGHT) / size as f64;
         let height = TOP + cell * size as f64 + 24.0;
         let mut body = Markup::default();
         for (class, name) in self.classes.iter().enumerate() {
