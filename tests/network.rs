@@ -84,7 +84,8 @@ fn a_partitioned_host_loses_its_work_and_comes_back() {
     let Some(hosts) = Hosts::new(3) else { return };
     let Some(()) = hosts.slow_down(16) else { return };
     let desk = Desk::new();
-    let run = ["--max-steps", "14", "--batch-size", "48", "--plane", "grpc"];
+    // long enough that the lost host is back before the other one has done it all
+    let run = ["--max-steps", "56", "--epochs", "4", "--batch-size", "48", "--plane", "grpc"];
     let hash = quiet(&desk, &run);
 
     let start = |host: usize, args: &[&str]| {

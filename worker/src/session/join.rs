@@ -23,7 +23,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// … and given up after this long without an answer. On a slow link the question waits behind what the kernel has taken of a
 /// gradient, so it is not short.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What a run needs of a worker, kept from one session to the next.
 #[derive(Clone, Debug)]
