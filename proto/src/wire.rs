@@ -23,8 +23,7 @@ pub const PROTOCOL: u32 = 3;
 pub const CHUNK_BYTES: usize = 1 << 18;
 
 /// HTTP/2 windows in bytes, both ways: the default of 64 KiB makes a bulk stream wait for an answer every 16 frames. Enough for a
-/// gigabit over 16 ms; no more, because what waits in it falls out of the cache before it is read, and each
-/// worker may fill one.
+/// gigabit over 16 ms; no more, because each worker may fill one.
 pub const WINDOW_BYTES: u32 = 2 << 20;
 
 /// Bytes in one HTTP/2 frame at most, both ways: a part of a tensor is one frame, not 17 of the default 16 KiB, each with its own

@@ -22,12 +22,13 @@ pub fn run(args: &ReportArgs) -> Result {
     layers::set_threads(threads).map_err(Failure::ours)?;
     // before the work: a name that can't be used should not cost it
     ours_or_free(&args.out)?;
-    let runs: Vec<Run> = args
+    let mut runs: Vec<Run> = args
         .runs
         .iter()
         .map(|folder| Run::read(folder))
         .collect::<std::result::Result<_, _>>()
         .map_err(Failure::mistake)?;
+    report::tell_apart(&mut runs);
     let mut sampler = Sampler::new(args.data.clone());
     let samples: Vec<_> = runs.iter().map(|run| sampler.look(&run.folder)).collect();
     for (run, samples) in runs.iter().zip(&samples) {

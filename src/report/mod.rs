@@ -25,7 +25,7 @@ mod samples;
 
 pub use gallery::Gallery;
 pub use page::write;
-pub use run::Run;
+pub use run::{Run, tell_apart};
 pub use samples::Sampler;
 
 /// What a page or picture says of itself, and what we know one of ours by.

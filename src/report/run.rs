@@ -168,8 +168,26 @@ fn read_summary(folder: &Path) -> Result<Option<Summary>, String> {
 
 /// A folder's own name, also of `.`.
 fn name_of(folder: &Path) -> String {
+    last_names(folder, 1)
+}
+
+/// The last so many names of the folder's full path.
+fn last_names(folder: &Path, count: usize) -> String {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    full.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
+    let names: Vec<_> = full.iter().map(|name| name.to_string_lossy()).collect();
+    names[names.len().saturating_sub(count)..].join("/")
+}
+
+/// Seeds and series give their runs' folders the same names: where two runs are called alike, the folders above are named, too.
+pub fn tell_apart(runs: &mut [Run]) {
+    /// Names of a path that are still read.
+    const MOST: usize = 4;
+    for count in 2..=MOST {
+        let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+        for run in runs.iter_mut().filter(|run| names.iter().filter(|name| **name == run.name).count() > 1) {
+            run.name = last_names(&run.folder, count);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -194,6 +212,22 @@ mod tests {
         assert_eq!((run.recipe_name(), run.data(), run.result()), ("lenet", "unknown", Epoch::default()));
         assert!(run.problems.iter().any(|problem| problem.contains("metrics.jsonl")), "{:?}", run.problems);
         assert!(run.problems.iter().any(|problem| problem.contains("summary.json")), "{:?}", run.problems);
+    }
+
+    #[test]
+    fn runs_that_are_called_alike_get_the_folders_above_too() {
+        let above = tempfile::tempdir().expect("folder");
+        let mut runs: Vec<Run> = ["a/seed-0", "b/seed-0", "b/seed-1"]
+            .map(|name| {
+                let folder = above.path().join(name);
+                fs::create_dir_all(&folder).expect("folder");
+                fs::write(folder.join("recipe.toml"), Recipe::default().to_toml()).expect("written");
+                Run::read(&folder).expect("a run")
+            })
+            .into();
+        runs.push(Run::read(&above.path().join("a/seed-0")).expect("once more"));
+        tell_apart(&mut runs[..3]);
+        assert_eq!(runs.iter().map(|run| &*run.name).collect::<Vec<_>>(), ["a/seed-0", "b/seed-0", "seed-1", "seed-0"]);
     }
 
     #[test]

@@ -45,11 +45,18 @@ impl Engine {
                 Some(worker) => worker,
                 // one who has not answered it is there, only busy
                 None if self.workers.staying().iter().any(fresh) => continue,
-                None if case.needs_somebody_new() => continue,
-                None => match idle.iter().filter(|w| !case.has_in_hand(**w)).min_by_key(|w| case.asked(**w)) {
-                    Some(worker) => *worker,
-                    None => continue,
-                },
+                None => {
+                    // busy or not, or who is idle more often would be asked again and again
+                    let mut next = self.workers.staying();
+                    next.retain(|worker| !case.has_in_hand(*worker));
+                    let next = next.into_iter().min_by_key(|worker| case.asked(*worker));
+                    // somebody who only failed at it may still decide
+                    let shows = |worker: &WorkerId| !case.needs_somebody_new() || !case.was_answered_by(*worker);
+                    match next.filter(|worker| idle.contains(worker)).filter(shows) {
+                        Some(worker) => worker,
+                        None => continue,
+                    }
+                }
             };
             self.grant(now, worker, work, purpose, out);
         }

@@ -93,6 +93,10 @@ impl Case {
             || self.barred.contains(&worker)
     }
 
+    pub(super) fn was_answered_by(&self, worker: WorkerId) -> bool {
+        self.testimonies.iter().any(|testimony| testimony.worker == worker)
+    }
+
     /// Whom to ask again where nobody new is there: who answered least often, and rather who found a number than who did
     /// not, for that is what broken hardware makes of numbers.
     pub(super) fn asked(&self, worker: WorkerId) -> (usize, bool) {

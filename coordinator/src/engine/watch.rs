@@ -65,7 +65,7 @@ impl Engine {
         let Phase::Working(pool) = &self.phase else { return None };
         let work = pool.needs_somebody_new()?;
         let case = pool.case(work)?;
-        self.workers.staying().into_iter().all(|worker| case.knows(worker)).then_some(work)
+        self.workers.staying().into_iter().all(|worker| case.was_answered_by(worker)).then_some(work)
     }
 
     /// Ends a worker's session, if it is there.

@@ -308,6 +308,30 @@ fn a_wrong_answer_found_before_the_step_begins_it_again() {
     assert!(has(&said, |c| matches!(c, Command::Step { step: 0 })), "{said:?}");
 }
 
+/// Worker 1's answer is refused, 2 and 3 differ: 1 is busy for long, but then it decides, however idle the others are.
+#[test]
+fn who_failed_once_may_decide_between_two_others() {
+    let mut engine = Engine::new(Plan { min_workers: 3, audit: 1.0, ..sample() }, START);
+    let open = [1, 2, 3].map(|worker| join(&mut engine, worker)).concat();
+    let (_, first, disputed) = leases(&open)[0];
+    let damaged = Event::Refused { worker: 1, lease: first, reason: "checksum".to_owned() };
+    let mut said = engine.handle(Duration::ZERO, damaged);
+    for turn in 1..100 {
+        let held = engine.leases.iter().map(|(lease, held)| (held.worker == 1, *lease, held.worker, held.work));
+        let Some((_, lease, worker, work)) = held.min_by_key(|(last, lease, ..)| (*last, *lease)) else { break };
+        let about_it = matches!(work, Work::Shards { step: 0, node } if node == disputed);
+        let bits = if about_it && worker == 2 { 8 } else { 7 };
+        said.extend(engine.handle(Duration::from_millis(turn), answered_with(worker, lease, bits)));
+        if has(&said, |c| matches!(c, Command::Step { step: 0 })) {
+            break;
+        }
+    }
+    let decided = |c: &Command| matches!(c, Command::Lease { worker: 1, purpose: Purpose::Decide, .. });
+    assert!(has(&said, decided), "{said:?}");
+    assert!(has(&said, |c| matches!(c, Command::Dismiss { worker: 2, may_return: false, .. })), "{said:?}");
+    assert!(has(&said, |c| matches!(c, Command::Step { step: 0 })), "{said:?}");
+}
+
 #[test]
 fn a_faster_worker_gets_more_shards() {
     let mut engine = Engine::new(Plan { min_workers: 2, ..sample() }, START);

@@ -59,6 +59,16 @@ fn in_any_weather_the_run_comes_to_the_end_of_the_quiet_one() {
     }
 }
 
+/// Schedules that broke a promise once: a worker whose answer was refused was never asked to decide between two others.
+#[test]
+fn schedules_that_failed_once_end_well() {
+    for seed in [14_721_899, 15_308_693] {
+        if let Err(broken) = weather::run(seed, None) {
+            panic!("seed {seed}: {broken}");
+        }
+    }
+}
+
 #[test]
 fn the_simulator_finds_every_mutant() {
     const MOST: u64 = 20_000;
