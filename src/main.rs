@@ -10,6 +10,7 @@ mod commands;
 mod display;
 mod exit;
 mod folder;
+mod history;
 mod local_workers;
 mod lock;
 mod logging;

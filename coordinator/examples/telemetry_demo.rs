@@ -55,6 +55,7 @@ fn play(telemetry: &Telemetry, speed: u64, workers: u32, folder: PathBuf) -> Str
         parameters: 61_706,
         seed: 7,
         device_class: "cpu-v4".into(),
+        train_images: false,
         resumed_from: None,
     };
     telemetry.emit(Event::RunStarted(run.clone()));

@@ -28,17 +28,6 @@ pub fn time(run: &Run) -> f64 {
     run.summary.as_ref().map_or(run.history.seconds, |summary| summary.seconds)
 }
 
-/// Bytes over TCP and through shared memory; none where the run's program did not count them.
-pub fn traffic(summary: &Summary) -> Option<String> {
-    let traffic = summary.traffic;
-    let wire = traffic.sent.saturating_add(traffic.received);
-    let shared = match traffic.shared {
-        0 => String::new(),
-        shared => format!("; {} through shared memory", bytes(shared)),
-    };
-    (wire > 0).then(|| format!("{} sent, {} received{shared}", bytes(traffic.sent), bytes(traffic.received)))
-}
-
 /// A run's list: what, and how much.
 pub fn of(run: &Run) -> Vec<(&'static str, String)> {
     let result = run.result();
@@ -49,6 +38,8 @@ pub fn of(run: &Run) -> Vec<(&'static str, String)> {
         "Training",
         measured(result.train_loss, result.train_accuracy).map(|text| format!("{text}, as it was trained")),
     );
+    add("Training images, measured again", measured(result.train_eval_loss, result.train_eval_accuracy));
+    add("Validation", measured(result.validation_loss, result.validation_accuracy));
     add("Reported", beside(run));
     add("Recipe", Some(run.recipe_name().to_owned()));
     let said = run.recipe.as_ref().map(|recipe| recipe.source.clone());
@@ -67,8 +58,6 @@ pub fn of(run: &Run) -> Vec<(&'static str, String)> {
 }
 
 fn of_summary(summary: &Summary, add: &mut impl FnMut(&'static str, Option<String>)) {
-    let again = measured(summary.train_eval_loss, summary.train_eval_accuracy);
-    add("Training images, measured again", again);
     if summary.evaluation_mode == "train" {
         add("Evaluated", Some("with layers as in training".to_owned()));
     }
@@ -87,7 +76,7 @@ fn of_summary(summary: &Summary, add: &mut impl FnMut(&'static str, Option<Strin
     let (epochs, steps) = (count(u64::from(summary.epochs), "epoch"), count(summary.steps, "step"));
     add("Length", Some(format!("{epochs}, {steps}")));
     add("Time", Some(format!("{} at {} images/s", clock(summary.seconds), rate(summary.images_per_s))));
-    add("Wire", traffic(summary));
+    add("Traffic", Some(summary.traffic.to_string()).filter(|words| !words.is_empty()));
     let ledger = summary.ledger;
     add(
         "Examples",
@@ -130,7 +119,7 @@ pub const HEADS: [&str; 11] = [
     "Workers",
     "Time",
     "Images/s",
-    "Wire",
+    "Traffic",
     "Weights",
 ];
 
@@ -182,12 +171,13 @@ pub fn spread(runs: &[Run]) -> Option<String> {
 pub fn reported(run: &Run) -> Vec<[String; 6]> {
     let mut lines = Vec::new();
     for said in &run.reported {
-        let ours = run.history.epochs.get(&said.epoch).copied().unwrap_or_default();
+        let ours = run.history.epochs.get(&said.epoch).cloned().unwrap_or_default();
         let figures = [
             ("test accuracy", said.test_accuracy, ours.test_accuracy, true),
-            ("training accuracy", said.train_accuracy, ours.train_accuracy, true),
+            ("validation accuracy", said.validation_accuracy, ours.validation_accuracy, true),
+            ("training accuracy", said.train_accuracy, ours.training_accuracy(), true),
             ("test loss", said.test_loss, ours.test_loss, false),
-            ("training loss", said.train_loss, ours.train_loss, false),
+            ("training loss", said.train_loss, ours.training_loss(), false),
         ];
         for (figure, theirs, ours, is_share) in figures {
             let Some(theirs) = theirs else { continue };
@@ -213,8 +203,8 @@ mod tests {
 
     use lockstep_coordinator::telemetry::Traffic;
 
-    use super::super::history::{Epoch, History};
     use super::*;
+    use crate::history::{Epoch, History};
     use lockstep_proto::recipe::Reported;
 
     fn run(summary: Option<Summary>) -> Run {
@@ -267,11 +257,10 @@ mod tests {
         let summary = Summary { traffic, weights_hash: "0123456789abcdef".to_owned(), ..Summary::default() };
         let facts = of(&run(Some(summary.clone())));
         assert!(
-            facts.contains(&("Wire", "2.50 MB sent, 1.50 kB received; 4 B through shared memory".to_owned())),
+            facts.contains(&("Traffic", "2.50 MB sent, 1.50 kB received, 4 B through shared memory".to_owned())),
             "{facts:?}"
         );
         let line = line(&run(Some(summary)));
         assert_eq!((line[8].as_str(), line[9].as_str()), ("2.50 MB", "0123456789ab"));
-        assert_eq!(super::traffic(&Summary::default()), None);
     }
 }

@@ -5,9 +5,9 @@ use lockstep_proto::recipe::Reported;
 use super::bars;
 use super::confusion::Confusion;
 use super::curves::{Curve, Curves, Mark};
-use super::history::Epoch;
 use super::picture::Picture;
 use super::run::Run;
+use crate::history::Epoch;
 
 /// What is drawn of some runs. None: there is nothing to draw.
 pub struct Gallery {
@@ -20,13 +20,20 @@ pub struct Gallery {
 
 impl Gallery {
     pub fn of(runs: &[Run]) -> Self {
-        let loss = [(|epoch: &Epoch| epoch.test_loss) as Value, |epoch| epoch.train_loss];
-        let accuracy =
-            [(|epoch: &Epoch| epoch.test_accuracy.map(percent)) as Value, |epoch| epoch.train_accuracy.map(percent)];
+        let loss = [
+            Line::new("test images", |epoch| epoch.test_loss, |said| said.test_loss),
+            Line::new("training images", Epoch::training_loss, |said| said.train_loss),
+            Line::new("validation images", |epoch| epoch.validation_loss, |_| None),
+        ];
+        let accuracy = [
+            Line::new("test images", |epoch| epoch.test_accuracy, |said| said.test_accuracy),
+            Line::new("training images", Epoch::training_accuracy, |said| said.train_accuracy),
+            Line::new("validation images", |epoch| epoch.validation_accuracy, |said| said.validation_accuracy),
+        ];
         let rows: Vec<bars::Row> = runs.iter().enumerate().map(|(colour, run)| row(colour, run)).collect();
         Self {
-            loss: curves(runs, "Loss", "", loss, |said| said.test_loss).draw(),
-            accuracy: curves(runs, "Accuracy", "%", accuracy, |said| said.test_accuracy.map(percent)).draw(),
+            loss: curves(runs, "Loss", "", 1.0, &loss).draw(),
+            accuracy: curves(runs, "Accuracy", "%", 100.0, &accuracy).draw(),
             classes: bars::draw(&rows),
             confusion: runs.iter().map(|run| Confusion::new(run.confusion(), &run.classes())?.draw()).collect(),
         }
@@ -42,37 +49,39 @@ impl Gallery {
     }
 }
 
-type Value = fn(&Epoch) -> Option<f64>;
-
-fn percent(fraction: f64) -> f64 {
-    fraction * 100.0
+/// What is drawn of a run: its values, and those of its report.
+struct Line {
+    name: &'static str,
+    ours: fn(&Epoch) -> Option<f64>,
+    said: fn(&Reported) -> Option<f64>,
 }
 
-/// A curve for test images and one for training images of each run.
-fn curves(
-    runs: &[Run],
-    title: &'static str,
-    unit: &'static str,
-    values: [Value; 2],
-    said: impl Fn(&Reported) -> Option<f64>,
-) -> Curves {
+impl Line {
+    fn new(name: &'static str, ours: fn(&Epoch) -> Option<f64>, said: fn(&Reported) -> Option<f64>) -> Self {
+        Self { name, ours, said }
+    }
+}
+
+/// One run in all its lines, a colour each; of several, which have a colour each, those that can still be told apart.
+fn curves(runs: &[Run], title: &'static str, unit: &'static str, scale: f64, lines: &[Line; 3]) -> Curves {
     let alone = runs.len() == 1;
     let (mut curves, mut marks) = (Vec::new(), Vec::new());
     for (number, run) in runs.iter().enumerate() {
-        for (images, (words, value)) in ["test images", "training images"].into_iter().zip(values).enumerate() {
-            let (name, colour) = match alone {
-                true => (words.to_owned(), images),
-                false => (run.name.clone(), number),
-            };
-            let points = run.history.curve(value);
-            curves.push(Curve { name, colour, dashed: images == 1, listed: alone || images == 0, points });
+        for (kind, line) in lines.iter().enumerate().take(if alone { 3 } else { 2 }) {
+            let (name, colour) = if alone { (line.name.to_owned(), kind) } else { (run.name.clone(), number) };
+            let points: Vec<_> =
+                run.history.curve(line.ours).into_iter().map(|(epoch, value)| (epoch, value * scale)).collect();
+            // a mark beside a dashed line of the same colour could be the solid line's
+            if alone || kind == 0 {
+                let mark = |said: &Reported| {
+                    let (name, value) = (name.clone(), (line.said)(said)? * scale);
+                    Some(Mark { name, colour, epoch: f64::from(said.epoch), value })
+                };
+                marks.extend(run.reported.iter().filter_map(mark));
+            }
+            let listed = if alone { !points.is_empty() } else { kind == 0 };
+            curves.push(Curve { name, colour, dashed: kind == 1, listed, points });
         }
-        let name = run.name.clone();
-        let mark = |line: &Reported| {
-            let value = said(line)?;
-            Some(Mark { name: name.clone(), colour: number, epoch: f64::from(line.epoch), value })
-        };
-        marks.extend(run.reported.iter().filter_map(mark));
     }
     let note = if alone { "" } else { "solid: test images; dashed: training images" };
     Curves { title, unit, curves, marks, note }
@@ -92,8 +101,8 @@ fn row(colour: usize, run: &Run) -> bars::Row {
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::history::History;
     use super::*;
+    use crate::history::History;
 
     fn run(name: &str) -> Run {
         let epoch = Epoch { test_loss: Some(2.0), test_accuracy: Some(0.25), ..Epoch::default() };

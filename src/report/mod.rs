@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `run`, `history` | what a run's folder says, as far as it can be read |
+//! | `run` | what a run's folder says, as far as it can be read |
 //! | `samples` | test images and what the run's weights take them for |
 //! | `facts`, `differences` | numbers as words; settings in which runs differ |
 //! | `curves`, `bars`, `confusion`, `axis` | what is drawn, and where |
@@ -16,7 +16,6 @@ mod curves;
 mod differences;
 mod facts;
 mod gallery;
-mod history;
 mod markup;
 mod page;
 mod picture;

@@ -8,7 +8,7 @@ use lockstep_coordinator::telemetry::Summary;
 use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_proto::recipe::{Recipe, Reported};
 
-use super::history::{Epoch, History};
+use crate::history::{Epoch, History};
 
 /// Bytes of a recipe that are read: one more than a recipe may have, which tells one that is too long.
 const LARGEST_RECIPE: u64 = (1 << 20) + 1;
@@ -135,8 +135,15 @@ impl Run {
         Epoch {
             train_loss: summary.train_loss.or_else(|| history.last(|epoch| epoch.train_loss)),
             train_accuracy: summary.train_accuracy.or_else(|| history.last(|epoch| epoch.train_accuracy)),
+            train_eval_loss: summary.train_eval_loss.or_else(|| history.last(|epoch| epoch.train_eval_loss)),
+            train_eval_accuracy: summary
+                .train_eval_accuracy
+                .or_else(|| history.last(|epoch| epoch.train_eval_accuracy)),
+            validation_loss: history.last(|epoch| epoch.validation_loss),
+            validation_accuracy: history.last(|epoch| epoch.validation_accuracy),
             test_loss: summary.test_loss.or_else(|| history.last(|epoch| epoch.test_loss)),
             test_accuracy: summary.test_accuracy.or_else(|| history.last(|epoch| epoch.test_accuracy)),
+            per_class: Vec::new(),
         }
     }
 

@@ -47,6 +47,7 @@ impl Actor {
             parameters: run.schema.parameters() as u64,
             seed: run.recipe.seed,
             device_class: self.device_class.clone().unwrap_or_default(),
+            train_images: run.recipe.evaluation.train_images,
             resumed_from: run.resume.as_ref().map(|snapshot| snapshot.state.version),
         }));
         if run.recipe.wire == Wire::Bf16 {

@@ -152,6 +152,9 @@ pub struct RunStarted {
     pub parameters: u64,
     pub seed: u64,
     pub device_class: String,
+    /// Each evaluation measures the training images again, too.
+    #[serde(default)]
+    pub train_images: bool,
     /// The step of the checkpoint that this session continues from.
     pub resumed_from: Option<u64>,
 }

@@ -1,11 +1,13 @@
 //! The result of a run, in `summary.json`: what was trained, how well, how fast, and the hash that proves it.
 
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::TelemetryError;
+use super::format::bytes;
 use super::replace::replace;
 
 /// The file's name in a run's folder.
@@ -87,6 +89,20 @@ pub struct Traffic {
     pub sent: u64,
     /// Through memory that processes of one host share, both ways: gradients and parameters.
     pub shared: u64,
+}
+
+impl fmt::Display for Traffic {
+    /// `2.50 MB sent, 1.50 kB received, 4 B through shared memory`; nothing where nothing was counted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sent.saturating_add(self.received) == 0 {
+            return Ok(());
+        }
+        write!(f, "{} sent, {} received", bytes(self.sent), bytes(self.received))?;
+        match self.shared {
+            0 => Ok(()),
+            shared => write!(f, ", {} through shared memory", bytes(shared)),
+        }
+    }
 }
 
 /// What became of the training examples, counted from accepted submissions.

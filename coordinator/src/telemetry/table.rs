@@ -100,6 +100,7 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
                 rarely(ledger)
             ),
         ),
+        ("traffic", summary.traffic.to_string()),
         ("seed", summary.seed.to_string()),
         ("weights", summary.weights_hash.clone()),
         ("folder", summary.folder.clone()),

@@ -5,7 +5,8 @@
 //! (<https://github.com/tensorflow/tensorboard/tree/master/tensorboard/compat/proto>).
 //!
 //! Loss and accuracy have two names each, always: `Loss_CIFAR10/train`, which says what was trained on, and `Loss train`, which
-//! other reports use. Both are written because a few bytes an epoch are simpler than a setting.
+//! other reports use. Both are written because a few bytes an epoch are simpler than a setting. Where the training images are
+//! measured again, `Train Accuracy` is that pass, as in the reports that make one; `Accuracy_CIFAR10/train` is always as trained.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,6 +28,9 @@ const PREFIX: &str = "events.out.tfevents.";
 
 /// Points that a curve of steps has at most. TensorBoard draws 1,000 of them; twice that leaves room to zoom.
 const POINTS: u64 = 2000;
+
+/// Of the mean as trained, or of a pass over the training images where there is one.
+const TRAIN_ACCURACY: &str = "Train Accuracy";
 
 #[derive(Clone, PartialEq, Message)]
 struct TbEvent {
@@ -73,6 +77,8 @@ pub struct TensorBoard {
     /// The data set's name in tags: nothing that is not CIFAR-10 is called so.
     set: String,
     classes: Vec<String>,
+    /// The training images are measured again.
+    train_images: bool,
     /// Steps between two points of a curve of steps.
     every: u64,
     images: u64,
@@ -105,6 +111,7 @@ impl TensorBoard {
             file,
             set: String::new(),
             classes: Vec::new(),
+            train_images: false,
             every: 1,
             images: 0,
             seconds: 0.0,
@@ -143,6 +150,7 @@ impl TensorBoard {
     fn start(&mut self, run: &RunStarted) {
         self.set = set_name(&run.data);
         self.classes = run.classes.clone();
+        self.train_images = run.train_images;
         self.every = run.steps.div_ceil(POINTS).max(1);
     }
 
@@ -186,19 +194,23 @@ impl Sink for TensorBoard {
                 }
             }
             &Event::EpochEnded { epoch, step, train_loss, train_accuracy, .. } => {
-                let values = self.result("train", train_loss, train_accuracy);
+                let mut values = self.result("train", train_loss, train_accuracy);
+                values.retain(|value| !self.train_images || value.tag != TRAIN_ACCURACY);
                 self.write_epoch(record.time, epoch, step, values);
             }
             Event::Evaluated { step, epoch, split, loss, accuracy, per_class, .. } => {
-                let split = match split {
+                let part = match split {
                     Split::Test => "test",
                     Split::Validation => "validation",
                     Split::TrainEval => "train_eval",
                 };
-                let mut values = self.result(split, *loss, *accuracy);
+                let mut values = self.result(part, *loss, *accuracy);
+                if *split == Split::TrainEval {
+                    values.push(value(TRAIN_ACCURACY, *accuracy));
+                }
                 for (class, accuracy) in per_class.iter().enumerate() {
                     let name = self.classes.get(class).map_or_else(|| class.to_string(), String::clone);
-                    values.extend(accuracy.map(|accuracy| value(format!("Class accuracy {split}/{name}"), accuracy)));
+                    values.extend(accuracy.map(|accuracy| value(format!("Class accuracy {part}/{name}"), accuracy)));
                 }
                 self.write_epoch(record.time, *epoch, *step, values);
             }

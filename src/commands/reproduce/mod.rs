@@ -1,6 +1,5 @@
 //! `lockstep reproduce`: recipes trained as `train` does, one after the other, and their reports' numbers beside ours.
 
-mod curve;
 mod job;
 mod plan;
 mod result;

@@ -8,9 +8,9 @@ use lockstep_coordinator::telemetry::Summary;
 use lockstep_proto::recipe::{Recipe, Reported, catalogue};
 use serde::Serialize;
 
-use super::curve::{self, Curve, Epoch};
 use super::plan::Typed;
 use crate::exit::{Failure, Result};
+use crate::history::{Epoch, History};
 use crate::prepare;
 
 /// A recipe and its runs that are done.
@@ -42,7 +42,7 @@ pub struct Run {
     pub images_per_s: f64,
     pub weights_hash: String,
     #[serde(skip)]
-    curve: Curve,
+    epochs: BTreeMap<u32, Epoch>,
 }
 
 /// One number: a report's, and ours over the runs.
@@ -81,12 +81,15 @@ impl Figure {
             (Quantity::TestAccuracy, Some(class)) => epoch.per_class.get(class).copied().flatten(),
             (Quantity::TestAccuracy, None) => epoch.test_accuracy,
             (Quantity::ValidationAccuracy, _) => epoch.validation_accuracy,
-            // a recipe that measures the training images again does so because its report did
-            (Quantity::TrainAccuracy, _) => epoch.train_eval_accuracy.or(epoch.train_accuracy),
+            (Quantity::TrainAccuracy, _) => epoch.training_accuracy(),
             (Quantity::TestLoss, _) => epoch.test_loss,
-            (Quantity::TrainLoss, _) => epoch.train_eval_loss.or(epoch.train_loss),
+            (Quantity::TrainLoss, _) => epoch.training_loss(),
         };
-        let ours: Vec<f64> = runs.iter().filter_map(|run| run.curve.get(&row.epoch).and_then(value)).collect();
+        let ours: Vec<f64> = runs
+            .iter()
+            .filter_map(|run| run.epochs.get(&row.epoch).and_then(value))
+            .filter(|value| value.is_finite())
+            .collect();
         let (mean, spread) = (mean(&ours), spread(&ours));
         let difference = mean.zip(reported).map(|(ours, theirs)| ours - theirs);
         Self { epoch: row.epoch, quantity, class, note: row.note.clone(), reported, ours, mean, spread, difference }
@@ -171,13 +174,14 @@ fn run(folder: &Path, seed: u64) -> Option<Run> {
         seconds: summary.seconds,
         images_per_s: summary.images_per_s,
         weights_hash: summary.weights_hash,
-        curve: curve::read(&folder),
+        // a run whose curve is gone still has its hash and its time
+        epochs: History::read(&folder).unwrap_or_default().epochs,
     })
 }
 
 /// A figure for each number of the report; where it has none, our test accuracy at the end.
 fn figures(recipe: &Recipe, runs: &[Run]) -> Vec<Figure> {
-    let last = runs.iter().filter_map(|run| run.curve.keys().last().copied()).max().unwrap_or(recipe.epochs);
+    let last = runs.iter().filter_map(|run| run.epochs.keys().last().copied()).max().unwrap_or(recipe.epochs);
     let none = [Reported { epoch: last, ..Reported::default() }];
     let rows = if recipe.reported.is_empty() { &none[..] } else { &recipe.reported };
     let mut figures = Vec::new();
@@ -221,7 +225,8 @@ pub(super) mod tests {
         fs::write(folder.join("recipe.toml"), recipe.to_toml()).expect("written");
         let lines = accuracies.iter().enumerate().map(|(i, accuracy)| {
             format!(
-                "{{\"event\":\"evaluated\",\"epoch\":{},\"split\":\"test\",\"loss\":1.5,\"accuracy\":{accuracy}}}\n",
+                "{{\"time\":1,\"seconds\":1,\"event\":\"evaluated\",\"step\":1,\"epoch\":{},\"split\":\"test\",\"loss\":1.5,\
+                 \"accuracy\":{accuracy},\"per_class\":[],\"confusion\":[],\"images\":4,\"best\":false}}\n",
                 i + 1
             )
         });

@@ -1,5 +1,5 @@
 use super::*;
-use crate::telemetry::summary::{Ledger, accuracy_by_class};
+use crate::telemetry::summary::{Ledger, Traffic, accuracy_by_class};
 
 fn summary() -> Summary {
     let names = ["airplane", "car", "bird"];
@@ -37,9 +37,9 @@ fn summary() -> Summary {
         per_class: per_class.map(|(class, accuracy)| ClassAccuracy { class: (*class).into(), accuracy }).collect(),
         confusion,
         dead_outputs: None,
+        traffic: Traffic { received: 41_300_000, sent: 198_000_000, shared: 15_500_000_000 },
         folder: "runs/2026-01-02-lenet-1".into(),
         stopped_early: false,
-        ..Summary::default()
     }
 }
 
@@ -54,6 +54,7 @@ fn at_eighty_columns() {
   test      loss 1.1640  accuracy 59.83%  of 10,000 images
             best 60.12% at step 14,076
   examples  1,000,000 used, 0 repeated, 0 lost, 0 recomputed; 1 shard re-issued
+  traffic   198 MB sent, 41.3 MB received, 15.5 GB through shared memory
   seed      7
   weights   0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
   folder    runs/2026-01-02-lenet-1

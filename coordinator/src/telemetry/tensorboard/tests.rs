@@ -129,6 +129,33 @@ fn a_run_gives_its_curves() {
 }
 
 #[test]
+fn train_accuracy_is_that_of_the_pass_over_the_training_images_where_there_is_one() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut board = TensorBoard::create(folder.path(), 0.0).expect("create");
+    let start = RunStarted { data: "cifar10".into(), steps: 100, train_images: true, ..Default::default() };
+    board.record(&record(Event::RunStarted(start))).expect("record");
+    board.record(&epoch(1, 100, 1.5)).expect("record");
+    let again = Event::Evaluated {
+        step: 100,
+        epoch: 1,
+        split: Split::TrainEval,
+        dead_outputs: None,
+        loss: 1.25,
+        accuracy: 0.5,
+        per_class: Vec::new(),
+        confusion: Vec::new(),
+        images: 10,
+        best: false,
+    };
+    board.record(&record(again)).expect("record");
+    board.finish().expect("finish");
+    let all = scalars(folder.path());
+    assert_eq!(curve(&all, "Train Accuracy"), [(1, 0.5)]);
+    assert_eq!(curve(&all, "Accuracy_CIFAR10/train"), [(1, 0.25)]);
+    assert_eq!(curve(&all, "Loss train"), [(1, 1.5)]);
+}
+
+#[test]
 fn a_long_run_has_a_bounded_number_of_points_with_the_true_mean() {
     let folder = tempfile::tempdir().expect("folder");
     let mut board = TensorBoard::create(folder.path(), 0.0).expect("create");

@@ -11,13 +11,34 @@ use lockstep_coordinator::telemetry::{Event, Record, Split, jsonl};
 /// Bytes of a line at most: an evaluation of 256 classes has a matrix of 65,536 numbers. What is longer is damage.
 const LONGEST_LINE: u64 = 4 << 20;
 
-/// What an epoch came to. Accuracies are fractions.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What an epoch came to. Accuracies are fractions; what is none was not measured.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Epoch {
+    /// As trained, the mean over the epoch.
     pub train_loss: Option<f64>,
     pub train_accuracy: Option<f64>,
+    /// Measured again at its end, in evaluation mode.
+    pub train_eval_loss: Option<f64>,
+    pub train_eval_accuracy: Option<f64>,
+    pub validation_loss: Option<f64>,
+    pub validation_accuracy: Option<f64>,
     pub test_loss: Option<f64>,
     pub test_accuracy: Option<f64>,
+    /// Of the test images.
+    pub per_class: Vec<Option<f64>>,
+}
+
+impl Epoch {
+    /// What a report's training loss is compared with: a recipe that measures the training images again does so because its
+    /// report did.
+    pub fn training_loss(&self) -> Option<f64> {
+        self.train_eval_loss.or(self.train_loss)
+    }
+
+    /// As [`training_loss`](Self::training_loss).
+    pub fn training_accuracy(&self) -> Option<f64> {
+        self.train_eval_accuracy.or(self.train_accuracy)
+    }
 }
 
 /// A run's events, summed up.
@@ -79,10 +100,17 @@ impl History {
                 let of = self.epochs.entry(epoch).or_default();
                 (of.train_loss, of.train_accuracy) = (Some(train_loss), Some(train_accuracy));
             }
-            Event::Evaluated { epoch, split: Split::Test, loss, accuracy, confusion, .. } => {
+            Event::Evaluated { epoch, split, loss, accuracy, per_class, confusion, .. } => {
                 let of = self.epochs.entry(epoch).or_default();
-                (of.test_loss, of.test_accuracy) = (Some(loss), Some(accuracy));
-                self.confusion = confusion;
+                match split {
+                    Split::Test => {
+                        (of.test_loss, of.test_accuracy) = (Some(loss), Some(accuracy));
+                        of.per_class = per_class;
+                        self.confusion = confusion;
+                    }
+                    Split::Validation => (of.validation_loss, of.validation_accuracy) = (Some(loss), Some(accuracy)),
+                    Split::TrainEval => (of.train_eval_loss, of.train_eval_accuracy) = (Some(loss), Some(accuracy)),
+                }
             }
             _ => {}
         }
@@ -122,11 +150,14 @@ mod tests {
     #[test]
     fn epochs_are_put_together_from_their_events() {
         let other = TEST.replace("\"test\"", "\"validation\"").replace("0.25", "0.75");
-        let found = history(format!("{ENDED}\n{TEST}\n{other}\n").as_bytes());
+        let again = TEST.replace("\"test\"", "\"train_eval\"").replace("0.25", "0.625");
+        let found = history(format!("{ENDED}\n{TEST}\n{other}\n{again}\n").as_bytes());
         assert_eq!((found.steps, found.seconds, found.confusion), (7, 3.0, vec![vec![1, 3], vec![0, 0]]));
-        let epoch = found.epochs[&1];
+        let epoch = &found.epochs[&1];
         assert!(epoch.train_loss.is_some_and(f64::is_nan));
         assert_eq!((epoch.train_accuracy, epoch.test_loss, epoch.test_accuracy), (Some(0.5), Some(2.0), Some(0.25)));
+        assert_eq!((epoch.validation_accuracy, epoch.training_accuracy()), (Some(0.75), Some(0.625)));
+        assert_eq!(epoch.per_class, [Some(0.25), None]);
         let folder = tempfile::tempdir().expect("folder");
         assert!(History::read(folder.path()).expect_err("missing").contains("metrics.jsonl"));
     }
