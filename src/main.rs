@@ -16,6 +16,7 @@ mod lock;
 mod logging;
 mod origin;
 mod prepare;
+mod processor;
 mod report;
 mod signals;
 mod source;

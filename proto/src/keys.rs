@@ -25,6 +25,12 @@ impl Key {
         Self([u32::from_le_bytes([b[0], b[1], b[2], b[3]]), u32::from_le_bytes([b[4], b[5], b[6], b[7]])])
     }
 
+    /// The generator's key, for whoever draws elsewhere than on the processor.
+    #[must_use]
+    pub fn words(self) -> [u32; 2] {
+        self.0
+    }
+
     /// The sequence at coordinates `(a, b, c)`, for instance (epoch, example, 0).
     #[must_use]
     pub fn stream(self, a: u32, b: u32, c: u32) -> Stream {

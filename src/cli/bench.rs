@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::values::{floats, processes, threads, timed_steps};
-use super::{KernelArgs, Plane, RecipeArgs};
+use super::{ComputeArgs, Plane, RecipeArgs};
 
 #[derive(Args, Debug)]
 pub struct BenchArgs {
@@ -11,9 +11,9 @@ pub struct BenchArgs {
     pub recipe: RecipeArgs,
     #[command(flatten)]
     pub data: BenchData,
-    /// Worker processes
-    #[arg(long, short = 'n', default_value = "2", value_parser = processes)]
-    pub workers: usize,
+    /// Worker processes [default: one a GPU, else 2]
+    #[arg(long, short = 'n', value_parser = processes)]
+    pub workers: Option<usize>,
     /// Optimizer steps, at least 20; the first tenth, at least 10, are not timed
     #[arg(long, default_value = "200", value_parser = timed_steps)]
     pub steps: usize,
@@ -21,7 +21,7 @@ pub struct BenchArgs {
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     #[command(flatten)]
-    pub kernels: KernelArgs,
+    pub compute: ComputeArgs,
     /// How tensors travel: through shared memory where a worker can map it, or over gRPC alone
     #[arg(long, value_enum, default_value = "auto")]
     pub plane: Plane,

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod chaos;
+mod compute;
 mod pictures;
 mod recipe;
 mod reproduce;
@@ -14,11 +15,12 @@ mod values;
 
 pub use bench::BenchArgs;
 pub use chaos::{Chaos, Fault, Rule};
+pub use compute::{ComputeArgs, DeviceChoice};
 pub use pictures::{PredictArgs, ReportArgs};
 pub use recipe::RecipeArgs;
 pub use reproduce::ReproduceArgs;
 pub use roles::{CoordinatorArgs, TrainArgs, WorkerArgs};
-pub use shared::{DataSource, DisplayArgs, KernelArgs, LimitArgs, LocalArgs, Plane, RunArgs};
+pub use shared::{DataSource, DisplayArgs, LimitArgs, LocalArgs, Plane, RunArgs};
 pub use tools::{DataArgs, EvalArgs, ModelArgs, ModelCommand, RecipesArgs, RecipesCommand, RemoteArgs, VerifyArgs};
 pub use values::{Kill, reducer};
 

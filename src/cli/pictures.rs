@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::KernelArgs;
+use super::ComputeArgs;
 use super::values::{count, threads};
 
 #[derive(Args, Debug)]
@@ -24,7 +24,7 @@ pub struct PredictArgs {
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     #[command(flatten)]
-    pub kernels: KernelArgs,
+    pub compute: ComputeArgs,
     /// One line of JSON a picture
     #[arg(long)]
     pub json: bool,
@@ -45,5 +45,5 @@ pub struct ReportArgs {
     #[arg(long, value_name = "PATH")]
     pub data: Option<String>,
     #[command(flatten)]
-    pub kernels: KernelArgs,
+    pub compute: ComputeArgs,
 }

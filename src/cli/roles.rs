@@ -7,7 +7,7 @@ use clap::Args;
 use lockstep_proto::wire::DEFAULT_ADDRESS;
 
 use super::values::{address, count, seconds, threads};
-use super::{DataSource, DisplayArgs, KernelArgs, LocalArgs, RecipeArgs, RunArgs};
+use super::{ComputeArgs, DataSource, DisplayArgs, LocalArgs, RecipeArgs, RunArgs};
 
 #[derive(Args, Debug)]
 pub struct TrainArgs {
@@ -52,9 +52,6 @@ pub struct WorkerArgs {
     /// What logs call this worker [default: host name and process number]
     #[arg(long)]
     pub name: Option<String>,
-    /// auto or cpu
-    #[arg(long, default_value = "auto")]
-    pub device: String,
     /// Compute threads [default: all cores]
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
@@ -68,7 +65,7 @@ pub struct WorkerArgs {
     #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub reconnect: Duration,
     #[command(flatten)]
-    pub kernels: KernelArgs,
+    pub compute: ComputeArgs,
     /// For `bench --wire`: answer with so many values, without computing
     #[arg(long, hide = true)]
     pub wire_values: Option<usize>,

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use lockstep_coordinator::Limits;
 
-use super::Chaos;
 use super::chaos::chaos;
 use super::values::{Kill, kill, processes, seconds, share, threads, timeout};
+use super::{Chaos, ComputeArgs};
 
 /// Where the images come from.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -49,14 +49,6 @@ pub struct DisplayArgs {
     pub plain: bool,
 }
 
-/// Which instructions compute.
-#[derive(Args, Clone, Copy, Debug, Default)]
-pub struct KernelArgs {
-    /// Kernel set: v4 (AVX-512), v3 (AVX2 and FMA) or portable; default: the best of this processor
-    #[arg(long, value_enum)]
-    pub kernels: Option<KernelName>,
-}
-
 /// How tensors travel between the processes of one host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Plane {
@@ -64,23 +56,6 @@ pub enum Plane {
     Auto,
     /// gRPC alone
     Grpc,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KernelName {
-    V4,
-    V3,
-    Portable,
-}
-
-impl KernelName {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::V4 => "v4",
-            Self::V3 => "v3",
-            Self::Portable => "portable",
-        }
-    }
 }
 
 /// How a run is kept and continued.
@@ -144,9 +119,9 @@ impl LimitArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Workers")]
 pub struct LocalArgs {
-    /// Worker processes (torchrun's --nproc-per-node)
-    #[arg(long, short = 'n', visible_alias = "nproc-per-node", default_value = "2", value_parser = processes)]
-    pub workers: usize,
+    /// Worker processes (torchrun's --nproc-per-node) [default: one a GPU, else 2]
+    #[arg(long, short = 'n', visible_alias = "nproc-per-node", value_parser = processes)]
+    pub workers: Option<usize>,
     /// Compute threads of each worker [default: cores / workers, at least 1]
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
@@ -162,5 +137,5 @@ pub struct LocalArgs {
     #[arg(long, value_name = "FAULT=TIME,…", value_parser = chaos)]
     pub chaos: Option<Chaos>,
     #[command(flatten)]
-    pub kernels: KernelArgs,
+    pub compute: ComputeArgs,
 }

@@ -7,7 +7,7 @@ use lockstep_proto::recipe::EvaluationMode;
 use lockstep_proto::wire::DEFAULT_ADDRESS;
 
 use super::values::{Kill, address, count, kill, mode, threads};
-use super::{DataSource, KernelArgs, RecipeArgs};
+use super::{ComputeArgs, DataSource, RecipeArgs};
 
 #[derive(Args, Debug)]
 pub struct EvalArgs {
@@ -25,7 +25,7 @@ pub struct EvalArgs {
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     #[command(flatten)]
-    pub kernels: KernelArgs,
+    pub compute: ComputeArgs,
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
@@ -47,7 +47,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "W@S", value_parser = kill)]
     pub kill: Vec<Kill>,
     #[command(flatten)]
-    pub kernels: KernelArgs,
+    pub compute: ComputeArgs,
     #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
     pub test_reducer: Option<String>,
     /// One line of JSON

@@ -13,11 +13,11 @@ use serde_json::json;
 use crate::cli::EvalArgs;
 use crate::exit::{Failure, Result};
 use crate::origin::{self, Origin};
-use crate::{commands, logging, prepare, source};
+use crate::{logging, prepare, processor, source};
 
 pub fn run(args: &EvalArgs) -> Result {
     logging::start();
-    commands::choose_kernels(args.kernels)?;
+    let processor = processor::open(args.compute)?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     layers::set_threads(threads).map_err(Failure::ours)?;
     let Origin { recipe, folder, data, steps, .. } = origin(args)?;
@@ -28,7 +28,7 @@ pub fn run(args: &EvalArgs) -> Result {
     }
     let model = Model::new(&recipe.model, IMAGE, dataset.classes.len())?;
     let values = read_weights(model.schema(), &args.checkpoint)?;
-    let weights = Weights::new(&model, &values)?;
+    let weights = Weights::on(&processor, &model, &values)?;
     let batches = Batches::new(&recipe.data, recipe.seed);
 
     let mode = args.mode.unwrap_or(recipe.evaluation.mode);

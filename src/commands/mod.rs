@@ -14,22 +14,8 @@ pub mod train;
 pub mod verify;
 pub mod worker;
 
-use lockstep_worker::layers::{self, KernelSet};
-
-use crate::cli::KernelArgs;
-use crate::exit::{Failure, Result};
-
 /// Version and digest of what decides bits (see build.rs): results hold within one build.
 pub const BUILD: &str = env!("LOCKSTEP_BUILD");
-
-/// Has this process compute with the kernels that were asked for, or the best that it can.
-pub fn choose_kernels(args: KernelArgs) -> Result {
-    if let Some(name) = args.kernels {
-        let kernels: KernelSet = name.word().parse().map_err(Failure::mistake)?;
-        layers::set_kernels(kernels).map_err(Failure::mistake)?;
-    }
-    Ok(())
-}
 
 /// What this machine calls itself.
 pub fn host_name() -> String {

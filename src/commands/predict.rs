@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::cli::PredictArgs;
 use crate::exit::{Failure, Result};
-use crate::{commands, logging, origin};
+use crate::{logging, origin, processor};
 
 /// Pictures that are computed together: a batch in memory, and the first lines come soon.
 const TOGETHER: usize = 64;
@@ -23,14 +23,14 @@ const BAR: f64 = 20.0;
 
 pub fn run(args: &PredictArgs) -> Result {
     logging::start();
-    commands::choose_kernels(args.kernels)?;
+    let processor = processor::open(args.compute)?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     layers::set_threads(threads).map_err(Failure::ours)?;
     let path = if args.checkpoint.is_dir() { origin::weights_in(&args.checkpoint)? } else { args.checkpoint.clone() };
     let origin = origin::of(&path, args.model.as_deref())?;
     let (classes, named) = origin.classes();
     let model = Model::new(&origin.recipe.model, IMAGE, classes.len())?;
-    let weights = Weights::new(&model, &read_weights(model.schema(), &path)?)?;
+    let weights = Weights::on(&processor, &model, &read_weights(model.schema(), &path)?)?;
     let batches = Batches::new(&origin.recipe.data, origin.recipe.seed);
     if !args.json {
         let steps = match origin.steps {

@@ -10,14 +10,14 @@ use lockstep_worker::layers;
 use crate::cli::ReportArgs;
 use crate::exit::{Failure, Result};
 use crate::report::{self, Gallery, Run, Sampler};
-use crate::{commands, logging};
+use crate::{logging, processor};
 
 /// A page or a picture says in its first bytes who made it.
 const BEGINNING: u64 = 400;
 
 pub fn run(args: &ReportArgs) -> Result {
     logging::start();
-    commands::choose_kernels(args.kernels)?;
+    let processor = processor::open(args.compute)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     layers::set_threads(threads).map_err(Failure::ours)?;
     // before the work: a name that can't be used should not cost it
@@ -29,7 +29,7 @@ pub fn run(args: &ReportArgs) -> Result {
         .collect::<std::result::Result<_, _>>()
         .map_err(Failure::mistake)?;
     report::tell_apart(&mut runs);
-    let mut sampler = Sampler::new(args.data.clone());
+    let mut sampler = Sampler::new(args.data.clone(), processor);
     let samples: Vec<_> = runs.iter().map(|run| sampler.look(&run.folder)).collect();
     for (run, samples) in runs.iter().zip(&samples) {
         for problem in run.problems.iter().chain(samples.as_ref().err()) {

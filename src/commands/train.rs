@@ -8,7 +8,7 @@ use crate::cli::{LocalArgs, TrainArgs};
 use crate::cluster::Trained;
 use crate::exit::Result;
 use crate::local_workers::{Fleet, Schedule};
-use crate::{cluster, logging, prepare, signals};
+use crate::{cluster, logging, prepare, processor, signals};
 
 pub fn run(args: TrainArgs) -> Result {
     logging::start();
@@ -33,7 +33,7 @@ pub fn train<S: Future<Output = String> + Send + 'static>(
     let mut fleet = fleet(local);
     fleet.check()?;
     // who is to be killed must be given something
-    let limits = args.run.limits.limits(local.workers, !local.kill.is_empty());
+    let limits = args.run.limits.limits(fleet.workers, !local.kill.is_empty());
     let kept = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;
     let Some((run, _lock)) = kept else { return Ok(None) };
     let telemetry = cluster::telemetry(&run, args.display.choose())?;
@@ -51,11 +51,12 @@ pub fn train<S: Future<Output = String> + Send + 'static>(
 
 /// The worker processes as typed, without chaos: that needs a run's seed.
 pub fn fleet(local: &LocalArgs) -> Fleet {
+    let workers = processor::workers(local.workers, local.compute.device);
     Fleet {
-        workers: local.workers,
-        threads: Fleet::threads(local.workers, local.threads),
+        workers,
+        threads: Fleet::threads(workers, local.threads),
         max_restarts: local.max_restarts,
-        kernels: local.kernels.kernels.map(|kernels| kernels.word()),
+        compute: local.compute,
         kill: local.kill.clone(),
         chaos: None,
         wire_values: None,

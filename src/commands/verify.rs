@@ -12,7 +12,7 @@ use lockstep_proto::recipe::Recipe;
 use lockstep_proto::schema::Schema;
 use serde_json::json;
 
-use crate::cli::{self, Kill, VerifyArgs};
+use crate::cli::{self, ComputeArgs, Kill, VerifyArgs};
 use crate::exit::{Failure, Result};
 use crate::local_workers::Fleet;
 use crate::{cluster, logging, prepare};
@@ -38,7 +38,7 @@ struct Setup {
     recipe: Recipe,
     dataset: Arc<Dataset>,
     reducer: Reducer,
-    kernels: Option<&'static str>,
+    compute: ComputeArgs,
 }
 
 pub fn run(args: VerifyArgs) -> Result {
@@ -50,7 +50,7 @@ pub fn run(args: VerifyArgs) -> Result {
     let setup = Setup {
         dataset: Arc::new(prepare::dataset(&args.data)?),
         reducer: cli::reducer(args.test_reducer.as_deref())?,
-        kernels: args.kernels.kernels.map(|kernels| kernels.word()),
+        compute: args.compute,
         recipe,
     };
     let trials = trials(&args, &setup.recipe)?;
@@ -141,7 +141,7 @@ impl Setup {
             threads: Fleet::threads(trial.workers, None),
             // a killed worker comes back, as under `train`
             max_restarts: 1,
-            kernels: self.kernels,
+            compute: self.compute,
             kill: trial.kill.into_iter().collect(),
             chaos: None,
             wire_values: None,

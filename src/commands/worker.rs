@@ -6,21 +6,20 @@ use std::sync::Arc;
 use lockstep_coordinator::dataset::{self, DataRequest, Silent, Source};
 use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_proto::records::Records;
+use lockstep_worker::device::Processor;
 use lockstep_worker::{Joined, News, Settings, layers};
 
 use crate::cli::WorkerArgs;
 use crate::exit::{Failure, Result};
-use crate::{commands, logging, signals};
+use crate::{commands, logging, processor, signals};
 
 pub fn run(args: WorkerArgs) -> Result {
     logging::start_worker();
-    if !matches!(args.device.as_str(), "auto" | "cpu") {
-        let text = format!("--device {}: this build computes on the CPU; use auto or cpu", args.device);
-        return Err(Failure::mistake(text));
-    }
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     begin_again_tuned(threads)?;
-    commands::choose_kernels(args.kernels)?;
+    let processor = processor::open(args.compute)?;
+    // a GPU is one thread's: several would only take turns
+    let threads = if matches!(processor, Processor::Cpu) { threads } else { 1 };
     layers::set_threads(threads).map_err(Failure::ours)?;
     if args.end_with_stdin {
         end_with_stdin()?;
@@ -29,6 +28,7 @@ pub fn run(args: WorkerArgs) -> Result {
         address: args.join,
         build: commands::BUILD.to_owned(),
         name: args.name.unwrap_or_else(default_name),
+        processor,
         threads,
         local_data: args.data.map(|path| Arc::new(move || local(&path)) as _),
         cache: !args.no_cache,

@@ -11,6 +11,7 @@ use lockstep_coordinator::telemetry::{self, Emitter, Event};
 use super::place::{Ended, Place};
 use super::{Fleet, GivenUp, LOOK, name};
 use crate::exit::{Failure, Result};
+use crate::processor;
 
 /// How long a worker may take to end by itself once the run is over.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,8 +42,13 @@ impl Keeper {
         let mut command = Command::new(&program);
         command.args(["worker", "--end-with-stdin", "--join", &self.address, "--name", &self.name()]);
         command.args(["--threads", &self.fleet.threads.to_string()]);
-        if let Some(kernels) = self.fleet.kernels {
-            command.args(["--kernels", kernels]);
+        let device = processor::of_worker(self.fleet.compute.device, self.number)?;
+        command.args(["--device", &device.to_string()]);
+        if self.fleet.compute.no_tf32 {
+            command.arg("--no-tf32");
+        }
+        if let Some(kernels) = self.fleet.compute.kernels {
+            command.args(["--kernels", kernels.word()]);
         }
         if let Some(values) = self.fleet.wire_values {
             command.args(["--wire-values", &values.to_string()]);

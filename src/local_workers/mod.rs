@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use lockstep_coordinator::telemetry::Emitter;
 
-use crate::cli::Kill;
+use crate::cli::{ComputeArgs, Kill};
 use crate::exit::{Failure, Result};
 pub use chaos::Toll;
 use keeper::Keeper;
@@ -40,7 +40,7 @@ pub struct Fleet {
     pub workers: usize,
     pub threads: usize,
     pub max_restarts: u32,
-    pub kernels: Option<&'static str>,
+    pub compute: ComputeArgs,
     pub kill: Vec<Kill>,
     /// The faults that they are to survive.
     pub chaos: Option<Schedule>,

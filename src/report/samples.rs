@@ -5,6 +5,7 @@ use std::path::Path;
 use lockstep_coordinator::checkpoint::read_weights;
 use lockstep_coordinator::dataset::{self, DataRequest, Dataset, Silent, Source, picture};
 use lockstep_worker::dataset::{Batches, IMAGE, Purpose};
+use lockstep_worker::device::Processor;
 use lockstep_worker::model::{Model, Weights};
 use lockstep_worker::predict::predict;
 
@@ -50,12 +51,13 @@ pub struct Samples {
 pub struct Sampler {
     /// Where to look for the images instead of where the run had them.
     data: Option<String>,
+    processor: Processor,
     loaded: Option<(DataSource, Dataset, String)>,
 }
 
 impl Sampler {
-    pub fn new(data: Option<String>) -> Self {
-        Self { data, loaded: None }
+    pub fn new(data: Option<String>, processor: Processor) -> Self {
+        Self { data, processor, loaded: None }
     }
 
     /// The samples of the run in `folder`, or why there are none.
@@ -66,6 +68,7 @@ impl Sampler {
     fn find(&mut self, folder: &Path) -> Result<Samples, Failure> {
         let path = origin::weights_in(folder)?;
         let origin = origin::of(&path, None)?;
+        let processor = self.processor.clone();
         let (data, hash) = self.images(folder)?;
         if let Some((name, had)) = origin.data.as_ref().filter(|(_, had)| had != hash) {
             return Err(Failure::mistake(format!(
@@ -74,7 +77,7 @@ impl Sampler {
             )));
         }
         let model = Model::new(&origin.recipe.model, IMAGE, data.classes.len())?;
-        let weights = Weights::new(&model, &read_weights(model.schema(), &path)?)?;
+        let weights = Weights::on(&processor, &model, &read_weights(model.schema(), &path)?)?;
         let batches = Batches::new(&origin.recipe.data, origin.recipe.seed);
         let weights_name = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
         let mut samples = Samples { classes: data.classes.clone(), weights: weights_name, ..Samples::default() };

@@ -51,6 +51,10 @@ pub fn gradient(
         let problem = format!("the shard has {count} examples, but the whole step only {batch_size}");
         return Err(ComputeError::Batch(problem));
     }
+    #[cfg(feature = "cuda")]
+    if let Some(weights) = weights.packed() {
+        return crate::cuda::gradient(model, weights, shard, context);
+    }
     let collector = Collector::new(model.schema().len());
     let mode = Mode::Train { draws: Draws::training(seed, epoch, &shard.examples), collector: &collector };
     let pass = model.forward(weights, &shard.images, mode)?;

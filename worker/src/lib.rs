@@ -3,6 +3,8 @@
 //! [`work`] joins a coordinator and computes what it is given; [`gradient`](mod@gradient) and [`evaluate`](mod@evaluate)
 //! are what it computes, with no network in sight. [`predict`](mod@predict) is for whoever asks about single images.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod dataset;
 pub mod device;
 mod error;

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::cli::{BenchArgs, DataSource, Plane};
 use crate::exit::{Failure, Result};
 use crate::local_workers::Fleet;
-use crate::{cluster, logging, prepare};
+use crate::{cluster, logging, prepare, processor};
 
 pub fn run(args: BenchArgs) -> Result {
     logging::start();
@@ -35,13 +35,13 @@ pub fn run(args: BenchArgs) -> Result {
     if !args.scale.is_empty() {
         return scale::run(&args, &recipe, &dataset);
     }
-    let fleet = fleet(&args, args.workers);
+    let fleet = fleet(&args, processor::workers(args.workers, args.compute.device));
     let report = train(&args, recipe.clone(), dataset, &fleet)?;
     let (model, batch, shards) = (&recipe.model.name, recipe.batch_size, recipe.shards);
     let (summary, rate) = (&report.summary, report.steady_images_per_s);
     if args.json {
         let line = json!({
-            "peer": "lockstep", "lockstep": env!("CARGO_PKG_VERSION"), "model": model, "workers": args.workers,
+            "peer": "lockstep", "lockstep": env!("CARGO_PKG_VERSION"), "model": model, "workers": fleet.workers,
             "batch": batch, "layout": "nchw", "steps": summary.steps, "images_per_s": (rate * 10.0).round() / 10.0,
             "seconds": (summary.seconds * 100.0).round() / 100.0, "loss": summary.train_loss, "shards": shards,
             "threads": fleet.threads, "device_class": summary.device_class, "weights_hash": summary.weights_hash,
@@ -51,7 +51,7 @@ pub fn run(args: BenchArgs) -> Result {
         say!(
             "{model}, batch {batch}, {}, {} of {}, {}",
             count(shards as u64, "shard"),
-            count(args.workers as u64, "worker"),
+            count(fleet.workers as u64, "worker"),
             count(fleet.threads as u64, "thread"),
             summary.device_class
         );
@@ -66,7 +66,7 @@ fn fleet(args: &BenchArgs, workers: usize) -> Fleet {
         workers,
         threads: Fleet::threads(workers, args.threads),
         max_restarts: 0,
-        kernels: args.kernels.kernels.map(|kernels| kernels.word()),
+        compute: args.compute,
         kill: Vec::new(),
         chaos: None,
         wire_values: None,

@@ -17,10 +17,13 @@ use crate::cli::BenchArgs;
 use crate::commands::BUILD;
 use crate::exit::{Failure, Result};
 
+/// Processes where nobody says how many: nothing is computed, so GPUs do not matter.
+const OWN_WORKERS: usize = 2;
+
 pub(super) fn run(args: &BenchArgs) -> Result {
-    let (workers, floats) = (args.workers, args.floats);
+    let (workers, floats) = (args.workers.unwrap_or(OWN_WORKERS), args.floats);
     let fleet = crate::local_workers::Fleet { wire_values: Some(floats), ..fleet(args, workers) };
-    let report = serve(wire_run(args)?, &fleet)?;
+    let report = serve(wire_run(args, workers)?, &fleet)?;
     let t = report.timing;
     // what a star moves in a step: each worker's gradient in, the parameters out to each
     let bytes = 2.0 * workers as f64 * 4.0 * floats as f64;
@@ -54,10 +57,10 @@ pub(super) fn run(args: &BenchArgs) -> Result {
 }
 
 /// A run whose only tensor has the asked length, with one image a worker and step.
-fn wire_run(args: &BenchArgs) -> Result<Run> {
-    let examples = args.workers * args.steps;
+fn wire_run(args: &BenchArgs, workers: usize) -> Result<Run> {
+    let examples = workers * args.steps;
     let images = |n: usize| Split { pixels: vec![1; n * PIXELS], labels: vec![0; n] };
-    let (shards, batch_size, max_steps) = (args.workers, args.workers, args.steps as u64);
+    let (shards, batch_size, max_steps) = (workers, workers, args.steps as u64);
     let mut recipe = Recipe { name: "wire".to_owned(), shards, batch_size, epochs: 1, max_steps, ..Recipe::default() };
     recipe.wire = crate::prepare::recipe(&args.recipe)?.wire;
     // plain SGD, the least work that is a step; small, so that the values stay ordinary numbers
@@ -78,7 +81,7 @@ fn wire_run(args: &BenchArgs) -> Result<Run> {
         initial: vec![1.0; args.floats],
         selection: Selection { train: (0..examples as u32).collect(), validation: Vec::new() },
         resume: None,
-        limits: limits(args, args.workers),
+        limits: limits(args, workers),
         reducer: Reducer::Tree,
         trace: false,
         recipe,

@@ -20,6 +20,8 @@ pub enum Purpose {
 pub struct Batches {
     augmenter: Option<Augmenter>,
     normalise: Option<Normalise>,
+    #[cfg(feature = "cuda")]
+    resident: Option<std::sync::Arc<crate::cuda::Resident>>,
 }
 
 impl Batches {
@@ -29,7 +31,19 @@ impl Batches {
         // (x − 0) / 1 is x: skipping it changes no bit
         let plain = mean == [0.0; 3] && std == [1.0; 3];
         let normalise = (!plain).then_some(Normalise { mean, std });
-        Self { augmenter: Augmenter::new(settings, seed), normalise }
+        Self {
+            augmenter: Augmenter::new(settings, seed),
+            normalise,
+            #[cfg(feature = "cuda")]
+            resident: None,
+        }
+    }
+
+    /// Makes the batches of `resident`'s images on its GPU.
+    #[cfg(feature = "cuda")]
+    #[must_use]
+    pub fn on(self, resident: std::sync::Arc<crate::cuda::Resident>) -> Self {
+        Self { resident: Some(resident), ..self }
     }
 
     /// Gathers `examples` of `split`.
@@ -39,6 +53,13 @@ impl Batches {
             Purpose::Train { epoch } => self.augmenter.map(|augmenter| augmenter.in_epoch(epoch)),
             Purpose::Evaluate => None,
         };
+        #[cfg(feature = "cuda")]
+        if let Some(resident) = self.resident.as_ref().filter(|resident| resident.has(split)) {
+            let images = resident.images(split, examples, augmenter.as_ref(), self.normalise.as_ref());
+            let images = images.map_err(ComputeError::at("images"))?;
+            let labels = examples.iter().map(|&example| u32::from(split.labels[example as usize])).collect();
+            return Ok(Batch { images, labels, examples: examples.to_vec() });
+        }
         Batch::gather(&records, examples, augmenter.as_ref(), self.normalise.as_ref())
     }
 }

@@ -6,6 +6,8 @@ mod batches;
 pub(crate) mod fetch;
 
 pub use augment::Augmenter;
+#[cfg(feature = "cuda")]
+pub(crate) use augment::{Adjustment, Draw};
 pub use batch::{Batch, Normalise, Records};
 pub use batches::{Batches, Purpose};
 

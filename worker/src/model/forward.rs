@@ -32,30 +32,53 @@ impl<'a> Mode<'a> {
 /// What dropout's masks are keyed by, besides the layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draws<'a> {
+    turn: Turn,
+    examples: &'a [u32],
+}
+
+/// [`Draws`] but for the examples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
     seed: u64,
     /// The key's purpose: training's masks are no evaluation's.
     purpose: &'static str,
     /// The epoch; in an evaluation the step that it follows.
-    turn: u32,
-    examples: &'a [u32],
+    number: u32,
 }
 
 impl<'a> Draws<'a> {
     /// Those of `examples` of the training set in `epoch`.
     pub(crate) fn training(seed: u64, epoch: u32, examples: &'a [u32]) -> Self {
-        Self { seed, purpose: "dropout", turn: epoch, examples }
+        Self { turn: Turn { seed, purpose: "dropout", number: epoch }, examples }
     }
 
     /// Those of `examples` of the test set, or of those held out of the training set, in the evaluation after so many `steps`.
     pub(crate) fn evaluation(seed: u64, test: bool, steps: u64, examples: &'a [u32]) -> Self {
         let purpose = if test { "dropout-test" } else { "dropout-validation" };
         // 32 bits tell the evaluations of any run apart that ends in a lifetime
-        Self { seed, purpose, turn: steps as u32, examples }
+        Self { turn: Turn { seed, purpose, number: steps as u32 }, examples }
     }
 
+    #[cfg(feature = "cuda")]
+    pub(crate) fn turn(&self) -> Turn {
+        self.turn
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn examples(&self) -> &'a [u32] {
+        self.examples
+    }
+}
+
+impl Turn {
     /// The masks of one layer; the layer's name is part of the key, so that two layers of one size drop differently.
-    fn key(&self, layer: &str) -> Key {
+    pub(crate) fn key(&self, layer: &str) -> Key {
         Key::new(self.seed, self.purpose, layer)
+    }
+
+    /// The first coordinate of the masks' streams.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 }
 
@@ -69,6 +92,11 @@ pub(crate) struct Forward {
 impl Model {
     /// Runs all layers on images of shape (n, channels, height, width).
     pub(crate) fn forward(&self, weights: &Weights, images: &Tensor, mode: Mode) -> Result<Forward, ComputeError> {
+        #[cfg(feature = "cuda")]
+        if let Some(weights) = weights.packed() {
+            let batch = crate::cuda::Examples { images, mode: &mode };
+            return Ok(Forward { logits: crate::cuda::logits(self, weights, &batch)?, statistics: Vec::new() });
+        }
         let mut pass = Pass { model: self, weights, mode, statistics: Vec::new() };
         let logits = pass.chain(self.layers(), images.clone())?;
         Ok(Forward { logits, statistics: pass.statistics })
@@ -171,11 +199,11 @@ impl Pass<'_> {
             Op::Flatten => x.flatten_from(1),
             Op::Dropout { p } => match self.mode.draws() {
                 None => Ok(x.clone()),
-                Some(draws) => layers::dropout(x, p, draws.key(name), draws.turn, draws.examples),
+                Some(draws) => layers::dropout(x, p, draws.turn.key(name), draws.turn.number(), draws.examples),
             },
             Op::Dropout2d { p } => match self.mode.draws() {
                 None => Ok(x.clone()),
-                Some(draws) => layers::dropout2d(x, p, draws.key(name), draws.turn, draws.examples),
+                Some(draws) => layers::dropout2d(x, p, draws.turn.key(name), draws.turn.number(), draws.examples),
             },
             Op::Residual { .. } => candle_core::bail!("a residual is walked, not applied"),
         }

@@ -27,3 +27,5 @@ pub use plan::Model;
 pub use shape::Shape;
 pub use table::Row;
 pub use weights::Weights;
+#[cfg(feature = "cuda")]
+pub(crate) use {forward::Turn, layer::Layer, layer::Op};

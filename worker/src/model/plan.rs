@@ -110,7 +110,7 @@ impl Model {
         &self.tensors
     }
 
-    pub(super) fn layers(&self) -> &[Layer] {
+    pub(crate) fn layers(&self) -> &[Layer] {
         &self.layers
     }
 }

@@ -16,7 +16,7 @@ pub(super) const MOST_VALUES: usize = 1 << 26;
 impl Shape {
     /// The product of the extents, if it is within the limit on what a layer may hold.
     #[must_use]
-    pub(super) fn bounded_len(self) -> Option<usize> {
+    pub(crate) fn bounded_len(self) -> Option<usize> {
         product(&match self {
             Self::Image { channels, height, width } => [channels, height, width],
             Self::Vector { features } => [features, 1, 1],

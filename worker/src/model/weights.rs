@@ -3,12 +3,15 @@
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor, Var};
 
 use super::{ComputeError, Model};
+use crate::device::Processor;
 
 /// The tensors of one version of a model. Make them once, then [`Weights::set`] each new version in place.
 #[derive(Debug)]
 pub struct Weights {
-    /// In the order in which the layers declare them.
+    /// In the order in which the layers declare them; none on a GPU.
     vars: Vec<Var>,
+    #[cfg(feature = "cuda")]
+    packed: Option<crate::cuda::Packed>,
 }
 
 impl Weights {
@@ -22,7 +25,27 @@ impl Weights {
             let var = Var::from_slice(&flat[tensor.range.clone()], tensor.shape.as_slice(), &Device::Cpu);
             var.map_err(ComputeError::at(&tensor.name))
         });
-        Ok(Self { vars: vars.collect::<Result<_, _>>()? })
+        Ok(Self {
+            vars: vars.collect::<Result<_, _>>()?,
+            #[cfg(feature = "cuda")]
+            packed: None,
+        })
+    }
+
+    /// The same on a processor: passes with these weights are computed there.
+    ///
+    /// # Errors
+    /// As [`Weights::new`]; a GPU whose memory does not hold them.
+    pub fn on(processor: &Processor, model: &Model, flat: &[f32]) -> Result<Self, ComputeError> {
+        match processor {
+            Processor::Cpu => Self::new(model, flat),
+            #[cfg(feature = "cuda")]
+            Processor::Gpu(gpu) => {
+                check(model, flat)?;
+                let packed = crate::cuda::Packed::new(gpu, model, flat).map_err(ComputeError::at("weights"))?;
+                Ok(Self { vars: Vec::new(), packed: Some(packed) })
+            }
+        }
     }
 
     /// Overwrites the values with those of another version, without allocating.
@@ -31,11 +54,20 @@ impl Weights {
     /// A vector of another length than `model.schema().len()`.
     pub fn set(&mut self, model: &Model, flat: &[f32]) -> Result<(), ComputeError> {
         check(model, flat)?;
+        #[cfg(feature = "cuda")]
+        if let Some(packed) = &self.packed {
+            return packed.set(model, flat).map_err(ComputeError::at("weights"));
+        }
         for (tensor, var) in model.tensors().iter().zip(&self.vars) {
             let overwrite = Overwrite(&flat[tensor.range.clone()]);
             var.inplace_op1(&overwrite).map_err(ComputeError::at(&tensor.name))?;
         }
         Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn packed(&self) -> Option<&crate::cuda::Packed> {
+        self.packed.as_ref()
     }
 
     /// The variable that a layer declared as number `slot`; gradients flow to it.

@@ -18,6 +18,7 @@ use super::ahead::Ahead;
 use super::join::Prepared;
 use super::plane::Plane;
 use crate::dataset::{Batches, Purpose};
+use crate::device::Processor;
 use crate::evaluate::{AsTrained, EvaluationContext, evaluate};
 use crate::gradient::{StepContext, gradient};
 use crate::layers;
@@ -48,6 +49,7 @@ struct Computer {
     weights: Option<(u64, Weights)>,
     /// What parameters are copied to from shared memory; kept, because fresh pages cost more than the copy.
     flat: Vec<f32>,
+    processor: Processor,
     /// Without computing: see [`Settings::wire_values`].
     wire_only: bool,
     die_at_step: Option<u64>,
@@ -69,9 +71,11 @@ pub(super) fn start(
 ) -> std::io::Result<Sender<Job>> {
     let (jobs, inbox): (_, Receiver<Job>) = mpsc::channel();
     let (die_at_step, lie_at_step) = (settings.die_at_step, settings.lie_at_step);
-    let wire_only = settings.wire_values.is_some();
+    let (wire_only, processor) = (settings.wire_values.is_some(), settings.processor.clone());
     std::thread::Builder::new().name("compute".to_owned()).spawn(move || {
         let batches = Batches::new(&prepared.recipe.data, prepared.recipe.seed);
+        #[cfg(feature = "cuda")]
+        let batches = on(&processor, batches, &prepared);
         let idle_since = Instant::now();
         let (ahead, weights, flat) = (Ahead::default(), None, Vec::new());
         let mut computer = Computer {
@@ -81,6 +85,7 @@ pub(super) fn start(
             ahead,
             weights,
             flat,
+            processor,
             wire_only,
             die_at_step,
             lie_at_step,
@@ -100,6 +105,19 @@ pub(super) fn start(
         }
     })?;
     Ok(jobs)
+}
+
+/// The batches of a worker with a GPU are made there. Where its memory does not hold all images they are made here, and travel.
+#[cfg(feature = "cuda")]
+fn on(processor: &Processor, batches: Batches, prepared: &Prepared) -> Batches {
+    let Processor::Gpu(gpu) = processor else { return batches };
+    match crate::cuda::Resident::new(std::sync::Arc::clone(gpu), std::sync::Arc::clone(&prepared.records)) {
+        Ok(resident) => batches.on(std::sync::Arc::new(resident)),
+        Err(error) => {
+            tracing::warn!("the images stay on the host: {error}");
+            batches
+        }
+    }
 }
 
 /// The node that `work` is for, if its shards are those below it, in order; and how many shards that takes a step to have. The sum
@@ -156,7 +174,8 @@ impl Computer {
         }
         let result = match &mut self.weights {
             Some((held, weights)) => weights.set(&self.prepared.model, values).map(|()| *held = version),
-            None => Weights::new(&self.prepared.model, values).map(|weights| self.weights = Some((version, weights))),
+            None => Weights::on(&self.processor, &self.prepared.model, values)
+                .map(|weights| self.weights = Some((version, weights))),
         };
         if let Err(error) = result {
             // the leases that follow find no such version, and say so

@@ -24,6 +24,7 @@ use lockstep_proto::wire::Welcome;
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
 use tonic::transport::Channel;
 
+use crate::device::Processor;
 use crate::error::WorkerError;
 use backoff::Backoff;
 use heartbeat::Heart;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub build: String,
     /// What logs and bars call this worker.
     pub name: String,
+    /// What computes.
+    pub processor: Processor,
     /// Compute threads.
     pub threads: usize,
     /// Take the images from here rather than from the coordinator; their hash must be the run's.

@@ -23,7 +23,7 @@ use super::heartbeat::Heart;
 use super::join::Prepared;
 use super::plane::Plane;
 use super::{Farewell, Settings, Stop};
-use crate::device;
+
 use crate::error::WorkerError;
 
 /// A peer that takes the connection and says nothing is no coordinator, or a stopped one.
@@ -53,7 +53,7 @@ pub(super) async fn open(channel: Channel, settings: &Settings) -> Result<Stream
     let hello = Hello {
         protocol: PROTOCOL,
         build: settings.build.clone(),
-        device_class: device::device_class().map_err(|error| WorkerError::Kernels(error.to_string()))?,
+        device_class: settings.processor.class().map_err(|error| WorkerError::Kernels(error.to_string()))?,
         name: settings.name.clone(),
         threads: settings.threads as u32,
         foreign: false,

@@ -105,6 +105,7 @@ async fn a_worker_that_is_not_known_any_more_joins_anew() {
         reconnect: PATIENCE,
         wire_values: Some(VALUES),
         news: Some(Box::new(move |news| hears.lock().expect("no panic").push(news.clone()))),
+        processor: crate::device::Processor::Cpu,
         die_at_step: None,
         lie_at_step: None,
     };

@@ -91,6 +91,13 @@ impl Affine {
         [row(cos, sin), row(-sin, cos)]
     }
 
+    /// The map's two lines in f32, across and down, for an image of `[height, width]`.
+    #[cfg(feature = "cuda")]
+    pub(super) fn lines(&self, [height, width]: [usize; 2]) -> [[f32; 3]; 2] {
+        let [across, down] = self.inverse();
+        [Line::new(across, width).factors, Line::new(down, height).factors]
+    }
+
     /// Writes the mapped `pixels` into `out`; both are planes of `[height, width]` bytes, at most 2²³ a plane.
     ///
     /// Every rounding is that of torchvision's `_gen_affine_grid` and PyTorch's `grid_sample` in f32 on a CPU, so that the

@@ -3,6 +3,8 @@
 use lockstep_proto::recipe::DataSettings;
 
 use super::affine::RandomAffine;
+#[cfg(feature = "cuda")]
+use super::jitter::Adjustment;
 use super::jitter::ColorJitter;
 use super::window::RandomWindow;
 
@@ -13,6 +15,21 @@ pub struct Augmenter {
     affine: Option<RandomAffine>,
     jitter: Option<ColorJitter>,
     epoch: u32,
+}
+
+/// What is drawn for one example, for whoever applies it elsewhere.
+#[cfg(feature = "cuda")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Draw {
+    /// Where the window's corner lies in the image.
+    pub(crate) top: i64,
+    pub(crate) left: i64,
+    pub(crate) mirrored: bool,
+    pub(crate) upside_down: bool,
+    /// The factors of the map's two lines.
+    pub(crate) affine: Option<[[f32; 3]; 2]>,
+    /// In their order; fewer than four leave the last ones empty.
+    pub(crate) adjustments: [Option<(Adjustment, f32)>; 4],
 }
 
 impl Augmenter {
@@ -30,6 +47,18 @@ impl Augmenter {
     #[must_use]
     pub fn in_epoch(self, epoch: u32) -> Self {
         Self { epoch, ..self }
+    }
+
+    /// The draws of example number `example`, of an image of `size` with three colours.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn draw(&self, example: u32, size: [usize; 2]) -> Draw {
+        let window = self.window.map(|random| random.draw(self.epoch, example, size)).unwrap_or_default();
+        let affine = self.affine.map(|affine| affine.draw(self.epoch, example, size).lines(size));
+        let mut adjustments = [None; 4];
+        let drawn = self.jitter.iter().flat_map(|jitter| jitter.draw(self.epoch, example));
+        adjustments.iter_mut().zip(drawn).for_each(|(place, one)| *place = Some(one));
+        let super::window::Window { top, left, mirrored, upside_down } = window;
+        Draw { top, left, mirrored, upside_down, affine, adjustments }
     }
 
     /// Writes example number `example` into `out`. `pixels` and `out` are channels × height × width bytes of `shape`, and so

@@ -9,7 +9,7 @@ use crate::layers::{Kernel, KernelSet, Lanes, kernel_set, run};
 
 /// One of `ColorJitter`'s four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Adjustment {
+pub(crate) enum Adjustment {
     Brightness,
     Contrast,
     Saturation,

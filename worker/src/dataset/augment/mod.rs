@@ -16,3 +16,5 @@ mod tone;
 mod window;
 
 pub use augmenter::Augmenter;
+#[cfg(feature = "cuda")]
+pub(crate) use {augmenter::Draw, jitter::Adjustment};

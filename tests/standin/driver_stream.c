@@ -1,0 +1,136 @@
+// The driver's streams and events. Work is done when it is ordered, so waiting only checks the guards; times are real.
+#include "host.h"
+
+#include <time.h>
+
+static bool is_default(const struct stream *stream) { return (uintptr_t)stream <= 2; }
+bool standin_stream_ok(const struct stream *stream) { return is_default(stream) || stream->magic == STREAM; }
+
+static CUresult usable(const struct stream *stream) {
+    if (!standin_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    return standin_stream_ok(stream) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult cuStreamCreateWithPriority(struct stream **out, unsigned flags, int priority) {
+    if (!standin_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!out || flags > 1) return CUDA_ERROR_INVALID_VALUE;
+    struct stream *stream = malloc(sizeof *stream);
+    if (!stream) return CUDA_ERROR_OUT_OF_MEMORY;
+    *stream = (struct stream){STREAM, standin_context(), flags, priority};
+    standin_count("streams", 1);
+    *out = stream;
+    return CUDA_SUCCESS;
+}
+CUresult cuStreamCreate(struct stream **out, unsigned flags) { return cuStreamCreateWithPriority(out, flags, 0); }
+
+// The few bytes of a destroyed stream or event stay, so that a second use is an error and not a crash.
+CUresult cuStreamDestroy_v2(struct stream *stream) {
+    if (is_default(stream) || stream->magic != STREAM) return CUDA_ERROR_INVALID_HANDLE;
+    stream->magic = DEAD;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamSynchronize(struct stream *stream) {
+    CUresult result = usable(stream);
+    if (result) return result;
+    standin_count("synchronisations", 1);
+    standin_check_guards("cuStreamSynchronize");
+    return CUDA_SUCCESS;
+}
+CUresult cuStreamQuery(struct stream *stream) { return usable(stream); }
+
+CUresult cuStreamGetCtx(struct stream *stream, struct context **context) {
+    CUresult result = usable(stream);
+    if (result) return result;
+    if (!context) return CUDA_ERROR_INVALID_VALUE;
+    *context = is_default(stream) ? standin_context() : stream->context;
+    return CUDA_SUCCESS;
+}
+CUresult cuStreamGetFlags(struct stream *stream, unsigned *flags) {
+    if (usable(stream) || !flags) return CUDA_ERROR_INVALID_VALUE;
+    *flags = is_default(stream) ? 0 : stream->flags;
+    return CUDA_SUCCESS;
+}
+CUresult cuStreamGetPriority(struct stream *stream, int *priority) {
+    if (usable(stream) || !priority) return CUDA_ERROR_INVALID_VALUE;
+    *priority = is_default(stream) ? 0 : stream->priority;
+    return CUDA_SUCCESS;
+}
+
+// Nothing is ever captured into a graph.
+CUresult cuStreamIsCapturing(struct stream *stream, int *status) {
+    CUresult result = usable(stream);
+    if (result) return result;
+    if (!status) return CUDA_ERROR_INVALID_VALUE;
+    *status = 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchHostFunc(struct stream *stream, void (*call)(void *), void *data) {
+    CUresult result = usable(stream);
+    if (result) return result;
+    if (!call) return CUDA_ERROR_INVALID_VALUE;
+    call(data);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuEventCreate(struct event **out, unsigned flags) {
+    if (!standin_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!out || flags > 7) return CUDA_ERROR_INVALID_VALUE;
+    struct event *event = malloc(sizeof *event);
+    if (!event) return CUDA_ERROR_OUT_OF_MEMORY;
+    *event = (struct event){EVENT, flags, false, 0};
+    standin_count("events", 1);
+    *out = event;
+    return CUDA_SUCCESS;
+}
+
+static bool alive(const struct event *event) { return event && event->magic == EVENT; }
+
+// Events come and go with each tensor that candle follows, so these are given back; their number goes first.
+CUresult cuEventDestroy_v2(struct event *event) {
+    if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
+    event->magic = DEAD;
+    free(event);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuEventRecord(struct event *event, struct stream *stream) {
+    CUresult result = usable(stream);
+    if (result) return result;
+    if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    event->milliseconds = (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+    event->recorded = true;
+    return CUDA_SUCCESS;
+}
+CUresult cuEventRecordWithFlags(struct event *event, struct stream *stream, unsigned flags) {
+    (void)flags;
+    return cuEventRecord(event, stream);
+}
+
+CUresult cuEventSynchronize(struct event *event) {
+    if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
+    standin_count("synchronisations", 1);
+    standin_check_guards("cuEventSynchronize");
+    return CUDA_SUCCESS;
+}
+CUresult cuEventQuery(struct event *event) { return alive(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE; }
+
+CUresult cuStreamWaitEvent(struct stream *stream, struct event *event, unsigned flags) {
+    (void)flags;
+    CUresult result = usable(stream);
+    return result ? result : alive(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+// CU_EVENT_DISABLE_TIMING is 2: such an event has no time to give.
+static CUresult elapsed(float *out, const struct event *start, const struct event *end) {
+    if (!out) return CUDA_ERROR_INVALID_VALUE;
+    if (!alive(start) || !alive(end) || !start->recorded || !end->recorded || (start->flags & 2) || (end->flags & 2))
+        return CUDA_ERROR_INVALID_HANDLE;
+    *out = (float)(end->milliseconds - start->milliseconds);
+    return CUDA_SUCCESS;
+}
+CUresult cuEventElapsedTime(float *out, struct event *start, struct event *end) { return elapsed(out, start, end); }
+CUresult cuEventElapsedTime_v2(float *out, struct event *start, struct event *end) { return elapsed(out, start, end); }

@@ -1,0 +1,109 @@
+// What the C files of the stand-in share: handles, status numbers, memory, counters. Kernels see standin.h instead.
+#ifndef STANDIN_HOST_H
+#define STANDIN_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+// cuda.h's numbers, those that are returned here.
+enum {
+    CUDA_SUCCESS = 0,
+    CUDA_ERROR_INVALID_VALUE = 1,
+    CUDA_ERROR_OUT_OF_MEMORY = 2,
+    CUDA_ERROR_NOT_INITIALIZED = 3,
+    CUDA_ERROR_NO_DEVICE = 100,
+    CUDA_ERROR_INVALID_DEVICE = 101,
+    CUDA_ERROR_INVALID_IMAGE = 200,
+    CUDA_ERROR_INVALID_CONTEXT = 201,
+    CUDA_ERROR_INVALID_PTX = 218,
+    CUDA_ERROR_FILE_NOT_FOUND = 301,
+    CUDA_ERROR_INVALID_HANDLE = 400,
+    CUDA_ERROR_NOT_FOUND = 500,
+    CUDA_ERROR_NOT_SUPPORTED = 801,
+};
+
+typedef int CUresult;
+typedef uintptr_t CUdeviceptr;
+
+// Each handle starts with its own number, so that a wrong or destroyed one is noticed.
+struct context {
+    uint32_t magic;
+    int device;
+};
+struct stream {
+    uint32_t magic;
+    struct context *context;
+    unsigned flags;
+    int priority;
+};
+struct event {
+    uint32_t magic;
+    unsigned flags;
+    bool recorded;
+    double milliseconds;
+};
+struct module {
+    uint32_t magic;
+    char *text;
+};
+struct function {
+    uint32_t magic;
+    struct module *module;
+    void (*run)(void **);  // one thread of the kernel
+    const size_t *bytes;   // of its struct; null for candle's kernels
+    struct function *next; // of all there are: a handle lives as long as the program
+    char name[];
+};
+enum { CONTEXT = 0x436f6e74, STREAM = 0x53747265, EVENT = 0x4576656e, MODULE = 0x4d6f6475, FUNCTION = 0x46756e63, DEAD = 0xdead };
+
+// Says which function nobody wrote, and aborts.
+_Noreturn void standin_missing(const char *name);
+// Prints "stand-in: ..." and aborts: a mistake that a GPU would let pass or answer at random.
+_Noreturn void standin_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+// Prints why a call returns an error, if STANDIN_TRACE is set: statuses alone say little.
+void standin_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// The one lock: memory's list, counters, and a launch from its first thread to its last.
+void standin_lock(void);
+void standin_unlock(void);
+
+// counters.c. The caller holds no lock.
+void standin_count(const char *name, uint64_t add);
+// A counter so far; exported, so that a test may ask for it by dlsym.
+uint64_t standin_counted(const char *name);
+int standin_devices(void);
+
+// memory.c: HOST stands for page-locked host memory, 0.. for a device.
+enum { HOST = -1 };
+CUresult standin_allocate(void **out, size_t bytes, int device, unsigned flags);
+// Aborts if `start` is not the start of a live allocation of that kind.
+void standin_free(void *start, bool host);
+// The allocation that holds all of [start, start + bytes): false if there is none.
+struct found {
+    void *base;
+    size_t bytes;
+    int device;
+    unsigned flags;
+};
+bool standin_find(const void *start, size_t bytes, struct found *found);
+// True if [start, start + bytes) lies in one live device allocation.
+bool standin_on_device(const void *start, size_t bytes);
+// Aborts if a byte beside an allocation was written; `after_what` is the call or kernel that the message names.
+void standin_check_guards(const char *after_what);
+size_t standin_free_memory(int device);
+size_t standin_total_memory(void);
+
+// driver_device.c: the calling thread's, null if none.
+struct context *standin_context(void);
+// driver_stream.c: true for the default streams (null, 1, 2) and a live handle.
+bool standin_stream_ok(const struct stream *stream);
+
+// fibres.c: runs a grid of blocks. The caller holds the lock.
+struct dimensions {
+    unsigned x, y, z;
+};
+void standin_launch(const char *name, void (*run)(void **), void **params, struct dimensions grid, struct dimensions block);
+
+#endif

@@ -1,0 +1,114 @@
+//! The backward pass: the forward pass's steps from the last to the first.
+
+use candle_core::Result;
+
+use super::kernels::{
+    ActBackward, Add, AvgPoolBackward, BiasBackward, ColumnBackward, FinishSums, MaxPoolBackward, NormBackward,
+    NormFinish, NormSums,
+};
+use super::network::Pass;
+use super::plan::{Act, Channels, Step, Work};
+use super::product::Product;
+
+impl Pass<'_> {
+    /// Computes the gradient of every step's weights, and of the x that somebody asks for.
+    pub(super) fn backward(&self, steps: &[Step]) -> Result<()> {
+        let all = steps.iter().rev();
+        all.into_iter().try_for_each(|step| self.backward_step(step).map_err(|error| error.context(step.place.clone())))
+    }
+
+    fn backward_step(&self, step: &Step) -> Result<()> {
+        let (gpu, kernels) = (self.gpu, &self.gpu.kernels);
+        let (x, y, dy, dx) = (self.at(step.x), self.at(step.y), self.at(step.dy), step.dx.map(|dx| self.at(dx)));
+        let partial = self.at(self.workspace.plan.scratch);
+        let count = step.x.len as u32;
+        match &step.work {
+            &Work::Conv { number, weight, bias, out, act } => {
+                if bias.is_some() || !act.is_none() {
+                    let Channels { channels, plane, total, length, splits } = out;
+                    let Act { kind: act, slope } = act;
+                    let sums = BiasBackward { y, dy, partial, channels, plane, total, length, act, slope };
+                    kernels.launch_blocks(sums, (channels, splits))?;
+                    if let Some(bias) = bias {
+                        let out = self.gradient(bias);
+                        kernels.launch(FinishSums { partial, out, channels, splits }, channels)?;
+                    }
+                }
+                let (convolution, room) = (&self.workspace.convolutions[number], self.workspace.room);
+                convolution.weight_gradient(gpu, x, dy, self.gradient(weight), room)?;
+                dx.map_or(Ok(()), |dx| convolution.input_gradient(gpu, self.weight(weight), dy, dx, room))
+            }
+            &Work::Linear { inputs, outputs, weight, bias, act } => {
+                let product = Product { rows: step.x.len / inputs, inputs, outputs };
+                if bias.is_some() || !act.is_none() {
+                    let (rows, columns) = (product.rows as u32, outputs as u32);
+                    let db = bias.map_or(0, |bias| self.gradient(bias));
+                    let Act { kind: act, slope } = act;
+                    // a block has 32 columns
+                    let blocks = (columns.div_ceil(32), 1);
+                    kernels.launch_blocks(ColumnBackward { y, dy, db, rows, columns, act, slope }, blocks)?;
+                }
+                product.weight_gradient(gpu, x, dy, self.gradient(weight))?;
+                dx.map_or(Ok(()), |dx| product.input_gradient(gpu, self.weight(weight), dy, dx))
+            }
+            &Work::Norm { slots: [weight, bias, ..], shape, act, moments, .. } => {
+                let Channels { channels, plane, total, length, splits } = shape;
+                let moments = self.at(moments);
+                let Act { kind: act, slope } = act;
+                let sums = NormSums { x, y, moments, dy, partial, channels, plane, total, length, act, slope };
+                kernels.launch_blocks(sums, (channels, splits))?;
+                let (dweight, dbias) = (self.gradient(weight), self.gradient(bias));
+                kernels.launch(NormFinish { partial, dweight, dbias, channels, splits }, channels)?;
+                let weight = self.weight(weight);
+                dx.map_or(Ok(()), |dx| {
+                    let parameters =
+                        NormBackward { x, dy, moments, weight, dweight, dbias, dx, count, plane, channels, total };
+                    kernels.launch(parameters, count)
+                })
+            }
+            &Work::Act(Act { kind: act, slope }) => {
+                dx.map_or(Ok(()), |dx| kernels.launch(ActBackward { x, dy, dx, count, act, slope }, count))
+            }
+            &Work::MaxPool { window: w, at } => {
+                let Some(dx) = dx else { return Ok(()) };
+                let ([_, height, width], [_, out_height, out_width]) = (w.x.map(|n| n as u32), w.y.map(|n| n as u32));
+                let [kernel, stride, padding] = [w.kernel, w.stride, w.padding].map(|n| n as u32);
+                let at = self.at(at);
+                kernels.launch(
+                    MaxPoolBackward {
+                        dy,
+                        at,
+                        dx,
+                        count,
+                        height,
+                        width,
+                        out_height,
+                        out_width,
+                        kernel,
+                        stride,
+                        padding,
+                    },
+                    count,
+                )
+            }
+            &Work::AvgPool { window: w } => {
+                let Some(dx) = dx else { return Ok(()) };
+                let ([_, height, width], [_, out_height, out_width]) = (w.x.map(|n| n as u32), w.y.map(|n| n as u32));
+                let [kernel, stride, padding] = [w.kernel, w.stride, w.padding].map(|n| n as u32);
+                kernels.launch(
+                    AvgPoolBackward { dy, dx, count, height, width, out_height, out_width, kernel, stride, padding },
+                    count,
+                )
+            }
+            Work::Dropout { .. } => dx.map_or(Ok(()), |dx| self.dropout(step, dy, dx, count)),
+            Work::Residual { inner, copy, .. } => {
+                gpu.copy(dy, self.at(*copy), step.dy.len)?;
+                self.backward(inner)?;
+                let Some(dx) = dx else { return Ok(()) };
+                // the first inner step's dx; without steps the copy itself
+                let inner = inner.first().map_or(Some(*copy), |first| first.dx).map(|region| self.at(region));
+                inner.map_or(Ok(()), |b| kernels.launch(Add { a: dy, b, y: dx, count }, count))
+            }
+        }
+    }
+}

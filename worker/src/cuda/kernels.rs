@@ -1,0 +1,141 @@
+//! Our kernels: their parameters, as `kernels/*.cu` declares them, and how they are launched.
+
+#![allow(unsafe_code)] // a launch is a promise about addresses
+
+use std::sync::Arc;
+
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaContext, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg,
+};
+use candle_core::{Error, Result};
+
+use super::memory::Address;
+
+/// What nvcc made of `kernels/*.cu`.
+const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+
+/// Threads of a block: `BLOCK` in kernel.h.
+pub(super) const BLOCK: u32 = 256;
+
+/// The parameters of one kernel.
+pub(super) trait Parameters: DeviceRepr {
+    const NUMBER: usize;
+}
+
+macro_rules! kernels {
+    ($($name:ident $text:ident { $($field:ident: $type:ty),* $(,)? })*) => {
+        $(
+            #[doc = concat!("`", stringify!($text), "`")]
+            #[repr(C)]
+            #[derive(Clone, Copy, Debug)]
+            pub(super) struct $name { $(pub(super) $field: $type),* }
+
+            // SAFETY: numbers and addresses, laid out as C does
+            unsafe impl DeviceRepr for $name {}
+
+            impl Parameters for $name {
+                const NUMBER: usize = Number::$name as usize;
+            }
+        )*
+
+        enum Number { $($name),* }
+
+        const NAMES: &[&str] = &[$(stringify!($text)),*];
+    };
+}
+
+kernels! {
+    BiasAct bias_act { y: Address, bias: Address, count: u32, plane: u32, channels: u32, act: u32, slope: f32 }
+    ActForward act_forward { x: Address, y: Address, count: u32, act: u32, slope: f32 }
+    ActBackward act_backward { x: Address, dy: Address, dx: Address, count: u32, act: u32, slope: f32 }
+    Add add { a: Address, b: Address, y: Address, count: u32 }
+    Dropout dropout {
+        x: Address, y: Address, examples: Address, count: u32, row: u32, repeat: u32, key0: u32, key1: u32, epoch: u32,
+        keep: f32, probability: f64,
+    }
+    BiasBackward bias_backward {
+        y: Address, dy: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32, act: u32, slope: f32,
+    }
+    FinishSums finish_sums { partial: Address, out: Address, channels: u32, splits: u32 }
+    ColumnBackward column_backward { y: Address, dy: Address, db: Address, rows: u32, columns: u32, act: u32, slope: f32 }
+    NormMoments norm_moments { x: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32 }
+    NormJoin norm_join {
+        partial: Address, moments: Address, running_mean: Address, running_variance: Address, channels: u32, splits: u32,
+        total: u32, length: u32, share: f32, eps: f64,
+    }
+    NormRunning norm_running { mean: Address, variance: Address, moments: Address, channels: u32, eps: f64 }
+    NormForward norm_forward {
+        x: Address, moments: Address, weight: Address, bias: Address, y: Address, count: u32, plane: u32, channels: u32,
+        act: u32, slope: f32,
+    }
+    NormSums norm_sums {
+        x: Address, y: Address, moments: Address, dy: Address, partial: Address, channels: u32, plane: u32, total: u32,
+        length: u32, act: u32, slope: f32,
+    }
+    NormFinish norm_finish { partial: Address, dweight: Address, dbias: Address, channels: u32, splits: u32 }
+    NormBackward norm_backward {
+        x: Address, dy: Address, moments: Address, weight: Address, dweight: Address, dbias: Address, dx: Address,
+        count: u32, plane: u32, channels: u32, total: u32,
+    }
+    MaxPoolForward max_pool_forward {
+        x: Address, y: Address, at: Address, count: u32, height: u32, width: u32, out_height: u32, out_width: u32,
+        kernel: u32, stride: u32, padding: u32,
+    }
+    MaxPoolBackward max_pool_backward {
+        dy: Address, at: Address, dx: Address, count: u32, height: u32, width: u32, out_height: u32, out_width: u32,
+        kernel: u32, stride: u32, padding: u32,
+    }
+    AvgPoolForward avg_pool_forward {
+        x: Address, y: Address, count: u32, height: u32, width: u32, out_height: u32, out_width: u32, kernel: u32,
+        stride: u32, padding: u32,
+    }
+    AvgPoolBackward avg_pool_backward {
+        dy: Address, dx: Address, count: u32, height: u32, width: u32, out_height: u32, out_width: u32, kernel: u32,
+        stride: u32, padding: u32,
+    }
+    LossRows loss_rows {
+        logits: Address, labels: Address, gradient: Address, losses: Address, predictions: Address, rows: u32, classes: u32,
+        kind: u32, divisor: f64,
+    }
+    Images images {
+        pixels: Address, examples: Address, draws: Address, out: Address, mean: [f32; 3], deviation: [f32; 3], plain: u32,
+    }
+}
+
+/// All kernels of one device.
+pub(super) struct Kernels {
+    stream: Arc<CudaStream>,
+    /// By [`Parameters::NUMBER`].
+    functions: Vec<CudaFunction>,
+}
+
+impl Kernels {
+    pub(super) fn load(context: &Arc<CudaContext>, stream: &Arc<CudaStream>) -> Result<Self> {
+        let module = context.load_module(PTX.into()).map_err(|error| {
+            Error::msg(format!("the GPU's driver does not take this build's kernels ({error}): update it, or build for its CUDA version"))
+        })?;
+        let functions = NAMES
+            .iter()
+            .map(|name| module.load_function(name).map_err(|error| Error::msg(format!("kernel {name}: {error}"))))
+            .collect::<Result<_>>()?;
+        Ok(Self { stream: Arc::clone(stream), functions })
+    }
+
+    /// A thread for each of `threads`.
+    pub(super) fn launch<P: Parameters>(&self, parameters: P, threads: u32) -> Result<()> {
+        self.launch_blocks(parameters, (threads.div_ceil(BLOCK), 1))
+    }
+
+    /// So many blocks of [`BLOCK`] threads.
+    pub(super) fn launch_blocks<P: Parameters>(&self, parameters: P, blocks: (u32, u32)) -> Result<()> {
+        if blocks.0 == 0 || blocks.1 == 0 {
+            return Ok(());
+        }
+        let shape = LaunchConfig { grid_dim: (blocks.0, blocks.1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 };
+        let mut launch = self.stream.launch_builder(&self.functions[P::NUMBER]);
+        launch.arg(&parameters);
+        // SAFETY: the parameters are the kernel's own; the plan that made the addresses gave each as many values as the kernel
+        // touches, and what they lie in outlives the stream's work (it is freed on the same stream)
+        unsafe { launch.launch(shape) }.map(drop).map_err(Error::wrap)
+    }
+}

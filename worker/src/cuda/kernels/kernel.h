@@ -1,0 +1,55 @@
+/* What every file of kernels begins with.
+ *
+ * A kernel has one parameter, a struct by value, which `kernels.rs` mirrors with #[repr(C)]. Sums have one order, set by the
+ * shapes alone, and no atomics: the same bits each time. nvcc gets -fmad=false, so that what is rounded is what is written here.
+ *
+ * Where there is no nvcc the same text is plain C, which the stand-ins of tests/standin run on the CPU: no templates, no warps.
+ */
+#pragma once
+
+#ifdef __CUDACC__
+#define KERNEL(name) extern "C" __global__ void name(const struct name p)
+#define DEVICE static __device__ __forceinline__
+#define SHARED __shared__
+#define BARRIER() __syncthreads()
+#else
+#include "standin.h"
+#endif
+
+typedef unsigned char u8;
+typedef unsigned int u32;
+
+/* Threads of a block wherever a block adds up. */
+#define BLOCK 256
+
+/* The number of this thread, of all. */
+#define HERE() (blockIdx.x * blockDim.x + threadIdx.x)
+
+/* What follows a layer in the same kernel. */
+enum { NOTHING = 0, RELU = 1, LEAKY_RELU = 2 };
+
+/* NaN stays NaN, and the slope at 0 is the left one, as in PyTorch. */
+DEVICE float activated(u32 act, float slope, float x) {
+    if (act == RELU) return x <= 0.0f ? 0.0f : x;
+    if (act == LEAKY_RELU) return x > 0.0f ? x : x * slope;
+    return x;
+}
+
+/* dy through the activation, whose input or (where the slope is not negative) output was `seen`. */
+DEVICE float slope_of(u32 act, float slope, float seen, float dy) {
+    if (act == RELU) return seen <= 0.0f ? 0.0f : dy;
+    if (act == LEAKY_RELU) return seen > 0.0f ? dy : dy * slope;
+    return dy;
+}
+
+/* The sum over the block, for all of its threads; `room` is BLOCK floats that all share. */
+DEVICE float block_sum(float value, float *room) {
+    BARRIER();
+    room[threadIdx.x] = value;
+    BARRIER();
+    for (u32 half = BLOCK / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
+        BARRIER();
+    }
+    return room[0];
+}

@@ -1,0 +1,84 @@
+/* One thread a value. */
+#include "kernel.h"
+
+/* y += bias of its channel, then the activation; `bias` may be null. y is (examples, channels, plane). */
+struct bias_act {
+    float *y;
+    const float *bias;
+    u32 count, plane, channels, act;
+    float slope;
+};
+KERNEL(bias_act) {
+    u32 i = HERE();
+    if (i >= p.count) return;
+    float y = p.y[i];
+    if (p.bias) y += p.bias[i / p.plane % p.channels];
+    p.y[i] = activated(p.act, p.slope, y);
+}
+
+struct act_forward {
+    const float *x;
+    float *y;
+    u32 count, act;
+    float slope;
+};
+KERNEL(act_forward) {
+    u32 i = HERE();
+    if (i < p.count) p.y[i] = activated(p.act, p.slope, p.x[i]);
+}
+
+/* dx may be dy. */
+struct act_backward {
+    const float *x, *dy;
+    float *dx;
+    u32 count, act;
+    float slope;
+};
+KERNEL(act_backward) {
+    u32 i = HERE();
+    if (i < p.count) p.dx[i] = slope_of(p.act, p.slope, p.x[i], p.dy[i]);
+}
+
+/* y may be a or b. */
+struct add {
+    const float *a, *b;
+    float *y;
+    u32 count;
+};
+KERNEL(add) {
+    u32 i = HERE();
+    if (i < p.count) p.y[i] = p.a[i] + p.b[i];
+}
+
+/* One word of Philox4x32-10 (proto/src/keys.rs): draw number `at` of the stream (epoch, example, 0). */
+DEVICE u32 philox(u32 k0, u32 k1, u32 at, u32 epoch, u32 example) {
+    u32 c[4] = {at / 4, epoch, example, 0};
+    for (u32 round = 0; round < 10; round++) {
+        if (round > 0) {
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        unsigned long long p0 = (unsigned long long)c[0] * 0xD2511F53u, p1 = (unsigned long long)c[2] * 0xCD9E8D57u;
+        u32 next[4] = {(u32)(p1 >> 32) ^ c[1] ^ k0, (u32)p1, (u32)(p0 >> 32) ^ c[3] ^ k1, (u32)p0};
+        for (u32 word = 0; word < 4; word++) c[word] = next[word];
+    }
+    return c[at % 4];
+}
+
+/* Forward and backward are one: the same draws again cost less than memory for the mask. `row` values of an example, a draw for
+ * `repeat` of them. */
+struct dropout {
+    const float *x;
+    float *y;
+    const u32 *examples;
+    u32 count, row, repeat, key0, key1, epoch;
+    float keep;
+    double probability;
+};
+KERNEL(dropout) {
+    u32 i = HERE();
+    if (i >= p.count) return;
+    u32 bits = philox(p.key0, p.key1, i % p.row / p.repeat, p.epoch, p.examples[i / p.row]);
+    float unit = (float)(bits >> 8) * (1.0f / 16777216.0f);
+    p.y[i] = p.x[i] * ((double)unit >= p.probability ? p.keep : 0.0f);
+}

@@ -1,0 +1,72 @@
+/* Bias gradients: the activation's slope first, then sums over examples and places. */
+#include "kernel.h"
+
+/* dy, in place: through the activation whose output was y. partial[split][channel]: the split's part of the sum. A block for each
+ * channel and split; a split is `length` values of the channel, counted over examples and places. */
+struct bias_backward {
+    const float *y;
+    float *dy, *partial;
+    u32 channels, plane, total, length, act;
+    float slope;
+};
+KERNEL(bias_backward) {
+    SHARED float room[BLOCK];
+    u32 channel = blockIdx.x, split = blockIdx.y, end = (split + 1) * p.length;
+    if (end > p.total) end = p.total;
+    float sum = 0.0f;
+    for (u32 i = split * p.length + threadIdx.x; i < end; i += BLOCK) {
+        u32 at = (i / p.plane * p.channels + channel) * p.plane + i % p.plane;
+        float dy = p.dy[at];
+        if (p.act != NOTHING) {
+            dy = slope_of(p.act, p.slope, p.y[at], dy);
+            p.dy[at] = dy;
+        }
+        sum += dy;
+    }
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0) p.partial[split * p.channels + channel] = sum;
+}
+
+/* The splits of each channel, in order. */
+struct finish_sums {
+    const float *partial;
+    float *out;
+    u32 channels, splits;
+};
+KERNEL(finish_sums) {
+    u32 channel = HERE();
+    if (channel >= p.channels) return;
+    float sum = 0.0f;
+    for (u32 split = 0; split < p.splits; split++) sum += p.partial[split * p.channels + channel];
+    p.out[channel] = sum;
+}
+
+/* The same for rows of features: a block for 32 columns, 8 rows at a time. `db` may be null. */
+struct column_backward {
+    const float *y;
+    float *dy, *db;
+    u32 rows, columns, act;
+    float slope;
+};
+KERNEL(column_backward) {
+    SHARED float room[BLOCK];
+    u32 column = blockIdx.x * 32 + threadIdx.x % 32, lane = threadIdx.x / 32;
+    float sum = 0.0f;
+    if (column < p.columns) {
+        for (u32 row = lane; row < p.rows; row += BLOCK / 32) {
+            u32 at = row * p.columns + column;
+            float dy = p.dy[at];
+            if (p.act != NOTHING) {
+                dy = slope_of(p.act, p.slope, p.y[at], dy);
+                p.dy[at] = dy;
+            }
+            sum += dy;
+        }
+    }
+    room[threadIdx.x] = sum;
+    BARRIER();
+    if (lane == 0 && column < p.columns && p.db) {
+        for (u32 other = 1; other < BLOCK / 32; other++) sum += room[other * 32 + threadIdx.x];
+        p.db[column] = sum;
+    }
+}

@@ -1,0 +1,297 @@
+//! From layers to steps: which kernels and library calls a pass makes for so many examples, and where everything lies. Made once.
+
+use candle_core::{Result, bail};
+
+use super::backward_plan;
+use super::regions::{Region, Regions};
+use crate::model::{Layer, Model, Op, Shape};
+
+/// Values that one block of a sum over a channel adds, at least; and blocks of a channel at most. Both set the order of the sum, and
+/// nothing of the machine does.
+const LEAST_LENGTH: usize = 2048;
+const MOST_SPLITS: usize = 64;
+
+/// What follows a layer in the same kernel: `kernel.h` has the numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Act {
+    pub(super) kind: u32,
+    pub(super) slope: f32,
+}
+
+impl Act {
+    fn of(op: &Op) -> Option<Self> {
+        match *op {
+            Op::Relu => Some(Self { kind: 1, slope: 0.0 }),
+            Op::LeakyRelu { slope } => Some(Self { kind: 2, slope: slope as f32 }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_none(self) -> bool {
+        self.kind == 0
+    }
+}
+
+/// (examples, channels, plane), and how a sum over a channel is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Channels {
+    pub(super) channels: u32,
+    pub(super) plane: u32,
+    /// Values of a channel.
+    pub(super) total: u32,
+    /// Values of a split.
+    pub(super) length: u32,
+    pub(super) splits: u32,
+}
+
+impl Channels {
+    fn new(examples: usize, shape: Shape) -> Self {
+        let (channels, plane) = match shape {
+            Shape::Image { channels, height, width } => (channels, height * width),
+            Shape::Vector { features } => (features, 1),
+        };
+        let total = examples * plane;
+        let length = total.div_ceil(MOST_SPLITS).max(LEAST_LENGTH);
+        let [channels, plane, splits] = [channels, plane, total.div_ceil(length)].map(|number| number as u32);
+        Self { channels, plane, total: total as u32, length: length as u32, splits }
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.channels * self.total
+    }
+}
+
+/// A square window over images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) examples: usize,
+    /// Channels, height, width.
+    pub(super) x: [usize; 3],
+    pub(super) y: [usize; 3],
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    /// `number`: which of the plan's convolutions.
+    Conv {
+        number: usize,
+        weight: usize,
+        bias: Option<usize>,
+        out: Channels,
+        act: Act,
+    },
+    Linear {
+        inputs: usize,
+        outputs: usize,
+        weight: usize,
+        bias: Option<usize>,
+        act: Act,
+    },
+    Norm {
+        slots: [usize; 4],
+        eps: f64,
+        shape: Channels,
+        act: Act,
+        moments: Region,
+    },
+    Act(Act),
+    MaxPool {
+        window: Window,
+        at: Region,
+    },
+    AvgPool {
+        window: Window,
+    },
+    /// `row`: values of an example; `repeat`: of them, that share a draw.
+    Dropout {
+        p: f64,
+        name: String,
+        row: usize,
+        repeat: usize,
+    },
+    /// `inner_y`: what the inner steps make of x. `copy`: the gradient that goes into them, who may change it in place.
+    Residual {
+        inner: Vec<Step>,
+        inner_y: Region,
+        copy: Region,
+    },
+}
+
+/// One step: y from x, and dx from dy.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// What errors call it.
+    pub(super) place: String,
+    pub(super) work: Work,
+    pub(super) x: Region,
+    pub(super) y: Region,
+    pub(super) dy: Region,
+    /// None: nobody asks for the images' gradient.
+    pub(super) dx: Option<Region>,
+}
+
+/// A pass over so many examples.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) examples: usize,
+    pub(super) classes: usize,
+    pub(super) steps: Vec<Step>,
+    pub(super) convolutions: Vec<Window>,
+    pub(super) images: Region,
+    /// What dropout is keyed by, one number an example.
+    pub(super) numbers: Region,
+    pub(super) labels: Region,
+    pub(super) predictions: Region,
+    pub(super) logits: Region,
+    pub(super) dlogits: Region,
+    /// Parts of sums; each step leaves it to the next.
+    pub(super) scratch: Region,
+    /// Everything, before what the libraries want.
+    pub(super) regions: Regions,
+}
+
+struct Planner<'a> {
+    model: &'a Model,
+    examples: usize,
+    /// A backward pass follows: what it needs is kept.
+    training: bool,
+    regions: Regions,
+    convolutions: Vec<Window>,
+    scratch: usize,
+}
+
+impl Plan {
+    pub(super) fn new(model: &Model, examples: usize, training: bool) -> Result<Self> {
+        let size = model.input().bounded_len().unwrap_or(0);
+        if (examples * size).max(1) > i32::MAX as usize {
+            bail!("{examples} images of {} at once are more than 32 bits count: take more shards", model.input())
+        }
+        let mut planner =
+            Planner { model, examples, training, regions: Regions::default(), convolutions: Vec::new(), scratch: 1 };
+        let [images, numbers, labels, predictions] =
+            [examples * size, examples, examples, examples].map(|len| planner.regions.take(len));
+        let (mut steps, logits) = planner.chain(model.layers(), images, model.input())?;
+        let dlogits = planner.regions.take(logits.len);
+        if training {
+            backward_plan::place(&mut steps, &mut planner.regions, dlogits, false);
+        }
+        let scratch = planner.regions.take_apart(planner.scratch);
+        let Planner { regions, convolutions, .. } = planner;
+        let classes = model.classes();
+        Ok(Self {
+            examples,
+            classes,
+            steps,
+            convolutions,
+            images,
+            numbers,
+            labels,
+            predictions,
+            logits,
+            dlogits,
+            scratch,
+            regions,
+        })
+    }
+}
+
+impl Planner<'_> {
+    /// The steps of `layers` on x, which has `shape`, and where the last one's output lies.
+    fn chain(&mut self, mut layers: &[Layer], mut x: Region, mut shape: Shape) -> Result<(Vec<Step>, Region)> {
+        let (mut steps, first) = (Vec::new(), x);
+        while let [layer, rest @ ..] = layers {
+            // an activation whose slope can be told from its output goes with the layer before it
+            let act = rest.first().and_then(|next| Act::of(&next.op)).filter(|act| act.slope >= 0.0);
+            let takes_act = matches!(layer.op, Op::Conv { .. } | Op::Linear { .. } | Op::BatchNorm { .. });
+            let (act, used) = match act.filter(|_| takes_act) {
+                Some(act) => (act, 2),
+                None => (Act::default(), 1),
+            };
+            let y = self.layer(layer, act, x, shape, &mut steps)?;
+            // in evaluation nobody looks back; the chain's own input is the caller's
+            if !self.training && y != x && x != first {
+                self.regions.give(x);
+            }
+            (x, shape, layers) = (y, layer.output, &layers[used..]);
+        }
+        Ok((steps, x))
+    }
+
+    fn layer(&mut self, layer: &Layer, act: Act, x: Region, shape: Shape, steps: &mut Vec<Step>) -> Result<Region> {
+        let n = self.examples;
+        let y_len = n * layer.output.bounded_len().unwrap_or(0);
+        if y_len > i32::MAX as usize {
+            bail!("{}: {y_len} values at once are more than 32 bits count: take more shards", layer.place)
+        }
+        let out = Channels::new(n, layer.output);
+        let (work, y) = match &layer.op {
+            Op::Flatten => return Ok(x),
+            &Op::Dropout { p } | &Op::Dropout2d { p } if p == 0.0 || x.len == 0 => return Ok(x),
+            &Op::Conv { weight, bias, stride, padding } => {
+                let (from, to) = (image(shape)?, image(layer.output)?);
+                let kernel = self.model.tensors()[weight].shape[2];
+                let number = self.convolutions.len();
+                self.convolutions.push(Window { examples: n, x: from, y: to, kernel, stride, padding });
+                self.scratch(out.splits * out.channels);
+                (Work::Conv { number, weight, bias, out, act }, self.regions.take(y_len))
+            }
+            &Op::Linear { weight, bias } => {
+                let (inputs, outputs) = (x.len / n.max(1), y_len / n.max(1));
+                (Work::Linear { inputs, outputs, weight, bias, act }, self.regions.take(y_len))
+            }
+            &Op::BatchNorm { weight, bias, mean, variance, eps } => {
+                self.scratch(2 * out.splits * out.channels);
+                let moments = self.regions.take(2 * out.channels as usize);
+                let slots = [weight, bias, mean, variance];
+                (Work::Norm { slots, eps, shape: out, act, moments }, self.regions.take(y_len))
+            }
+            op @ (Op::Relu | Op::LeakyRelu { .. }) => {
+                (Work::Act(Act::of(op).unwrap_or_default()), self.regions.take(y_len))
+            }
+            &Op::MaxPool { kernel, stride, padding } => {
+                let (from, to) = (image(shape)?, image(layer.output)?);
+                let window = Window { examples: n, x: from, y: to, kernel, stride, padding };
+                (Work::MaxPool { window, at: self.regions.take(y_len) }, self.regions.take(y_len))
+            }
+            &Op::AvgPool { kernel, stride, padding } => {
+                let (from, to) = (image(shape)?, image(layer.output)?);
+                let window = Window { examples: n, x: from, y: to, kernel, stride, padding };
+                (Work::AvgPool { window }, self.regions.take(y_len))
+            }
+            &Op::Dropout { p } => {
+                let row = x.len / n.max(1);
+                (Work::Dropout { p, name: layer.name.clone(), row, repeat: 1 }, self.regions.take(y_len))
+            }
+            &Op::Dropout2d { p } => {
+                let [_, height, width] = image(shape)?;
+                let work = Work::Dropout { p, name: layer.name.clone(), row: x.len / n.max(1), repeat: height * width };
+                (work, self.regions.take(y_len))
+            }
+            Op::Residual { layers } => {
+                let (inner, inner_y) = self.chain(layers, x, shape)?;
+                let y = self.regions.take(y_len);
+                if !self.training && inner_y != x {
+                    self.regions.give(inner_y);
+                }
+                (Work::Residual { inner, inner_y, copy: Region::default() }, y)
+            }
+        };
+        steps.push(Step { place: layer.place.clone(), work, x, y, dy: Region::default(), dx: None });
+        Ok(y)
+    }
+
+    fn scratch(&mut self, values: u32) {
+        self.scratch = self.scratch.max(values as usize);
+    }
+}
+
+fn image(shape: Shape) -> Result<[usize; 3]> {
+    match shape {
+        Shape::Image { channels, height, width } => Ok([channels, height, width]),
+        Shape::Vector { features } => bail!("an image is needed, and {features} features came"),
+    }
+}

@@ -1,0 +1,117 @@
+//! One version's values on the device: a candle variable in which every tensor begins at a place that the libraries like.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Result, Storage, Tensor, Var};
+
+use super::gpu::Gpu;
+use super::memory::{Address, Pinned, address};
+use super::regions::Regions;
+use super::workspace::Workspace;
+use crate::model::Model;
+
+/// Where the tensors lie, by slot: in values from the beginning.
+#[derive(Debug)]
+pub(super) struct Layout {
+    starts: Vec<usize>,
+    len: usize,
+}
+
+impl Layout {
+    fn new(model: &Model) -> Self {
+        let mut regions = Regions::default();
+        let starts = model.tensors().iter().map(|tensor| regions.take(tensor.range.len()).start).collect();
+        Self { starts, len: regions.most() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The address of a slot, where the first one is at `base`.
+    pub(super) fn at(&self, base: Address, slot: usize) -> Address {
+        base + 4 * self.starts[slot] as Address
+    }
+
+    /// From the flat vector, in schema order.
+    fn spread(&self, model: &Model, flat: &[f32], packed: &mut [f32]) {
+        for (tensor, &start) in model.tensors().iter().zip(&self.starts) {
+            packed[start..][..tensor.range.len()].copy_from_slice(&flat[tensor.range.clone()]);
+        }
+    }
+
+    /// To the flat vector.
+    pub(super) fn gather(&self, model: &Model, packed: &[f32]) -> Vec<f32> {
+        let mut flat = vec![0.0; model.schema().len()];
+        for (tensor, &start) in model.tensors().iter().zip(&self.starts) {
+            flat[tensor.range.clone()].copy_from_slice(&packed[start..][..tensor.range.len()]);
+        }
+        flat
+    }
+}
+
+/// The tensors of one version of a model, on a GPU.
+pub(crate) struct Packed {
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) layout: Arc<Layout>,
+    var: Var,
+    start: Address,
+    /// What the device copies from, and to. A lock because weights are shared; one thread computes.
+    staging: Mutex<Pinned<f32>>,
+    /// By number of examples, and whether a backward pass follows: what a pass needs is made once. The lock is as above.
+    workspaces: Mutex<HashMap<(usize, bool), Arc<Workspace>>>,
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Packed").field(&self.gpu).finish()
+    }
+}
+
+impl Packed {
+    pub(crate) fn new(gpu: &Arc<Gpu>, model: &Model, flat: &[f32]) -> Result<Self> {
+        gpu.bind()?;
+        let layout = Arc::new(Layout::new(model));
+        let var = Var::zeros(layout.len(), DType::F32, gpu.device())?;
+        let start = match &*var.as_tensor().storage_and_layout().0 {
+            Storage::Cuda(storage) => address(storage.as_cuda_slice::<f32>()?),
+            _ => candle_core::bail!("a variable of a GPU is not on it"),
+        };
+        let staging = Mutex::new(Pinned::new(layout.len())?);
+        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, workspaces: Mutex::default() };
+        packed.set(model, flat)?;
+        Ok(packed)
+    }
+
+    /// The values of another version, in place.
+    pub(crate) fn set(&self, model: &Model, flat: &[f32]) -> Result<()> {
+        self.gpu.bind()?;
+        // the last copy may still read the staging memory
+        self.gpu.wait()?;
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        self.layout.spread(model, flat, staging.values_mut());
+        self.gpu.upload(staging.values(), self.start)
+    }
+
+    /// What a pass over `examples` examples needs.
+    pub(super) fn workspace(&self, model: &Model, examples: usize, training: bool) -> Result<Arc<Workspace>> {
+        let mut all = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.get(&(examples, training)) {
+            return Ok(Arc::clone(found));
+        }
+        let made = Arc::new(Workspace::new(&self.gpu, model, self.layout.len(), examples, training)?);
+        all.insert((examples, training), Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// What a pass is differentiated by.
+    pub(super) fn var(&self) -> &Tensor {
+        self.var.as_tensor()
+    }
+
+    /// The same values, without a gradient.
+    pub(super) fn detached(&self) -> Tensor {
+        self.var.as_detached_tensor()
+    }
+}
