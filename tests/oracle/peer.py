@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""PyTorch on a recipe of ours: what to set beside a reproduction whose figures lie apart from the report's.
+
+    lockstep recipes show NAME --json | python peer.py IMAGES [--seeds 0,1,2] [--epochs N] [--threads T]
+
+IMAGES: the folder cifar-10-batches-bin. Layers, initial weights, shuffling and dropout are PyTorch's own; what the recipe augments,
+partitions or penalises is refused. One line of JSON a seed and epoch asked for: {"seed", "epoch", "train_loss", "train_accuracy",
+"test_loss", "test_accuracy", "dead_outputs"}; losses and accuracies of training are means as trained. A dead output is above 0 for
+less than one test image in a thousand, where the network ends in a ReLU.
+"""
+import argparse
+import json
+import os
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def network(layers):
+    parts, shape = [], (3, 32, 32)
+    for layer in layers:
+        kind = layer.pop("type")
+        layer.pop("prefix", None)
+        if kind.endswith("_pool") and not layer["stride"]:
+            layer.pop("stride")  # the window's own size, as PyTorch has it
+        if kind == "conv":
+            part = nn.Conv2d(shape[0], **layer)
+        elif kind == "linear":
+            part = nn.Linear(shape[0], **layer)
+        elif kind == "batch_norm":
+            part = (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0], **layer)
+        elif kind in ("relu", "leaky_relu", "max_pool", "avg_pool", "flatten", "dropout", "dropout2d"):
+            names = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "max_pool": nn.MaxPool2d, "avg_pool": nn.AvgPool2d,
+                     "flatten": nn.Flatten, "dropout": nn.Dropout, "dropout2d": nn.Dropout2d}
+            part = names[kind](**layer)
+        else:
+            sys.exit(f"peer.py: no {kind}")
+        parts.append(part)
+        with torch.no_grad():
+            shape = tuple(nn.Sequential(part).eval()(torch.zeros(2, *shape)).shape[1:])
+    return nn.Sequential(*parts)
+
+
+def split(folder, names):
+    raw = np.concatenate([np.fromfile(os.path.join(folder, name), np.uint8).reshape(-1, 3073) for name in names])
+    return torch.from_numpy(raw[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32) / 255.0), torch.from_numpy(raw[:, 0].astype(np.int64))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("images")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--epochs", type=int, default=0, help="fewer than the recipe's")
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args()
+    recipe = json.load(sys.stdin)
+    data, optimizer = recipe["data"], recipe["optimizer"]
+    plain = {"fraction": 1.0, "validation": 0.0, "partition": "shuffled", "translate": [0.0, 0.0], "scale": [1.0, 1.0]}
+    plain |= {name: 0.0 for name in ("horizontal_flip", "vertical_flip", "rotation", "brightness", "contrast", "saturation", "hue")}
+    wrong = [name for name, value in plain.items() if data[name] != value] + ["crop_padding"] * bool(data["crop_padding"])
+    if wrong or recipe["loss"] != {"name": "cross-entropy", "l1": 0.0, "l2": 0.0} or recipe["schedule"]["name"] != "constant":
+        sys.exit(f"peer.py: only plain recipes, and this one has {wrong or 'a loss or a schedule'}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    x, y = split(args.images, [f"data_batch_{number}.bin" for number in range(1, 6)])
+    rows = {"all": slice(None), "first-half": slice(0, 25000), "second-half": slice(25000, None),
+            "even": slice(0, None, 2), "odd": slice(1, None, 2)}[data["subset"]]
+    mean, std = (torch.tensor(data[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    x, y = (x[rows] - mean) / std, y[rows]
+    test_x, test_y = split(args.images, ["test_batch.bin"])
+    test_x = (test_x - mean) / std
+    relu = recipe["model"]["layers"][-1]["type"] == "relu"
+    for seed in map(int, args.seeds.split(",")):
+        torch.manual_seed(seed)
+        net = network(json.loads(json.dumps(recipe["model"]["layers"])))
+        if optimizer["name"] == "adam":
+            step = torch.optim.Adam(net.parameters(), lr=optimizer["lr"], betas=optimizer["betas"], eps=optimizer["eps"],
+                                    weight_decay=optimizer["weight_decay"])
+        else:
+            step = torch.optim.SGD(net.parameters(), lr=optimizer["lr"], momentum=optimizer["momentum"],
+                                   weight_decay=optimizer["weight_decay"])
+        for epoch in range(1, (args.epochs or recipe["epochs"]) + 1):
+            net.train()
+            loss_sum = right = 0
+            for index in torch.randperm(len(x)).split(recipe["batch_size"]):
+                out = net(x[index])
+                loss = F.cross_entropy(out, y[index])
+                step.zero_grad(set_to_none=True)
+                loss.backward()
+                step.step()
+                loss_sum, right = loss_sum + loss.item() * len(index), right + (out.argmax(1) == y[index]).sum().item()
+            net.eval()
+            with torch.no_grad():
+                out = torch.cat([net(part) for part in test_x.split(500)])
+            line = {"seed": seed, "epoch": epoch, "train_loss": loss_sum / len(x), "train_accuracy": right / len(x),
+                    "test_loss": F.cross_entropy(out, test_y).item(),
+                    "test_accuracy": (out.argmax(1) == test_y).float().mean().item()}
+            if relu:
+                alive = (out > 0).sum(0)
+                line["dead_outputs"] = [number for number in range(out.shape[1]) if alive[number] * 1000 < len(out)]
+            print(json.dumps(line), flush=True)
+
+
+main()
