@@ -104,7 +104,7 @@ mod tests {
         for (seed, last) in [(0, 0.5), (1, 0.75), (2, 0.625)] {
             made(out.path(), &Recipe { seed, ..mine() }, &[0.25, last]);
         }
-        let found = collect(out.path(), &[]).expect("read");
+        let found = collect(out.path(), &[], "").expect("read").experiments;
         let expected = "\
 experiment  epoch  figure         reported  ours             difference  images   seed  time  weights
 mine            2  test accuracy    50.00%  62.50% ± 12.50       +12.50  cifar10     0  1:01  0123456789ab
