@@ -80,6 +80,15 @@ fn a_recipe_is_shown_resolved_by_name_and_by_path_with_and_without_the_word() {
     fs::write(desk.path("shown.toml"), &shown).expect("recipe");
     assert_eq!(desk.run(&["recipes", "show", "shown.toml"]).ok().stdout, shown, "it resolves to itself");
 
+    // why a built-in one is as it is stands at its head
+    let shown = desk.run(&["recipes", "show", "net6"]).ok().stdout;
+    let (comments, settings) = shown.split_once("# A resolved recipe").expect("the head");
+    assert!(comments.contains("# Not given: batch size, split, augmentations. Chosen: 64"), "{shown}");
+    assert!(comments.lines().all(|line| line.starts_with('#')), "{shown}");
+    fs::write(desk.path("net6.toml"), &shown).expect("recipe");
+    let again = desk.run(&["recipes", "show", "net6.toml"]).ok().stdout;
+    assert_eq!(again, format!("# A resolved recipe{settings}"), "it is a recipe that says the same");
+
     desk.run(&["recipes", "show", "lenett"]).refused(&["lenett", "nearest is \"lenet\""]);
     desk.run(&["recipes", "--set", "seed=3"]).refused(&["--set", "name one"]);
     fs::write(desk.path("mine/b.toml"), "extends = \"a.toml\"\n").expect("recipe");

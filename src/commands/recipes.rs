@@ -23,7 +23,7 @@ pub fn run(args: &RecipesArgs) -> Result {
         let recipe = prepare::recipe(&recipe)?;
         match shown.json {
             true => say!("{}", serde_json::to_string(&recipe).map_err(Failure::ours)?),
-            false => say!("{}", recipe.to_toml().trim_end()),
+            false => say!("{}{}", choices(name), recipe.to_toml().trim_end()),
         }
         return Ok(());
     }
@@ -37,6 +37,23 @@ pub fn run(args: &RecipesArgs) -> Result {
         false => list(&recipes),
     }
     Ok(())
+}
+
+/// The comments of the built-in recipe called `name` and of those that it extends: what a report does not say was chosen, and
+/// nothing else tells why. Empty for other recipes, whose file the user has.
+fn choices(name: &str) -> String {
+    let mut text = String::new();
+    let mut next = catalogue::recipe(name).ok();
+    while let Some(file) = next {
+        if file.name != name {
+            text += &format!("#\n# {}, which it extends:\n", file.name);
+        }
+        for line in file.comments() {
+            text += &format!("{line}\n");
+        }
+        next = file.extends();
+    }
+    if text.is_empty() { text } else { text + "#\n" }
 }
 
 fn line(file: &BuiltIn, recipe: &Recipe) -> Value {
@@ -106,6 +123,16 @@ fn remarks(row: &Reported) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_chosen_is_told_of_the_recipe_and_of_what_it_extends() {
+        let text = choices("net6-lenet-sgd");
+        for words in ["The first loss is 1.39", "# net6-lenet, which it extends:", "Chosen as for net6."] {
+            assert!(text.contains(words), "no {words:?} in {text}");
+        }
+        assert!(text.lines().all(|line| line.starts_with('#')), "{text}");
+        assert_eq!(choices("mine/net6.toml"), "");
+    }
 
     #[test]
     fn a_row_has_every_figure() {
