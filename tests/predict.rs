@@ -78,7 +78,7 @@ fn what_is_no_picture_is_named_and_the_others_are_predicted() {
     let one = |name: &str, words: &[&str]| desk.run(&["predict", "run", name]).refused(&[&[name], words].concat());
     one("notes.txt", &["neither PNG nor JPEG"]);
     one("cut.png", &["cannot be decoded"]);
-    one("bomb.png", &["60000×60000 pixels", "at most 64000000"]);
+    one("bomb.png", &["60000×60000 pixels", "at most 128000000"]);
     one("gone.png", &["no such file"]);
     one("images", &["is a folder"]);
     let done = desk.run(&["predict", "run", "notes.txt", "good.png", "gone.png"]);
