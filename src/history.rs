@@ -1,10 +1,10 @@
 //! What `metrics.jsonl` tells of a run, as far as it can be read: finished, running, killed or damaged.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 
+use lockstep_coordinator::regular;
 use lockstep_coordinator::telemetry::event::RunStarted;
 use lockstep_coordinator::telemetry::{Event, Record, Split, jsonl};
 
@@ -64,7 +64,7 @@ impl History {
     /// Reads the `metrics.jsonl` of `folder`; says why if it can't.
     pub fn read(folder: &Path) -> Result<Self, String> {
         let path = folder.join(jsonl::FILE);
-        let file = File::open(&path).map_err(|error| format!("{}: {error}", jsonl::FILE))?;
+        let file = regular::open(&path).map_err(|error| format!("{}: {error}", jsonl::FILE))?;
         let mut history = Self::default();
         let mut lines = BufReader::new(file);
         let mut line = Vec::new();

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use lockstep_coordinator::dataset::Dataset;
+use lockstep_coordinator::regular;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::DataSource;
@@ -107,7 +108,7 @@ pub fn resume(folder: &Path, typed: &DataSource) -> Result<DataSource> {
 }
 
 fn read(path: &Path) -> Result<Kept> {
-    let text = fs::read_to_string(path)
+    let text = regular::read_to_string(path)
         .map_err(|error| Failure::mistake(format!("can't read {}: {error}; give --data", path.display())))?;
     toml::from_str(&text)
         .map_err(|error| Failure::mistake(format!("{}: {}; give --data", path.display(), error.message())))

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use lockstep_coordinator::regular;
 use lockstep_coordinator::telemetry::Summary;
 use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_proto::recipe::{Recipe, Reported};
@@ -156,7 +157,7 @@ impl Run {
 
 fn read_recipe(folder: &Path) -> Result<String, String> {
     let mut text = String::new();
-    let file = fs::File::open(folder.join("recipe.toml")).map_err(|error| error.to_string())?;
+    let file = regular::open(&folder.join("recipe.toml")).map_err(|error| error.to_string())?;
     file.take(LARGEST_RECIPE).read_to_string(&mut text).map_err(|error| error.to_string())?;
     Ok(text)
 }

@@ -1,8 +1,7 @@
 //! One PNG or JPEG file as the planes of a record, and back. PNG is exact; JPEG decoders differ by a level or two in how they
 //! round, so the same JPEG files read by another program may hash otherwise.
 
-use std::fs::File;
-use std::io::{Cursor, Read as _};
+use std::io::{Cursor, ErrorKind, Read as _};
 use std::path::Path;
 
 use image::imageops::{self, FilterType};
@@ -10,6 +9,7 @@ use image::{DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReade
 use lockstep_proto::records::PIXELS;
 
 use super::{DataError, jpeg};
+use crate::regular;
 
 /// Rows and columns of every image.
 const SIDE: u32 = 32;
@@ -49,17 +49,20 @@ pub(super) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), String> {
 /// million of 16 bits a channel) or 16,384 a side.
 pub fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     let opening = DataError::io(path, "opening the picture");
-    let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+    if path.is_dir() {
+        return Err(DataError::layout(path, "is a folder; give the PNG or JPEG files in it"));
+    }
+    let file = match regular::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(DataError::layout(path, "there is no such file; give PNG or JPEG files"));
+        }
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            return Err(DataError::layout(path, error.to_string()));
         }
         other => other.map_err(opening)?,
     };
-    if file.metadata().is_ok_and(|file| file.is_dir()) {
-        return Err(DataError::layout(path, "is a folder; give the PNG or JPEG files in it"));
-    }
     let mut bytes = Vec::new();
-    // one byte more tells a file that is too long; its length is not asked for, since a pipe has none
+    // one byte more tells a file that is too long, also one that grows meanwhile
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(DataError::io(path, "reading the picture"))?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(DataError::layout(path, format!("has more than {} MiB: make it smaller", LARGEST_FILE >> 20)));
@@ -260,7 +263,7 @@ mod tests {
         std::fs::write(&path, file(image::GrayImage::new(LONGEST_SIDE + 1, 1), ImageFormat::Png)).expect("written");
         let text = read(&path).expect_err("too wide").to_string();
         assert!(text.contains("wide.png") && text.contains("16385×1") && text.contains("16384 a side"), "{text}");
-        File::create(&path).and_then(|file| file.set_len(LARGEST_FILE + 1)).expect("a file of zeros");
+        std::fs::File::create(&path).and_then(|file| file.set_len(LARGEST_FILE + 1)).expect("a file of zeros");
         let text = read(&path).expect_err("too long").to_string();
         assert!(text.contains("more than 64 MiB"), "{text}");
     }

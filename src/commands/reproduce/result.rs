@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use lockstep_coordinator::regular;
 use lockstep_coordinator::telemetry::Summary;
 use lockstep_proto::recipe::{Recipe, Reported, catalogue};
 use serde::Serialize;
@@ -206,7 +207,7 @@ fn strange(run: &Run, kept: Option<&Recipe>, shown: Option<&Recipe>, data_hash: 
 fn run(folder: &Path, seed: u64) -> Option<(Run, Option<Recipe>)> {
     let folder = folder.join(format!("seed-{seed}"));
     let summary = Summary::read(&folder).ok().filter(|summary| !summary.stopped_early)?;
-    let recipe = fs::read_to_string(folder.join("recipe.toml")).ok();
+    let recipe = regular::read_to_string(&folder.join("recipe.toml")).ok();
     let recipe = recipe.and_then(|text| Recipe::parse(&text, "recipe.toml").ok());
     let run = Run {
         seed,
