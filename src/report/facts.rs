@@ -177,7 +177,7 @@ pub fn reported(run: &Run) -> Vec<[String; 6]> {
             ("validation accuracy", said.validation_accuracy, ours.validation_accuracy, true),
             ("training accuracy", said.train_accuracy, ours.training_accuracy(), true),
             ("test loss", said.test_loss, ours.test_loss, false),
-            ("training loss", said.train_loss, ours.training_loss(), false),
+            ("training loss", said.train_loss, ours.training_loss(run.penalised()), false),
         ];
         for (figure, theirs, ours, is_share) in figures {
             let Some(theirs) = theirs else { continue };
@@ -205,7 +205,7 @@ mod tests {
 
     use super::*;
     use crate::history::{Epoch, History};
-    use lockstep_proto::recipe::Reported;
+    use lockstep_proto::recipe::{Recipe, Reported};
 
     fn run(summary: Option<Summary>) -> Run {
         let epoch = Epoch { test_loss: Some(1.25), test_accuracy: Some(0.5), ..Epoch::default() };
@@ -227,6 +227,27 @@ mod tests {
         assert_eq!(lines[0], ["2", "test accuracy", "52.00%", "50.00%", "-2.00 points", "n"]);
         assert_eq!(lines[1], ["2", "test loss", "1.0000", "1.2500", "+0.2500", "n"]);
         assert_eq!(lines.len(), 2);
+    }
+
+    /// What a second pass over the training images comes to has no penalties, and a report's loss has.
+    #[test]
+    fn a_loss_with_penalties_is_compared_with_the_one_as_trained() {
+        let mut run = run(None);
+        let twice = Epoch { train_loss: Some(1.5), train_eval_loss: Some(1.25), ..Epoch::default() };
+        let accuracies = Epoch { train_accuracy: Some(0.5), train_eval_accuracy: Some(0.75), ..twice };
+        run.history.epochs.insert(2, accuracies);
+        run.reported =
+            vec![Reported { epoch: 2, train_loss: Some(1.0), train_accuracy: Some(0.25), ..Reported::default() }];
+        let ours = |run: &Run| reported(run).into_iter().map(|line| line[3].clone()).collect::<Vec<_>>();
+        assert_eq!(ours(&run), ["75.00%", "1.2500"]);
+        let mut recipe = Recipe::default();
+        recipe.loss.l1 = 1e-4;
+        run.recipe = Some(recipe);
+        assert_eq!(ours(&run), ["75.00%", "1.5000"]);
+        // the recipe can't be read, and the summary says it
+        run.recipe = None;
+        run.summary = Some(Summary { train_penalty: Some(0.1), ..Summary::default() });
+        assert_eq!(ours(&run), ["75.00%", "1.5000"]);
     }
 
     #[test]

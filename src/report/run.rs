@@ -9,7 +9,7 @@ use lockstep_coordinator::telemetry::Summary;
 use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_proto::recipe::{Recipe, Reported};
 
-use crate::history::{Epoch, History};
+use crate::history::{self, Epoch, History};
 
 /// Bytes of a recipe that are read: one more than a recipe may have, which tells one that is too long.
 const LARGEST_RECIPE: u64 = (1 << 20) + 1;
@@ -108,6 +108,12 @@ impl Run {
     pub fn recipe_name(&self) -> &str {
         let summary = self.summary.as_ref().map(|summary| summary.recipe.as_str()).filter(|name| !name.is_empty());
         self.recipe.as_ref().map(|recipe| recipe.name.as_str()).or(summary).unwrap_or("unknown")
+    }
+
+    /// Whether its training loss has penalties in it.
+    pub fn penalised(&self) -> bool {
+        let said = self.summary.as_ref().is_some_and(|summary| summary.train_penalty.is_some());
+        self.recipe.as_ref().map_or(said, history::penalised)
     }
 
     pub fn data(&self) -> &str {

@@ -1,5 +1,6 @@
 //! `lockstep reproduce`: recipes trained as `train` does, one after the other, and their reports' numbers beside ours.
 
+mod figure;
 mod job;
 mod plan;
 mod result;

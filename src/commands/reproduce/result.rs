@@ -9,6 +9,7 @@ use lockstep_coordinator::telemetry::Summary;
 use lockstep_proto::recipe::{Recipe, Reported, catalogue};
 use serde::Serialize;
 
+use super::figure::{Figure, figures};
 use super::plan::Typed;
 use crate::exit::{Failure, Result};
 use crate::history::{Epoch, History};
@@ -43,67 +44,7 @@ pub struct Run {
     pub images_per_s: f64,
     pub weights_hash: String,
     #[serde(skip)]
-    epochs: BTreeMap<u32, Epoch>,
-}
-
-/// One number: a report's, and ours over the runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    pub epoch: u32,
-    pub quantity: Quantity,
-    /// The class, for an accuracy of one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub class: Option<usize>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub note: String,
-    pub reported: Option<f64>,
-    /// A value a run, in their order; runs that did not measure it are left out.
-    pub ours: Vec<f64>,
-    pub mean: Option<f64>,
-    /// The sample standard deviation, from two runs on.
-    pub spread: Option<f64>,
-    /// Our mean less the report's.
-    pub difference: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantity {
-    TestAccuracy,
-    ValidationAccuracy,
-    TrainAccuracy,
-    TestLoss,
-    TrainLoss,
-}
-
-impl Figure {
-    fn new(row: &Reported, quantity: Quantity, class: Option<usize>, reported: Option<f64>, runs: &[Run]) -> Self {
-        let value = |epoch: &Epoch| match (quantity, class) {
-            (Quantity::TestAccuracy, Some(class)) => epoch.per_class.get(class).copied().flatten(),
-            (Quantity::TestAccuracy, None) => epoch.test_accuracy,
-            (Quantity::ValidationAccuracy, _) => epoch.validation_accuracy,
-            (Quantity::TrainAccuracy, _) => epoch.training_accuracy(),
-            (Quantity::TestLoss, _) => epoch.test_loss,
-            (Quantity::TrainLoss, _) => epoch.training_loss(),
-        };
-        let ours: Vec<f64> = runs
-            .iter()
-            .filter_map(|run| run.epochs.get(&row.epoch).and_then(value))
-            .filter(|value| value.is_finite())
-            .collect();
-        let (mean, spread) = (mean(&ours), spread(&ours));
-        let difference = mean.zip(reported).map(|(ours, theirs)| ours - theirs);
-        Self { epoch: row.epoch, quantity, class, note: row.note.clone(), reported, ours, mean, spread, difference }
-    }
-}
-
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-fn spread(values: &[f64]) -> Option<f64> {
-    let mean = mean(values).filter(|_| values.len() > 1)?;
-    Some((values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt())
+    pub epochs: BTreeMap<u32, Epoch>,
 }
 
 /// What a folder of runs holds.
@@ -226,34 +167,6 @@ fn run(folder: &Path, seed: u64) -> Option<(Run, Option<Recipe>)> {
     Some((run, recipe))
 }
 
-/// A figure for each number of the report; where it has none, our test accuracy at the end.
-fn figures(recipe: &Recipe, runs: &[Run]) -> Vec<Figure> {
-    let last = runs.iter().filter_map(|run| run.epochs.keys().last().copied()).max().unwrap_or(recipe.epochs);
-    let none = [Reported { epoch: last, ..Reported::default() }];
-    let rows = if recipe.reported.is_empty() { &none[..] } else { &recipe.reported };
-    let mut figures = Vec::new();
-    for row in rows {
-        let before = figures.len();
-        for (quantity, reported) in [
-            (Quantity::TestAccuracy, row.test_accuracy),
-            (Quantity::ValidationAccuracy, row.validation_accuracy),
-            (Quantity::TrainAccuracy, row.train_accuracy),
-            (Quantity::TestLoss, row.test_loss),
-            (Quantity::TrainLoss, row.train_loss),
-        ] {
-            figures.extend(reported.map(|value| Figure::new(row, quantity, None, Some(value), runs)));
-        }
-        let classes = row.per_class.iter().enumerate();
-        figures.extend(
-            classes.map(|(class, value)| Figure::new(row, Quantity::TestAccuracy, Some(class), Some(*value), runs)),
-        );
-        if figures.len() == before {
-            figures.push(Figure::new(row, Quantity::TestAccuracy, None, None, runs));
-        }
-    }
-    figures
-}
-
 /// `results.json`.
 pub fn json(experiments: &[Experiment]) -> Result<String> {
     let build = crate::commands::BUILD;
@@ -312,6 +225,26 @@ pub(super) mod tests {
         assert_eq!((loss.epoch, loss.mean, loss.spread, loss.difference), (1, Some(1.5), Some(0.0), Some(-0.5)));
         let value: serde_json::Value = serde_json::from_str(&json(&found).expect("printed")).expect("JSON");
         assert_eq!(value["experiments"][0]["figures"][1]["quantity"], "test_loss");
+    }
+
+    /// A second pass over the training images has no penalties, and the report's loss has.
+    #[test]
+    fn a_loss_with_penalties_is_compared_with_the_one_as_trained() {
+        let out = tempfile::tempdir().expect("folder");
+        let row = Reported { epoch: 1, train_loss: Some(2.0), ..Reported::default() };
+        let mut recipe = Recipe { reported: vec![row], ..mine() };
+        for (name, l2, expected) in [("plain", 0.0, 1.5), ("with", 1e-4, 1.75)] {
+            (recipe.name, recipe.loss.l2) = (name.to_owned(), l2);
+            made(out.path(), &recipe, &[0.25]);
+            let metrics = out.path().join(name).join("seed-0/metrics.jsonl");
+            let again = fs::read_to_string(&metrics).expect("made").replace("\"test\"", "\"train_eval\"");
+            let trained = "{\"time\":1,\"seconds\":1,\"event\":\"epoch_ended\",\"epoch\":1,\"step\":1,\"train_loss\":1.75,\
+                           \"train_accuracy\":0.5,\"images_per_s\":1,\"lr\":0.1}\n";
+            fs::write(&metrics, again + trained).expect("written");
+            let found = collect(out.path(), &[], "").expect("read").experiments;
+            let one = found.iter().find(|one| one.recipe == name).expect("collected");
+            assert_eq!(one.figures[0].ours, [expected], "{name}");
+        }
     }
 
     #[test]

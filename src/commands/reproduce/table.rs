@@ -3,7 +3,8 @@
 use lockstep_coordinator::dataset::CIFAR10_CLASSES;
 use lockstep_coordinator::telemetry::format::{clock, loss, percent};
 
-use super::result::{Experiment, Figure, Quantity, Run};
+use super::figure::{Figure, Quantity};
+use super::result::{Experiment, Run};
 use crate::columns::{Align, aligned};
 
 /// What the table does not say itself.
