@@ -35,7 +35,10 @@ impl Gallery {
             loss: curves(runs, "Loss", "", 1.0, &loss).draw(),
             accuracy: curves(runs, "Accuracy", "%", 100.0, &accuracy).draw(),
             classes: bars::draw(&rows),
-            confusion: runs.iter().map(|run| Confusion::new(run.confusion(), &run.classes())?.draw()).collect(),
+            confusion: runs
+                .iter()
+                .map(|run| Confusion::new(run.confusion(), &run.classes())?.draw(&run.name))
+                .collect(),
         }
     }
 
@@ -122,6 +125,9 @@ mod tests {
         let (_, accuracy) = &files[1];
         assert!(accuracy.contains("reported at epoch 5: 50.0000"), "{accuracy}");
         assert!(accuracy.contains("25.0000% at epoch 1"), "{accuracy}");
+        for (file, run) in [(3, "../../etc/passwd"), (4, "b")] {
+            assert!(files[file].1.contains(&format!("<title>Confusion matrix: {run}</title>")), "{}", files[file].1);
+        }
     }
 
     #[test]
