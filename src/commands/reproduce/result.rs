@@ -43,6 +43,9 @@ pub struct Run {
     pub seconds: f64,
     pub images_per_s: f64,
     pub weights_hash: String,
+    /// What its classes are called, in the order of the labels.
+    #[serde(skip)]
+    pub classes: Vec<String>,
     #[serde(skip)]
     pub epochs: BTreeMap<u32, Epoch>,
 }
@@ -161,6 +164,7 @@ fn run(folder: &Path, seed: u64) -> Option<(Run, Option<Recipe>)> {
         seconds: summary.seconds,
         images_per_s: summary.images_per_s,
         weights_hash: summary.weights_hash,
+        classes: summary.per_class.into_iter().map(|class| class.class).collect(),
         // a run whose curve is gone still has its hash and its time
         epochs: History::read(&folder).unwrap_or_default().epochs,
     };
