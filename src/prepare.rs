@@ -10,6 +10,7 @@ use lockstep_coordinator::dataset::{self, DataRequest, Dataset, Selection, Sourc
 use lockstep_coordinator::telemetry::Split;
 use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_coordinator::{Limits, Plan, Reducer, Run};
+use lockstep_proto::hash::weights_hash;
 use lockstep_proto::recipe::model::ModelSpec;
 use lockstep_proto::recipe::{PartitionName, Recipe};
 use lockstep_worker::dataset::IMAGE;
@@ -143,9 +144,7 @@ pub fn kept_run(
         let recipe = recipe(recipe_args)?;
         let dataset = Arc::new(dataset(data)?);
         let mut run = run(&recipe.name.clone(), recipe, dataset, limits)?;
-        if let Some(path) = &args.init_from {
-            run.initial = read_weights(&run.schema, path)?;
-        }
+        begin(&mut run, args.init_from.as_deref())?;
         // last, so that no mistake leaves an empty folder behind
         let folder = folder::create(args.out.as_deref(), &run.recipe.name)?;
         let lock = lock::take(&folder)?;
@@ -159,6 +158,37 @@ pub fn kept_run(
     // before anything in the folder is touched
     run.check()?;
     Ok(Some((run, lock)))
+}
+
+/// Has a new run begin with the weights of `file`, if there is one. Its recipe remembers which they were: without them it would be
+/// another run.
+fn begin(run: &mut Run, file: Option<&Path>) -> Result {
+    let Recipe { init_from, init_hash, .. } = &run.recipe;
+    let Some(file) = file else {
+        if !init_hash.is_empty() {
+            return Err(Failure::mistake(format!(
+                "the recipe begins with the weights {init_hash:.12}: give them with --init-from FILE, or leave its init_hash out \
+                 and begin with fresh ones"
+            )));
+        }
+        if !init_from.is_empty() {
+            warn!(
+                "warning: {} is to begin with the weights of {init_from}; without --init-from it begins with fresh ones",
+                run.recipe.name
+            );
+        }
+        return Ok(());
+    };
+    run.initial = read_weights(&run.schema, file)?;
+    let found = weights_hash(&run.schema, &run.initial);
+    if !init_hash.is_empty() && *init_hash != found {
+        return Err(Failure::mistake(format!(
+            "the recipe begins with the weights {init_hash:.12}, and {} has {found:.12}",
+            file.display()
+        )));
+    }
+    run.recipe.init_hash = found;
+    Ok(())
 }
 
 fn resumed(recipe_args: &RecipeArgs, data: &DataSource, args: &RunArgs, limits: Limits) -> Result<Option<(Run, Lock)>> {

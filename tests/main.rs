@@ -6,6 +6,8 @@ mod chaos;
 mod disk;
 mod exactness;
 mod faults;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod load;
 mod map;
 mod models;

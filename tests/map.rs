@@ -13,6 +13,7 @@ const DOCUMENTS: &[&str] = &[
     "deploy/README.md",
     "docs/recipes.md",
     "docs/faults.md",
+    "docs/gpu.md",
     "docs/reproduction.md",
 ];
 

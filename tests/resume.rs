@@ -163,6 +163,18 @@ fn a_run_can_begin_with_the_weights_of_another() {
     assert!(first_loss < 1.5, "ln 10 = 2.3 is where fresh weights start, and these at {first_loss}");
     desk.train("third", &["lenet-dropout-bn", "--init-from", "first/model.safetensors"])
         .refused(&["another model", "net."]);
+
+    // the recipe that is kept remembers them: it is no other run's
+    let recipe = std::fs::read_to_string(desk.path("second/recipe.toml")).expect("recipe.toml");
+    assert!(recipe.contains(&format!("init_hash = \"{}\"", desk.hash("first"))), "{recipe}");
+    let kept = "second/recipe.toml";
+    desk.train("cold", &[kept]).refused(&["begins with the weights", &desk.hash("first")[..12], "--init-from"]);
+    desk.train("other", &[kept, "--init-from", "second/model.safetensors"]).refused(&["begins with the weights"]);
+    desk.train("again", &[kept, "--init-from", "first/model.safetensors"]).ok();
+    assert_eq!(desk.hash("again"), desk.hash("second"));
+    // the built-in recipe that begins warm says what it misses
+    let done = desk.train("warm", &["net6-lenet-sgd", "--max-steps", "1"]).ok();
+    assert!(done.stderr.contains("to begin with the weights of net6-lenet"), "{}", done.stderr);
 }
 
 #[test]

@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 pub use average::Reducer;
+pub use evaluation::dead_outputs;
 pub use plan::Plan;
 pub use run::{Limits, Report, Run, RunError, Timing};
 

@@ -1,6 +1,7 @@
 //! `lockstep eval`: a checkpoint or weights on the test images, in this process.
 
 use lockstep_coordinator::checkpoint::read_weights;
+use lockstep_coordinator::dead_outputs;
 use lockstep_coordinator::telemetry::format::count;
 use lockstep_coordinator::telemetry::summary::accuracy_by_class;
 use lockstep_proto::recipe::EvaluationMode;
@@ -58,14 +59,15 @@ pub fn run(args: &EvalArgs) -> Result {
     let (loss, accuracy) = (loss / images as f64, correct as f64 / images as f64);
     let per_class = accuracy_by_class(&confusion);
     let hash = lockstep_proto::hash::weights_hash(model.schema(), &values);
-    let dead: Vec<usize> = (0..classes).filter(|class| recipe.model.ends_in_relu() && alive[*class] == 0).collect();
+    let relu = recipe.model.ends_in_relu();
+    let dead = if relu { dead_outputs(&alive, images as u64) } else { Vec::new() };
     if args.json {
         let mut line = json!({
             "model": recipe.model.name, "data": dataset.name, "test_loss": loss, "test_accuracy": accuracy,
             "test_images": images, "per_class": per_class, "confusion": confusion, "weights_hash": hash,
             "evaluation_mode": mode.word(),
         });
-        if recipe.model.ends_in_relu() {
+        if relu {
             line["dead_outputs"] = dead.into();
         }
         say!("{line}");
@@ -81,8 +83,8 @@ pub fn run(args: &EvalArgs) -> Result {
         say!("  {class:<12} {text}");
     }
     if !dead.is_empty() {
-        let names: Vec<&str> = dead.iter().map(|class| dataset.classes[*class].as_str()).collect();
-        say!("dead      {}: no image has an output above 0", names.join(", "));
+        let names: Vec<&str> = dead.iter().map(|class| dataset.classes[*class as usize].as_str()).collect();
+        say!("dead      {}: above 0 for less than one image in a thousand", names.join(", "));
     }
     Ok(())
 }

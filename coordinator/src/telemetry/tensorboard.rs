@@ -83,6 +83,8 @@ pub struct TensorBoard {
     every: u64,
     images: u64,
     seconds: f64,
+    /// Of the steps since the last point: losses of their examples, and examples.
+    losses: (f64, u64),
     workers: BTreeMap<u32, WorkerTotals>,
 }
 
@@ -115,6 +117,7 @@ impl TensorBoard {
             every: 1,
             images: 0,
             seconds: 0.0,
+            losses: (0.0, 0),
             workers: BTreeMap::new(),
         })
     }
@@ -178,7 +181,8 @@ impl Sink for TensorBoard {
     fn record(&mut self, record: &Record) -> Result<(), TelemetryError> {
         match &record.event {
             Event::RunStarted(run) => self.start(run),
-            &Event::Step { step, lr, images, images_per_s, gradient_norm, .. } => {
+            &Event::Step { step, lr, loss, images, images_per_s, gradient_norm, .. } => {
+                self.losses = (self.losses.0 + loss * images as f64, self.losses.1 + images);
                 // a session's first step has no step before it that says how long it took
                 if images_per_s > 0.0 {
                     self.images += images;
@@ -189,7 +193,8 @@ impl Sink for TensorBoard {
                     if self.seconds > 0.0 {
                         values.push(value("Throughput/images_per_s", self.images as f64 / self.seconds));
                     }
-                    (self.images, self.seconds) = (0, 0.0);
+                    values.push(value("Running loss", self.losses.0 / self.losses.1.max(1) as f64));
+                    (self.images, self.seconds, self.losses) = (0, 0.0, (0.0, 0));
                     self.write(record.time, step, values);
                 }
             }

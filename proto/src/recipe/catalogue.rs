@@ -62,9 +62,6 @@ pub const RECIPES: &[BuiltIn] = files!(
     "net6-lenet-diverges",
 );
 
-/// Recipes whose training begins with the weights that another one ends with: `--init-from` is no setting.
-pub const WARM_STARTS: &[(&str, &str)] = &[("net6-lenet-sgd", "net6-lenet")];
-
 /// In the order in which `lockstep model` lists them.
 pub const MODELS: &[BuiltIn] = files!(
     "recipes/models":

@@ -56,10 +56,14 @@ impl Recipe {
             .collect()
     }
 
-    /// The recipe without what is only said about it: a source that was put right is no other training.
+    /// The recipe without what is only said about it: a source that was put right is no other training. Nor is what it began
+    /// with: whoever goes on with a run has its weights.
     fn settings(&self) -> Self {
-        let mut settings = Self { source: String::new(), reported: Vec::new(), ..self.clone() };
-        settings.model.source.clear();
+        let mut settings = Self { reported: Vec::new(), ..self.clone() };
+        for said in [&mut settings.source, &mut settings.init_from, &mut settings.init_hash, &mut settings.model.source]
+        {
+            said.clear();
+        }
         settings
     }
 

@@ -78,6 +78,12 @@ fn run(r: &Recipe) -> Option<Broken> {
     let integer = format!("must be at most {MAX_INTEGER}, where TOML's integers end");
     first([
         unless(name_fits, "name", &r.name, name_rule),
+        unless(
+            r.init_hash.is_empty() || (r.init_hash.len() == 64 && r.init_hash.chars().all(|c| c.is_ascii_hexdigit())),
+            "init_hash",
+            &r.init_hash,
+            "must be a weights hash, 64 hexadecimal digits, or empty",
+        ),
         unless(r.seed <= MAX_INTEGER, "seed", r.seed, &*integer),
         unless(r.epochs >= 1, "epochs", r.epochs, "must be at least 1; to stop earlier, set max_steps"),
         unless(r.max_steps <= MAX_INTEGER, "max_steps", r.max_steps, &*integer),

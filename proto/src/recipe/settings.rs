@@ -18,6 +18,10 @@ pub struct Recipe {
     pub name: String,
     /// Where the recipe comes from.
     pub source: String,
+    /// The recipe whose last weights it begins with, where it does: they are given with `--init-from`.
+    pub init_from: String,
+    /// The hash of the weights that a run began with, where they were given: the run's own recipe has it.
+    pub init_hash: String,
     /// Every random draw is keyed by it.
     pub seed: u64,
     /// Passes over the training images, at least 1.
@@ -165,6 +169,8 @@ impl Default for Recipe {
         Self {
             name: model.name.to_owned(),
             source: String::new(),
+            init_from: String::new(),
+            init_hash: String::new(),
             seed: 0,
             epochs: 20,
             max_steps: 0,

@@ -31,34 +31,40 @@ pub struct Plan {
     pub jobs: Vec<Job>,
 }
 
-/// The recipes that were `typed`, and those that they begin with.
+/// The recipes that were `typed`, and before each the one that it begins with.
 pub fn recipes(typed: &[String]) -> Result<Vec<Typed>> {
-    let mut names: Vec<&str> = Vec::new();
     let all = catalogue::RECIPES.iter().map(|file| file.name);
-    for name in typed.iter().flat_map(|typed| if typed == ALL { all.clone().collect() } else { vec![typed.as_str()] }) {
-        let first = warm_start(name);
-        names.extend(first.into_iter().chain([name]));
-    }
-    let mut recipes: Vec<Typed> = Vec::new();
+    let names = typed.iter().flat_map(|typed| if typed == ALL { all.clone().collect() } else { vec![typed.as_str()] });
+    let mut recipes = Vec::new();
     for name in names {
-        if recipes.iter().any(|one| one.typed == name) {
-            continue;
-        }
-        let recipe = prepare::recipe(&RecipeArgs { recipe: Some(name.to_owned()), ..RecipeArgs::default() })?;
-        if let Some(other) = recipes.iter().find(|one| one.recipe.name == recipe.name) {
-            return Err(Failure::mistake(format!(
-                "{name} and {} are both called {:?}, and would share a folder; give one of them another name = \"…\"",
-                other.typed, recipe.name
-            )));
-        }
-        recipes.push(Typed { typed: name.to_owned(), recipe });
+        add(name, &mut recipes, &mut Vec::new())?;
     }
     Ok(recipes)
 }
 
-/// The recipe that ends with the weights that `name` begins with.
-fn warm_start(name: &str) -> Option<&'static str> {
-    catalogue::WARM_STARTS.iter().find(|(recipe, _)| *recipe == name).map(|(_, first)| *first)
+/// `waiting`: those that wait for `name` to be trained.
+fn add(name: &str, recipes: &mut Vec<Typed>, waiting: &mut Vec<String>) -> Result {
+    if recipes.iter().any(|one| one.typed == name) {
+        return Ok(());
+    }
+    let recipe = prepare::recipe(&RecipeArgs { recipe: Some(name.to_owned()), ..RecipeArgs::default() })?;
+    waiting.push(name.to_owned());
+    let first = &recipe.init_from;
+    if waiting.contains(first) {
+        return Err(Failure::mistake(format!("{name} begins with the weights of {first}, which waits for {name}")));
+    }
+    if !first.is_empty() {
+        add(first, recipes, waiting)?;
+    }
+    waiting.pop();
+    if let Some(other) = recipes.iter().find(|one| one.recipe.name == recipe.name) {
+        return Err(Failure::mistake(format!(
+            "{name} and {} are both called {:?}, and would share a folder; give one of them another name = \"…\"",
+            other.typed, recipe.name
+        )));
+    }
+    recipes.push(Typed { typed: name.to_owned(), recipe });
+    Ok(())
 }
 
 pub fn make(args: &ReproduceArgs, recipes: &[Typed], dataset: &Dataset, runtime: &Runtime) -> Result<Plan> {
@@ -73,7 +79,9 @@ pub fn make(args: &ReproduceArgs, recipes: &[Typed], dataset: &Dataset, runtime:
             if jobs.iter().any(|job: &Job| job.folder == folder) {
                 continue;
             }
-            let init_from = warm_start(typed).map(|first| folder_of(&args.out, first, seed).join("model.safetensors"));
+            // by its own name: what was typed may be a file's
+            let first = recipes.iter().find(|one| one.typed == recipe.init_from);
+            let init_from = first.map(|first| folder_of(&args.out, &first.recipe.name, seed).join("model.safetensors"));
             let state = state(&folder, &recipe)?;
             if state == State::Done {
                 same_images(&folder, dataset)?;
@@ -167,6 +175,22 @@ mod tests {
         std::fs::write(&path, "epochs = 1").expect("written");
         let refused = format!("{:?}", typed(&["lenet", &path]).expect_err("one folder"));
         assert!(refused.contains("both called") && refused.contains("another name"), "{refused}");
+    }
+
+    #[test]
+    fn what_begins_with_itself_is_refused_and_what_a_file_begins_with_is_planned() {
+        let folder = tempfile::tempdir().expect("folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name).display().to_string();
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let warm = write("warm.toml", "extends = \"lenet\"\ninit_from = \"lenet-dropout\"");
+        assert_eq!(typed(&[&warm]).expect("both"), ["lenet-dropout", warm.as_str()]);
+        let path = folder.path().join("round.toml").display().to_string();
+        let round = write("round.toml", &format!("init_from = {path:?}"));
+        let refused = format!("{:?}", typed(&[&round]).expect_err("itself"));
+        assert!(refused.contains("begins with the weights of"), "{refused}");
     }
 
     #[test]

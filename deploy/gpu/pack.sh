@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# On a machine with Rust, CUDA and cuDNN: builds what deploy/gpu/run.sh runs, and packs it for a GPU machine that has neither Rust nor
+# a network. Usage: deploy/gpu/pack.sh [OUT.tar.gz] [IMAGES: the folder cifar-10-batches-bin]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+out=$(realpath -m "${1:-lockstep-gpu.tar.gz}")
+images=${2:-}
+
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+pack=$temporary/lockstep-gpu
+mkdir "$pack"
+
+# without debug information: a tenth of the size
+export CARGO_PROFILE_RELEASE_STRIP=true
+cargo build --release --locked --features cuda --bin lockstep
+tests=$(cargo test --release --locked --features cuda -p lockstep-worker --lib --no-run --message-format json \
+    | sed -n 's/.*"executable":"\([^"]*lockstep_worker-[^"]*\)".*/\1/p' | tail -1)
+
+target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+cp "$target/release/lockstep" "$pack/lockstep"
+cp "$tests" "$pack/tests"
+cp deploy/gpu/run.sh "$pack/"
+[[ -z $images ]] || cp -r "$images" "$pack/images"
+tar -C "$temporary" -czf "$out" lockstep-gpu
+echo "$out: unpack it on the GPU machine and run lockstep-gpu/run.sh"

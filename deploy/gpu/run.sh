@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# On a machine with a GPU, its driver and the CUDA libraries, without Rust or a network: checks the binary beside this script, measures
+# it, and prints one table, which is also left in $OUT/table.md.
+#
+#   OUT=DIR      where results go (default ./out)
+#   PYTHON, PEER a Python with torch, and the PyTorch program to measure beside ours on the same GPU (its line of JSON has images_per_s)
+#   ONLY         some of: tests verify bench train (default: all)
+#   SECONDS_EACH how long a run may take before it is given up (default 300)
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+lockstep=${LOCKSTEP:-$here/lockstep}
+tests=${TESTS:-$here/tests}
+out=${OUT:-./out}
+only=${ONLY:-tests verify bench train}
+limit=${SECONDS_EACH:-300}
+mkdir -p "$out"
+table=$out/table.md
+images=builtin
+[[ ! -d $here/images ]] || images=$here/images
+[[ -z ${LOCKSTEP_DATA:-} ]] || images=$LOCKSTEP_DATA
+
+missing=$(ldd "$lockstep" 2>/dev/null | sed -n 's/\(.*\) => not found/\1/p' | xargs)
+if [[ -n $missing ]]; then
+    echo "error: $lockstep needs $missing: put the CUDA, cuDNN and NCCL libraries' folders into LD_LIBRARY_PATH" >&2
+    exit 64
+fi
+gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | head -1)
+{
+    echo "GPU: ${gpu:-unknown}; $("$lockstep" --version); images: $(basename "$images")"
+    echo
+    echo "| what | result | beside it | ratio |"
+    echo "| --- | ---: | ---: | ---: |"
+} | tee "$table"
+
+failed=0
+row() { echo "| $1 | $2 | ${3:-} | ${4:-} |" | tee -a "$table"; }
+want() { [[ " $only " == *" $1 "* ]]; }
+# value NAME: of the last line of JSON on standard input
+value() { sed -n 's/.*"'"$1"'":[ ]*"\{0,1\}\([^",}]*\).*/\1/p' | tail -1; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (a > 0 && b > 0) printf "%.2f", a / b }'; }
+
+if want tests && [[ -x $tests ]]; then
+    if timeout "$limit" "$tests" cuda >"$out/tests.log" 2>&1; then
+        row "every layer, loss and augmentation against the CPU" "$(grep -c '\.\.\. ok' "$out/tests.log") tests pass"
+    else
+        row "every layer, loss and augmentation against the CPU" "FAILED (tests.log)"
+        failed=1
+    fi
+fi
+
+if want verify; then
+    for recipe in lenet lenet-dropout-bn base net6; do
+        log=$out/verify-$recipe.log
+        if timeout "$limit" "$lockstep" verify "$recipe" --device cuda:0 --data "$images" --workers 1,2,4 --kill 1@10 --steps 20 \
+            >"$log" 2>&1; then
+            row "verify $recipe: 1, 2, 4 workers on one GPU, one killed" "one hash"
+        else
+            row "verify $recipe: 1, 2, 4 workers on one GPU, one killed" "FAILED ($(basename "$log"))"
+            failed=1
+        fi
+    done
+fi
+
+# peer MODEL BATCH: the better of PyTorch's eager and compiled images/s, as far as there is a PyTorch
+peer() {
+    [[ -n ${PYTHON:-} && -n ${PEER:-} ]] || return 0
+    local best=0 rate
+    for mode in "" --compile; do
+        rate=$(timeout "$limit" "$PYTHON" "$PEER" --model "$1" --batch "$2" --workers 1 --steps 300 $mode 2>>"$out/peer.log" \
+            | tee -a "$out/peer.jsonl" | value images_per_s)
+        best=$(awk -v a="${rate:-0}" -v b="$best" 'BEGIN { print (a > b) ? a : b }')
+    done
+    echo "$best"
+}
+
+if want bench; then
+    for pair in lenet:64 lenet:512 lenet-dropout-bn:64 base:128 base:512 net6:128 net6:512 convnet:128 convnet:512; do
+        model=${pair%:*} batch=${pair#*:}
+        # one shard: what one PyTorch process does
+        rate=$(timeout "$limit" "$lockstep" bench --model "$model" --batch-size "$batch" --shards 1 --workers 1 --device cuda:0 \
+            --steps 500 --json 2>>"$out/bench.log" | tee -a "$out/bench.jsonl" | value images_per_s)
+        beside=$(peer "$model" "$batch")
+        row "bench $model, batch $batch, images/s" "${rate:-FAILED (bench.log)}" "${beside:-}" "$(ratio "${rate:-0}" "${beside:-0}")"
+        [[ -n $rate ]] || failed=1
+    done
+fi
+
+if want train; then
+    for recipe in lenet-dropout-bn net6 convnet; do
+        folder=$out/train-$recipe
+        if timeout "$limit" "$lockstep" train "$recipe" --device cuda:0 --workers 1 --data "$images" --out "$folder" \
+            >"$out/train-$recipe.log" 2>&1; then
+            row "train $recipe, whole, seconds (test accuracy)" \
+                "$(value seconds <"$folder/summary.json") ($(value test_accuracy <"$folder/summary.json"))"
+        else
+            row "train $recipe, whole, seconds" "FAILED (train-$recipe.log)"
+            failed=1
+        fi
+    done
+fi
+
+# two GPUs: see that each gets a worker; one: that NCCL starts is for a build with it
+exit "$failed"
