@@ -31,6 +31,26 @@ pub fn aligned(columns: &[Align], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// `start` and `text` in lines of at most `width` letters; those after the first begin where the text does.
+pub fn folded(start: &str, text: &str, width: usize) -> String {
+    let indent = start.chars().count();
+    let (mut lines, mut line, mut letters) = (String::new(), start.to_owned(), indent);
+    for (n, word) in text.split_whitespace().enumerate() {
+        let more = word.chars().count();
+        if n > 0 && letters + 1 + more > width {
+            lines += &line;
+            lines.push('\n');
+            (line, letters) = (" ".repeat(indent), indent);
+        } else if n > 0 {
+            line.push(' ');
+            letters += 1;
+        }
+        line += word;
+        letters += more;
+    }
+    lines + line.trim_end()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +61,13 @@ mod tests {
         let rows = [row(&["a", "1.5"]), row(&["größer", "10.25", "x"]), row(&[]), row(&["b", "", "y"])];
         let text = aligned(&[Align::Left, Align::Right, Align::Left], &rows);
         assert_eq!(text, "a         1.5\ngrößer  10.25  x\n\nb              y\n");
+    }
+
+    #[test]
+    fn a_long_text_goes_on_below_itself() {
+        assert_eq!(folded("ä: ", "one two  three", 10), "ä: one two\n   three");
+        assert_eq!(folded("a: ", "", 10), "a:");
+        // a word is never cut
+        assert_eq!(folded("", "abcdef gh", 4), "abcdef\ngh");
     }
 }

@@ -1,12 +1,13 @@
 //! What `metrics.jsonl` tells of a run, as far as it can be read: finished, running, killed or damaged.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 
+use lockstep_coordinator::regular;
 use lockstep_coordinator::telemetry::event::RunStarted;
 use lockstep_coordinator::telemetry::{Event, Record, Split, jsonl};
+use lockstep_proto::recipe::Recipe;
 
 /// Bytes of a line at most: an evaluation of 256 classes has a matrix of 65,536 numbers. What is longer is damage.
 const LONGEST_LINE: u64 = 4 << 20;
@@ -30,15 +31,20 @@ pub struct Epoch {
 
 impl Epoch {
     /// What a report's training loss is compared with: a recipe that measures the training images again does so because its
-    /// report did.
-    pub fn training_loss(&self) -> Option<f64> {
-        self.train_eval_loss.or(self.train_loss)
+    /// report did. That loss has no penalties, so that of a [`penalised`] recipe is compared as trained.
+    pub fn training_loss(&self, penalised: bool) -> Option<f64> {
+        self.train_eval_loss.filter(|_| !penalised).or(self.train_loss)
     }
 
-    /// As [`training_loss`](Self::training_loss).
+    /// As [`training_loss`](Self::training_loss); penalties have no accuracy.
     pub fn training_accuracy(&self) -> Option<f64> {
         self.train_eval_accuracy.or(self.train_accuracy)
     }
+}
+
+/// Whether the training loss of `recipe` has penalties in it.
+pub fn penalised(recipe: &Recipe) -> bool {
+    recipe.loss.l1 > 0.0 || recipe.loss.l2 > 0.0
 }
 
 /// A run's events, summed up.
@@ -64,7 +70,7 @@ impl History {
     /// Reads the `metrics.jsonl` of `folder`; says why if it can't.
     pub fn read(folder: &Path) -> Result<Self, String> {
         let path = folder.join(jsonl::FILE);
-        let file = File::open(&path).map_err(|error| format!("{}: {error}", jsonl::FILE))?;
+        let file = regular::open(&path).map_err(|error| format!("{}: {error}", jsonl::FILE))?;
         let mut history = Self::default();
         let mut lines = BufReader::new(file);
         let mut line = Vec::new();
@@ -158,6 +164,13 @@ mod tests {
         assert_eq!((epoch.train_accuracy, epoch.test_loss, epoch.test_accuracy), (Some(0.5), Some(2.0), Some(0.25)));
         assert_eq!((epoch.validation_accuracy, epoch.training_accuracy()), (Some(0.75), Some(0.625)));
         assert_eq!(epoch.per_class, [Some(0.25), None]);
+        // a loss with penalties is not that of an evaluation, which has none
+        let (again, trained) = (epoch.training_loss(false), epoch.training_loss(true));
+        assert!(again == Some(2.0) && trained.is_some_and(f64::is_nan), "{again:?} {trained:?}");
+        let mut recipe = Recipe::default();
+        assert!(!penalised(&recipe));
+        recipe.loss.l2 = 1e-4;
+        assert!(penalised(&recipe));
         let folder = tempfile::tempdir().expect("folder");
         assert!(History::read(folder.path()).expect_err("missing").contains("metrics.jsonl"));
     }

@@ -1,11 +1,11 @@
 //! Where weights come from: the recipe that they were trained with, the run's folder, its images, its classes' names.
 
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use lockstep_coordinator::checkpoint::{self, CheckpointError, Store};
 use lockstep_coordinator::dataset::{BUILTIN_CLASSES, CIFAR10_CLASSES};
+use lockstep_coordinator::regular;
 use lockstep_coordinator::telemetry::{Event, Record, Summary, jsonl};
 use lockstep_proto::recipe::Recipe;
 use lockstep_proto::recipe::model::{LayerKind, LayerSpec};
@@ -48,7 +48,7 @@ pub fn of(path: &Path, model: Option<&str>) -> Result<Origin> {
         }),
         // weights alone: no checkpoint, but no damage either
         Err(CheckpointError::Format { .. }) if path.is_file() && recipe_file.is_file() => {
-            let text = std::fs::read_to_string(&recipe_file)?;
+            let text = regular::read_to_string(&recipe_file)?;
             let summary = Summary::read(beside).ok();
             Ok(Origin {
                 recipe: Recipe::parse(&text, &recipe_file.display().to_string())?,
@@ -110,7 +110,7 @@ impl Origin {
 
 /// The classes in the first line of the run's metrics.
 fn said_at_the_start(folder: &Path) -> Option<Vec<String>> {
-    let file = File::open(folder.join(jsonl::FILE)).ok()?;
+    let file = regular::open(&folder.join(jsonl::FILE)).ok()?;
     let mut line = Vec::new();
     BufReader::new(file.take(LONGEST_LINE)).read_until(b'\n', &mut line).ok()?;
     match serde_json::from_slice::<Record>(&line).ok()?.event {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use lockstep_coordinator::dataset::Dataset;
+use lockstep_coordinator::regular;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::DataSource;
@@ -22,6 +23,9 @@ pub struct Kept {
     data: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data_url: Option<String>,
+    /// Which images they were. Older builds did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
 }
 
 impl Kept {
@@ -38,7 +42,7 @@ impl Kept {
             _ if path.exists() && path.extension().is_none_or(|end| end != "lsdata") => (absolute(path), None),
             _ => ("auto".to_owned(), None),
         };
-        Self { data, data_url }
+        Self { data, data_url, hash: Some(dataset.hash()) }
     }
 }
 
@@ -53,20 +57,45 @@ pub fn keep(folder: &Path, typed: &DataSource, dataset: &Dataset) -> Result {
     folder::write(folder, FILE, &format!("{HEADER}{text}"))
 }
 
+/// Whether the `folder` of several runs says which images they have. Others are refused: one table can't hold both.
+pub fn check(folder: &Path, typed: &DataSource, dataset: &Dataset) -> Result<bool> {
+    let path = folder.join(FILE);
+    if !path.exists() {
+        return Ok(false);
+    }
+    let kept = read(&path)?;
+    let now = Kept::of(typed, dataset);
+    // a file without a hash says no more than a place
+    let same = match &kept.hash {
+        Some(hash) => *hash == dataset.hash(),
+        None => (&kept.data, &kept.data_url) == (&now.data, &now.data_url),
+    };
+    if same {
+        return Ok(true);
+    }
+    Err(Failure::mistake(format!(
+        "{} holds runs on the images of {}{}, and these are {} ({:.12}) of {}; leave out --data and --data-url to go on with \
+         those images, or choose another --out",
+        folder.display(),
+        kept.data,
+        kept.hash.as_ref().map_or_else(String::new, |hash| format!(" ({hash:.12})")),
+        dataset.name,
+        dataset.hash(),
+        now.data
+    )))
+}
+
 /// What was typed, or else what the run in `folder` was begun with.
 pub fn resume(folder: &Path, typed: &DataSource) -> Result<DataSource> {
     let path = folder.join(FILE);
     if typed.is_given() {
         return Ok(typed.clone());
     }
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        // a run of an older build: as if nothing had been typed then
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(typed.clone()),
-        Err(error) => return Err(Failure::mistake(format!("can't read {}: {error}; give --data", path.display()))),
-    };
-    let kept: Kept = toml::from_str(&text)
-        .map_err(|error| Failure::mistake(format!("{}: {}; give --data", path.display(), error.message())))?;
+    // a run of an older build: as if nothing had been typed then
+    if fs::metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return Ok(typed.clone());
+    }
+    let kept = read(&path)?;
     if kept.data != "auto" && kept.data != "builtin" && !Path::new(&kept.data).exists() {
         let text = format!(
             "the run's images were in {} (says {}), which is not there any more; give --data with a path to the same images",
@@ -76,6 +105,13 @@ pub fn resume(folder: &Path, typed: &DataSource) -> Result<DataSource> {
         return Err(Failure::mistake(text));
     }
     Ok(DataSource { data: Some(kept.data), data_url: kept.data_url, offline: typed.offline })
+}
+
+fn read(path: &Path) -> Result<Kept> {
+    let text = regular::read_to_string(path)
+        .map_err(|error| Failure::mistake(format!("can't read {}: {error}; give --data", path.display())))?;
+    toml::from_str(&text)
+        .map_err(|error| Failure::mistake(format!("{}: {}; give --data", path.display(), error.message())))
 }
 
 #[cfg(test)]
@@ -123,6 +159,26 @@ mod tests {
         assert_eq!(again(Some("auto"), Some(url), &builtin), ("auto".to_owned(), Some(url.to_owned())));
         let found = Dataset { name: "cifar10".to_owned(), source: folder.path().display().to_string(), ..builtin };
         assert_eq!(again(Some("auto"), None, &found).0, folder.path().display().to_string());
+    }
+
+    #[test]
+    fn a_folder_of_several_runs_keeps_its_images_and_refuses_others() {
+        let folder = tempfile::tempdir().expect("folder");
+        let request = DataRequest { source: Source::Builtin, ..DataRequest::default() };
+        let first = load(&request, &Silent).expect("made");
+        let mut other = load(&request, &Silent).expect("made");
+        other.test.pixels[0] ^= 1;
+        let check = |data: &str, dataset: &Dataset| check(folder.path(), &typed(Some(data), None), dataset);
+        assert!(!check("builtin", &first).expect("nothing is kept"));
+        keep(folder.path(), &typed(Some("builtin"), None), &first).expect("the first");
+        // the same images may lie elsewhere
+        assert!(check("src", &first).expect("the same images"));
+        let refused = format!("{:?}", check("builtin", &other).expect_err("other images"));
+        assert!(refused.contains("leave out --data") && refused.contains("another --out"), "{refused}");
+        // an older build's file has no hash: the place decides
+        fs::write(folder.path().join(FILE), "data = \"builtin\"\n").expect("written");
+        assert!(check("builtin", &first).expect("the same place"));
+        assert!(check("src", &first).is_err(), "nobody knows which images they were");
     }
 
     #[test]

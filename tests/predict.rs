@@ -69,6 +69,7 @@ fn what_is_no_picture_is_named_and_the_others_are_predicted() {
     fs::write(desk.path("good.png"), &good).expect("written");
     fs::write(desk.path("notes.txt"), "not a picture").expect("written");
     fs::write(desk.path("cut.png"), &good[..good.len() / 2]).expect("written");
+    fs::write(desk.path("cut.jpg"), [0xff, 0xd8, 0xff]).expect("written");
     // a header that claims 60,000 × 60,000 pixels: the size stands in bytes 16 to 24, their checksum in 29 to 33
     let mut bomb = good.clone();
     bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
@@ -78,8 +79,13 @@ fn what_is_no_picture_is_named_and_the_others_are_predicted() {
     let one = |name: &str, words: &[&str]| desk.run(&["predict", "run", name]).refused(&[&[name], words].concat());
     one("notes.txt", &["neither PNG nor JPEG"]);
     one("cut.png", &["cannot be decoded"]);
-    one("bomb.png", &["60000×60000 pixels", "at most 64000000"]);
+    one("cut.jpg", &["cannot be decoded"]);
+    one("bomb.png", &["60000×60000 pixels", "at most 128000000"]);
     one("gone.png", &["no such file"]);
+    // nobody writes into it: opening it would wait for ever
+    desk.pipe("pipe.png");
+    one("pipe.png", &["a pipe", "no regular file"]);
+    desk.run(&["predict", "pipe.png", "good.png", "--model", "lenet"]).refused(&["pipe.png", "no regular file"]);
     one("images", &["is a folder"]);
     let done = desk.run(&["predict", "run", "notes.txt", "good.png", "gone.png"]);
     done.refused(&["notes.txt", "gone.png", "2 of 3 pictures could not be read"]);

@@ -17,20 +17,48 @@ fn the_list_has_every_recipe_once_under_its_report_with_its_figures() {
         assert_eq!(lines.count(), 1, "{name} in {text}");
         assert!(text.contains(recipe["source"].as_str().expect("a source")), "{name}");
     }
-    // the report's numbers, as it prints them
-    let line = |name: &str| text.lines().find(|line| line.split_whitespace().next() == Some(name)).expect("listed");
+    assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    // the report's numbers, as it prints them, between a recipe's name and the next one
+    let names: Vec<&str> = recipes.iter().map(|recipe| recipe["name"].as_str().expect("a name")).collect();
+    let block = |name: &str| {
+        let is = |line: &&str, name| line.split_whitespace().next() == Some(name);
+        let lines = text.lines().skip_while(|line| !is(line, name)).enumerate();
+        let own =
+            lines.take_while(|(n, line)| *n == 0 || !(line.is_empty() || names.iter().any(|name| is(line, name))));
+        own.map(|(_, line)| line.to_owned()).collect::<Vec<_>>()
+    };
     for (name, words) in [
         ("lenet", ["20", "57.36%"]),
         ("convnet-bn4", ["74.08%", "0.7344"]),
         ("lenet5", ["48.49%", "1.4097"]),
         ("base-normalised", ["65.48%", "0.081"]),
         ("net6", ["14", "78.54%"]),
+        ("net6-lenet-4x4", ["58.74%", "63.64%"]),
+        ("net6-lenet-diverges", ["2e5", "10.00%"]),
     ] {
-        let cells: Vec<&str> = line(name).split_whitespace().collect();
-        assert!(words.iter().all(|word| cells.contains(word)), "{words:?} in {}", line(name));
+        let cells: Vec<String> =
+            block(name).iter().flat_map(|line| line.split_whitespace()).map(str::to_owned).collect();
+        assert!(words.iter().all(|word| cells.iter().any(|cell| cell == word)), "{words:?} in {cells:?}");
+    }
+    // no figure and no note of any recipe is left out
+    for recipe in recipes {
+        let own = block(recipe["name"].as_str().expect("a name")).join(" ");
+        let own = own.split_whitespace().collect::<Vec<_>>().join(" ");
+        for row in recipe["reported"].as_array().expect("a list") {
+            for key in ["test_accuracy", "validation_accuracy", "train_accuracy"] {
+                let figure = row[key].as_f64().map(|fraction| format!("{:.2}%", fraction * 100.0));
+                assert!(figure.as_ref().is_none_or(|figure| own.contains(figure)), "{key} {figure:?} in {own}");
+            }
+            for class in row["per_class"].as_array().into_iter().flatten() {
+                let figure = format!("{:.2}%", class.as_f64().expect("a fraction") * 100.0);
+                assert!(own.contains(&figure), "{figure} in {own}");
+            }
+            let note = row["note"].as_str().unwrap_or_default();
+            assert!(own.contains(note), "{note:?} in {own}");
+        }
     }
     // aligned: the figures of all reports end in one column
-    let ends = |name: &str, word: &str| line(name).find(word).expect("a figure") + word.len();
+    let ends = |name: &str, word: &str| block(name).iter().find_map(|line| line.find(word)).expect("a figure");
     assert_eq!(ends("lenet", "57.36%"), ends("net6", "78.54%"));
 }
 
@@ -51,6 +79,15 @@ fn a_recipe_is_shown_resolved_by_name_and_by_path_with_and_without_the_word() {
     assert_eq!((json["seed"].as_u64(), json["batch_size"].as_u64()), (Some(4), Some(48)));
     fs::write(desk.path("shown.toml"), &shown).expect("recipe");
     assert_eq!(desk.run(&["recipes", "show", "shown.toml"]).ok().stdout, shown, "it resolves to itself");
+
+    // why a built-in one is as it is stands at its head
+    let shown = desk.run(&["recipes", "show", "net6"]).ok().stdout;
+    let (comments, settings) = shown.split_once("# A resolved recipe").expect("the head");
+    assert!(comments.contains("# Not given: batch size, split, augmentations. Chosen: 64"), "{shown}");
+    assert!(comments.lines().all(|line| line.starts_with('#')), "{shown}");
+    fs::write(desk.path("net6.toml"), &shown).expect("recipe");
+    let again = desk.run(&["recipes", "show", "net6.toml"]).ok().stdout;
+    assert_eq!(again, format!("# A resolved recipe{settings}"), "it is a recipe that says the same");
 
     desk.run(&["recipes", "show", "lenett"]).refused(&["lenett", "nearest is \"lenet\""]);
     desk.run(&["recipes", "--set", "seed=3"]).refused(&["--set", "name one"]);

@@ -133,3 +133,23 @@ fn what_is_missing_or_damaged_is_said_and_the_rest_is_shown() {
     desk.run(&["report", "report.html"]).refused(&["report.html is no folder"]);
     desk.run(&["report"]).refused(&["RUN"]);
 }
+
+/// Opening a named pipe that nobody writes into would wait for ever.
+#[test]
+fn what_is_no_regular_file_is_said_and_not_opened() {
+    let desk = Desk::new();
+    desk.train("run", SHORT).ok();
+    desk.run(&["report", "run", "--out", "images"]).refused(&["images", "is a folder"]);
+    desk.pipe("pipe");
+    desk.run(&["report", "run", "--out", "pipe"]).refused(&["pipe", "no regular file"]);
+    for name in ["metrics.jsonl", "recipe.toml", "summary.json", "data.toml"] {
+        let path = desk.path("run").join(name);
+        let text = fs::read(&path).expect("a file of the run");
+        fs::remove_file(&path).expect("removed");
+        desk.pipe(&format!("run/{name}"));
+        let page = page(&desk, &["run"]);
+        assert!(page.contains(name) && page.contains("no regular file"), "{name}");
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, text).expect("put back");
+    }
+}

@@ -107,9 +107,16 @@ fn what_can_not_stand_in_one_table_is_refused() {
     assert!(!desk.path("rep").exists(), "a refusal leaves nothing behind");
     reproduce(&["tiny.toml", "--quiet"]).ok();
     let builtin = ["reproduce", "tiny.toml", "--resume", "--out", "rep", "--data", "builtin"];
-    desk.run(&builtin).refused(&["rep/tiny/seed-0", "cifar10-like", "builtin", "--out"]);
+    let kept = fs::read_to_string(desk.path("rep/data.toml")).expect("kept");
+    desk.run(&builtin).refused(&["rep holds runs on", "images", "builtin", "leave out --data", "another --out"]);
+    desk.run(&[&builtin[..], &["--seeds", "5"]].concat()).refused(&["rep holds runs on"]);
+    assert_eq!(fs::read_to_string(desk.path("rep/data.toml")).expect("kept"), kept, "rewritten");
     fs::write(desk.path("tiny.toml"), TINY.replace("epochs = 2", "epochs = 3")).expect("recipe");
     reproduce(&["tiny.toml", "--resume"]).refused(&["rep/tiny/seed-0", "epochs was 2, and is 3 now", "--out"]);
+    // under another seed it is trained, and what was there is in no mean
+    let done = reproduce(&["tiny.toml", "--resume", "--seeds", "1", "--json"]).ok();
+    assert!(done.stderr.contains("tiny/seed-0 was another recipe (epochs 2, not 3): left out"), "{}", done.stderr);
+    assert_eq!(done.json()["experiments"][0]["runs"].as_array().map(Vec::len), Some(1));
 }
 
 /// A training that fails is a result too: the others are trained all the same.

@@ -13,6 +13,7 @@ mod parameters;
 mod partition;
 mod plan;
 mod plane;
+pub mod regular;
 mod run;
 mod schedule;
 mod server;

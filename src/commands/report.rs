@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
+use lockstep_coordinator::regular;
 use lockstep_coordinator::telemetry::format::{bytes, clean};
 use lockstep_worker::layers;
 
@@ -66,7 +67,7 @@ fn write(path: &Path, text: &str) -> Result {
 
 fn ours_or_free(path: &Path) -> Result {
     let mut beginning = Vec::new();
-    match fs::File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut beginning)) {
+    match regular::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut beginning)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(cannot(path, &error)),
         Ok(_) if String::from_utf8_lossy(&beginning).contains(report::BY) => Ok(()),

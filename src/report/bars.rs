@@ -45,7 +45,7 @@ pub fn draw(rows: &[Row]) -> Option<Picture> {
     if said {
         body.words("text", &[("class", &"dim"), ("x", &LEFT), ("y", &(end + 12.0))], "upright lines: reported");
     }
-    Some(Picture { title: "Accuracy of each class", description: description(&rows), height, body })
+    Some(Picture { title: "Accuracy of each class".to_owned(), description: description(&rows), height, body })
 }
 
 fn bar(svg: &mut Markup, row: &Row, class: usize, top: f64) {

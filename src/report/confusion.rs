@@ -37,8 +37,8 @@ impl<'a> Confusion<'a> {
         square.then(|| Self { counts, classes: (0..size).map(name).collect() })
     }
 
-    /// The picture; none if there are more than [`MOST_CLASSES`].
-    pub fn draw(&self) -> Option<Picture> {
+    /// The picture of the run with this `name`; none if there are more than [`MOST_CLASSES`].
+    pub fn draw(&self, name: &str) -> Option<Picture> {
         let size = self.classes.len();
         if size > MOST_CLASSES {
             return None;
@@ -54,7 +54,8 @@ impl<'a> Confusion<'a> {
         }
         let (x, y) = (LEFT + cell * size as f64 / 2.0, format!("{:.1}", height - 6.0));
         body.words("text", &[("class", &"middle dim"), ("x", &x), ("y", &y)], "rows: true class, columns: answer");
-        Some(Picture { title: "Confusion matrix", description: self.description(), height, body })
+        let title = format!("Confusion matrix: {name}");
+        Some(Picture { title, description: self.description(), height, body })
     }
 
     fn row(&self, svg: &mut Markup, actual: usize, row: &[u32], cell: f64) {
@@ -135,11 +136,12 @@ mod tests {
         let matrix = Confusion::new(&counts, &names).expect("square");
         assert_eq!(matrix.mistakes(2), [("dog<", "eel", 4), ("cat", "dog<", 1)]);
         assert_eq!(matrix.right(), (5, 12));
-        let picture = matrix.draw().expect("three classes").into_file();
+        let picture = matrix.draw("a run").expect("three classes").into_file();
         assert!(picture.contains("dog&lt;, taken for eel: 4 of 4"), "{picture}");
         // three quarters of a row: 0.75 · √0.75
         assert!(picture.contains("fill-opacity=\"0.650\""), "{picture}");
         assert_eq!(picture.matches("<rect").count(), 9);
+        assert!(picture.contains("<title>Confusion matrix: a run</title>"), "{picture}");
     }
 
     #[test]
@@ -148,7 +150,7 @@ mod tests {
         assert!(Confusion::new(&[vec![1, 2], vec![3]], &[]).is_none());
         let large = vec![vec![1; 25]; 25];
         let matrix = Confusion::new(&large, &[]).expect("square");
-        assert!(matrix.draw().is_none());
+        assert!(matrix.draw("").is_none());
         assert_eq!(matrix.mistakes(1), [("0", "1", 1)]);
         assert!(Confusion::new(&vec![vec![0; 257]; 257], &[]).is_none());
     }

@@ -71,7 +71,7 @@ impl Curves {
             diamond(&mut body, mark, &x, &y);
         }
         self.legend(&mut body);
-        Some(Picture { title: self.title, description: self.description(), height, body })
+        Some(Picture { title: self.title.to_owned(), description: self.description(), height, body })
     }
 
     /// The curves' ends in words.

@@ -109,7 +109,7 @@ fn beside(run: &Run) -> Option<String> {
 }
 
 /// The heads of the table of several runs.
-pub const HEADS: [&str; 11] = [
+pub const HEADS: [&str; 12] = [
     "Run",
     "Test accuracy",
     "Test loss",
@@ -119,7 +119,8 @@ pub const HEADS: [&str; 11] = [
     "Workers",
     "Time",
     "Images/s",
-    "Traffic",
+    "Wire",
+    "Shared memory",
     "Weights",
 ];
 
@@ -130,8 +131,10 @@ pub fn line(run: &Run) -> [String; HEADS.len() - 1] {
     let beside = run.beside();
     let difference = beside.and_then(|(_, theirs, ours)| Some(points(ours?, theirs)));
     let summary = run.summary.as_ref();
+    // bytes over TCP and those that never left the host are no one number
     let wire =
         |summary: &Summary| Some(summary.traffic.sent.saturating_add(summary.traffic.received)).filter(|all| *all > 0);
+    let shared = |summary: &Summary| wire(summary).map(|_| summary.traffic.shared);
     let hash = summary.map(|summary| summary.weights_hash.chars().take(12).collect::<String>());
     [
         known(result.test_accuracy.map(percent)),
@@ -143,6 +146,7 @@ pub fn line(run: &Run) -> [String; HEADS.len() - 1] {
         clock(time(run)),
         known(summary.map(|summary| rate(summary.images_per_s))),
         known(summary.and_then(wire).map(bytes)),
+        known(summary.and_then(shared).map(bytes)),
         known(hash.filter(|hash| !hash.is_empty())),
     ]
 }
@@ -169,6 +173,7 @@ pub fn spread(runs: &[Run]) -> Option<String> {
 
 /// Reported figures beside ours: epoch, figure, theirs, ours, difference, note.
 pub fn reported(run: &Run) -> Vec<[String; 6]> {
+    let classes = run.classes();
     let mut lines = Vec::new();
     for said in &run.reported {
         let ours = run.history.epochs.get(&said.epoch).cloned().unwrap_or_default();
@@ -177,16 +182,22 @@ pub fn reported(run: &Run) -> Vec<[String; 6]> {
             ("validation accuracy", said.validation_accuracy, ours.validation_accuracy, true),
             ("training accuracy", said.train_accuracy, ours.training_accuracy(), true),
             ("test loss", said.test_loss, ours.test_loss, false),
-            ("training loss", said.train_loss, ours.training_loss(), false),
+            ("training loss", said.train_loss, ours.training_loss(run.penalised()), false),
         ];
-        for (figure, theirs, ours, is_share) in figures {
+        let figures = figures.map(|(figure, theirs, ours, is_share)| (figure.to_owned(), theirs, ours, is_share));
+        let of_classes = said.per_class.iter().enumerate().map(|(class, theirs)| {
+            let name = classes.get(class).cloned().unwrap_or_else(|| class.to_string());
+            let ours = ours.per_class.get(class).copied().flatten();
+            (format!("test accuracy of {name}"), Some(*theirs), ours, true)
+        });
+        for (figure, theirs, ours, is_share) in figures.into_iter().chain(of_classes) {
             let Some(theirs) = theirs else { continue };
             let show = |value: f64| if is_share { percent(value) } else { loss(value) };
             let difference =
                 ours.map(|ours| if is_share { points(ours, theirs) } else { format!("{:+.4}", ours - theirs) });
             lines.push([
                 said.epoch.to_string(),
-                figure.to_owned(),
+                figure,
                 show(theirs),
                 ours.map_or_else(|| UNKNOWN.to_owned(), show),
                 difference.unwrap_or_else(|| UNKNOWN.to_owned()),
@@ -202,10 +213,11 @@ mod tests {
     use std::path::PathBuf;
 
     use lockstep_coordinator::telemetry::Traffic;
+    use lockstep_coordinator::telemetry::event::RunStarted;
 
     use super::*;
     use crate::history::{Epoch, History};
-    use lockstep_proto::recipe::Reported;
+    use lockstep_proto::recipe::{Recipe, Reported};
 
     fn run(summary: Option<Summary>) -> Run {
         let epoch = Epoch { test_loss: Some(1.25), test_accuracy: Some(0.5), ..Epoch::default() };
@@ -227,6 +239,35 @@ mod tests {
         assert_eq!(lines[0], ["2", "test accuracy", "52.00%", "50.00%", "-2.00 points", "n"]);
         assert_eq!(lines[1], ["2", "test loss", "1.0000", "1.2500", "+0.2500", "n"]);
         assert_eq!(lines.len(), 2);
+        // of two classes one is named, and one has no images of ours
+        let mut run = run(None);
+        run.reported[0].per_class = vec![0.25, 0.5];
+        run.history.epochs.entry(2).or_default().per_class = vec![Some(0.75), None];
+        run.history.started = Some(RunStarted { classes: vec!["cat".to_owned()], ..RunStarted::default() });
+        let lines = reported(&run);
+        assert_eq!(lines[2], ["2", "test accuracy of cat", "25.00%", "75.00%", "+50.00 points", "n"]);
+        assert_eq!(lines[3], ["2", "test accuracy of 1", "50.00%", UNKNOWN, UNKNOWN, "n"]);
+    }
+
+    /// What a second pass over the training images comes to has no penalties, and a report's loss has.
+    #[test]
+    fn a_loss_with_penalties_is_compared_with_the_one_as_trained() {
+        let mut run = run(None);
+        let twice = Epoch { train_loss: Some(1.5), train_eval_loss: Some(1.25), ..Epoch::default() };
+        let accuracies = Epoch { train_accuracy: Some(0.5), train_eval_accuracy: Some(0.75), ..twice };
+        run.history.epochs.insert(2, accuracies);
+        run.reported =
+            vec![Reported { epoch: 2, train_loss: Some(1.0), train_accuracy: Some(0.25), ..Reported::default() }];
+        let ours = |run: &Run| reported(run).into_iter().map(|line| line[3].clone()).collect::<Vec<_>>();
+        assert_eq!(ours(&run), ["75.00%", "1.2500"]);
+        let mut recipe = Recipe::default();
+        recipe.loss.l1 = 1e-4;
+        run.recipe = Some(recipe);
+        assert_eq!(ours(&run), ["75.00%", "1.5000"]);
+        // the recipe can't be read, and the summary says it
+        run.recipe = None;
+        run.summary = Some(Summary { train_penalty: Some(0.1), ..Summary::default() });
+        assert_eq!(ours(&run), ["75.00%", "1.5000"]);
     }
 
     #[test]
@@ -237,7 +278,7 @@ mod tests {
         assert_eq!(value("Test"), Some("50.00%, loss 1.2500"));
         assert_eq!(value("Reported"), Some("52.00% at epoch 2; ours 50.00%, -2.00 points"));
         assert_eq!(value("Training"), None);
-        assert_eq!(line(&run(None))[9], UNKNOWN);
+        assert_eq!(line(&run(None))[10], UNKNOWN);
     }
 
     #[test]
@@ -261,6 +302,6 @@ mod tests {
             "{facts:?}"
         );
         let line = line(&run(Some(summary)));
-        assert_eq!((line[8].as_str(), line[9].as_str()), ("2.50 MB", "0123456789ab"));
+        assert_eq!(line[8..], ["2.50 MB", "4 B", "0123456789ab"]);
     }
 }

@@ -21,21 +21,24 @@ pub struct Gallery {
 impl Gallery {
     pub fn of(runs: &[Run]) -> Self {
         let loss = [
-            Line::new("test images", |epoch| epoch.test_loss, |said| said.test_loss),
+            Line::new("test images", |epoch, _| epoch.test_loss, |said| said.test_loss),
             Line::new("training images", Epoch::training_loss, |said| said.train_loss),
-            Line::new("validation images", |epoch| epoch.validation_loss, |_| None),
+            Line::new("validation images", |epoch, _| epoch.validation_loss, |_| None),
         ];
         let accuracy = [
-            Line::new("test images", |epoch| epoch.test_accuracy, |said| said.test_accuracy),
-            Line::new("training images", Epoch::training_accuracy, |said| said.train_accuracy),
-            Line::new("validation images", |epoch| epoch.validation_accuracy, |said| said.validation_accuracy),
+            Line::new("test images", |epoch, _| epoch.test_accuracy, |said| said.test_accuracy),
+            Line::new("training images", |epoch, _| epoch.training_accuracy(), |said| said.train_accuracy),
+            Line::new("validation images", |epoch, _| epoch.validation_accuracy, |said| said.validation_accuracy),
         ];
         let rows: Vec<bars::Row> = runs.iter().enumerate().map(|(colour, run)| row(colour, run)).collect();
         Self {
             loss: curves(runs, "Loss", "", 1.0, &loss).draw(),
             accuracy: curves(runs, "Accuracy", "%", 100.0, &accuracy).draw(),
             classes: bars::draw(&rows),
-            confusion: runs.iter().map(|run| Confusion::new(run.confusion(), &run.classes())?.draw()).collect(),
+            confusion: runs
+                .iter()
+                .map(|run| Confusion::new(run.confusion(), &run.classes())?.draw(&run.name))
+                .collect(),
         }
     }
 
@@ -52,12 +55,13 @@ impl Gallery {
 /// What is drawn of a run: its values, and those of its report.
 struct Line {
     name: &'static str,
-    ours: fn(&Epoch) -> Option<f64>,
+    /// Of an epoch of a run that is penalised or not.
+    ours: fn(&Epoch, bool) -> Option<f64>,
     said: fn(&Reported) -> Option<f64>,
 }
 
 impl Line {
-    fn new(name: &'static str, ours: fn(&Epoch) -> Option<f64>, said: fn(&Reported) -> Option<f64>) -> Self {
+    fn new(name: &'static str, ours: fn(&Epoch, bool) -> Option<f64>, said: fn(&Reported) -> Option<f64>) -> Self {
         Self { name, ours, said }
     }
 }
@@ -69,8 +73,8 @@ fn curves(runs: &[Run], title: &'static str, unit: &'static str, scale: f64, lin
     for (number, run) in runs.iter().enumerate() {
         for (kind, line) in lines.iter().enumerate().take(if alone { 3 } else { 2 }) {
             let (name, colour) = if alone { (line.name.to_owned(), kind) } else { (run.name.clone(), number) };
-            let points: Vec<_> =
-                run.history.curve(line.ours).into_iter().map(|(epoch, value)| (epoch, value * scale)).collect();
+            let ours = run.history.curve(|epoch| (line.ours)(epoch, run.penalised()));
+            let points: Vec<_> = ours.into_iter().map(|(epoch, value)| (epoch, value * scale)).collect();
             // a mark beside a dashed line of the same colour could be the solid line's
             if alone || kind == 0 {
                 let mark = |said: &Reported| {
@@ -121,6 +125,9 @@ mod tests {
         let (_, accuracy) = &files[1];
         assert!(accuracy.contains("reported at epoch 5: 50.0000"), "{accuracy}");
         assert!(accuracy.contains("25.0000% at epoch 1"), "{accuracy}");
+        for (file, run) in [(3, "../../etc/passwd"), (4, "b")] {
+            assert!(files[file].1.contains(&format!("<title>Confusion matrix: {run}</title>")), "{}", files[file].1);
+        }
     }
 
     #[test]

@@ -80,6 +80,8 @@ fn alone(main: &mut Markup, run: &Run) {
 
 /// Several runs: a table, and in what they differ.
 fn together(main: &mut Markup, runs: &[Run]) {
+    let recipes: Vec<_> = runs.iter().map(|run| run.recipe.as_ref()).collect();
+    let (lines, left_out) = differences::between(&recipes);
     section(main, "Runs", |section| {
         table(section, "The runs", &facts::HEADS, |body| {
             for (number, run) in runs.iter().enumerate() {
@@ -94,16 +96,14 @@ fn together(main: &mut Markup, runs: &[Run]) {
                 });
             }
         });
-    });
-    let recipes: Vec<_> = runs.iter().map(|run| run.recipe.as_ref()).collect();
-    let (lines, left_out) = differences::between(&recipes);
-    section(main, "Settings that differ", |section| {
         // runs of one recipe under several seeds are repetitions, whose mean means something
         if lines.iter().all(|(key, _)| key == "seed")
             && let Some(spread) = facts::spread(runs)
         {
             section.words("p", &[], format!("{spread}."));
         }
+    });
+    section(main, "Settings that differ", |section| {
         if lines.is_empty() {
             section.words("p", &[], "The runs have the same settings, as far as their recipes can be read.");
             return;
@@ -193,9 +193,19 @@ fn reported(section: &mut Markup, run: &Run) {
     }
     section.words("h3", &[], "Reported, and ours");
     let heads = ["Epoch", "Figure", "Reported", "Ours", "Difference", "Note"];
-    table(section, "Reported figures beside ours", &heads, |body| {
+    // on a telephone an empty column would push the others out of sight
+    let noted = lines.iter().any(|line| !line[5].is_empty());
+    table(section, "Reported figures beside ours", if noted { &heads } else { &heads[..5] }, |body| {
         for line in &lines {
-            body.element("tr", &[], |row| line.iter().for_each(|cell| row.words("td", &[], cell)));
+            body.element("tr", &[], |row| {
+                let [epoch, figure, values @ .., note] = line;
+                row.words("td", &[], epoch);
+                row.words("td", &[("class", &"figure")], figure);
+                values.iter().for_each(|value| row.words("td", &[], value));
+                if noted {
+                    row.words("td", &[("class", &"said")], note);
+                }
+            });
         }
     });
 }
@@ -296,7 +306,7 @@ fn table(section: &mut Markup, caption: &str, heads: &[&str], body: impl FnOnce(
 
 fn figure(grid: &mut Markup, picture: &Picture, attributes: super::markup::Attributes) {
     grid.element("figure", attributes, |figure| {
-        figure.words("figcaption", &[], picture.title);
+        figure.words("figcaption", &[], &picture.title);
         picture.show(figure);
     });
 }

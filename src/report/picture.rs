@@ -14,13 +14,16 @@ const COLOURS: usize = 8;
 /// Room for the title of a picture that is a file of its own.
 const TITLE: f64 = 30.0;
 
+/// Letters of it that fit.
+const LETTERS: usize = 46;
+
 /// Colours of lines, cells and text, in the page and in a file.
 pub const STYLE: &str = include_str!("picture.css");
 
 /// A drawn picture.
 #[derive(Clone, Debug)]
 pub struct Picture {
-    pub title: &'static str,
+    pub title: String,
     /// What it shows, in words.
     pub description: String,
     pub height: f64,
@@ -37,8 +40,9 @@ impl Picture {
     pub fn into_file(self) -> String {
         let mut file = Markup::default();
         self.write(&mut file, TITLE, |svg| {
+            svg.words("title", &[], &self.title);
             svg.element("style", &[], |style| style.own(STYLE));
-            svg.words("text", &[("class", &"title"), ("x", &8), ("y", &-10)], self.title);
+            svg.words("text", &[("class", &"title"), ("x", &8), ("y", &-10)], cut(&self.title, LETTERS));
         });
         file.into_text()
     }
@@ -89,13 +93,14 @@ mod tests {
 
     #[test]
     fn a_file_brings_its_style_and_the_page_has_it() {
-        let picture = Picture { title: "Loss", description: "<i>".into(), height: 9.6, body: Markup::default() };
+        let picture = Picture { title: "Loss".into(), description: "<i>".into(), height: 9.6, body: Markup::default() };
         let mut page = Markup::default();
         picture.show(&mut page);
         let (page, file) = (page.into_text(), picture.into_file());
         assert!(!page.contains("<style>") && file.contains("<style>"), "{file}");
         assert!(file.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && file.ends_with("</svg>"), "{file}");
         assert!(file.contains("viewBox=\"0 -30 440 40\"") && file.contains(">Loss</text>"), "{file}");
+        assert!(file.contains("<title>Loss</title>") && !page.contains("<title>"), "{file}");
         assert!(page.contains("viewBox=\"0 0 440 10\"") && page.contains("aria-label=\"Loss: &lt;i&gt;\""), "{page}");
     }
 }

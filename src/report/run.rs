@@ -1,14 +1,16 @@
 //! A run's folder, read as far as it goes. What is missing or damaged is said, and the rest is shown.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use lockstep_coordinator::regular;
 use lockstep_coordinator::telemetry::Summary;
 use lockstep_coordinator::telemetry::format::{count, thousands};
 use lockstep_proto::recipe::{Recipe, Reported};
 
-use crate::history::{Epoch, History};
+use crate::history::{self, Epoch, History};
 
 /// Bytes of a recipe that are read: one more than a recipe may have, which tells one that is too long.
 const LARGEST_RECIPE: u64 = (1 << 20) + 1;
@@ -16,11 +18,14 @@ const LARGEST_RECIPE: u64 = (1 << 20) + 1;
 /// Bytes of a summary at most: one of 256 classes has a matrix of 65,536 numbers, each on a line.
 const LARGEST_SUMMARY: u64 = 8 << 20;
 
+/// What nothing says.
+const UNKNOWN: &str = "unknown";
+
 /// What a run left behind.
 #[derive(Debug)]
 pub struct Run {
     pub folder: PathBuf,
-    /// The folder's name.
+    /// What people call it: the folder's name, or recipe and seed.
     pub name: String,
     pub recipe: Option<Recipe>,
     /// What its recipe says was reported, by epoch.
@@ -70,7 +75,7 @@ impl Run {
         }
         let mut run = Self {
             folder: folder.to_owned(),
-            name: name_of(folder),
+            name: last_names(folder, 1),
             recipe,
             reported,
             history,
@@ -78,7 +83,17 @@ impl Run {
             problems,
         };
         run.add(summary);
+        run.name_by_seed();
         Ok(run)
+    }
+
+    /// `lockstep reproduce` calls folders by their seeds: that says too little where nothing stands above it.
+    fn name_by_seed(&mut self) {
+        let seed = self.name.strip_prefix("seed-").and_then(|seed| seed.parse::<u64>().ok());
+        if let Some(seed) = seed.filter(|_| self.recipe_name() != UNKNOWN) {
+            let seed = self.recipe.as_ref().map_or(seed, |recipe| recipe.seed);
+            self.name = format!("{}, seed {seed}", self.recipe_name());
+        }
     }
 
     /// Takes in the summary, and says what is strange about all of it together.
@@ -106,12 +121,18 @@ impl Run {
     /// What the run calls its recipe.
     pub fn recipe_name(&self) -> &str {
         let summary = self.summary.as_ref().map(|summary| summary.recipe.as_str()).filter(|name| !name.is_empty());
-        self.recipe.as_ref().map(|recipe| recipe.name.as_str()).or(summary).unwrap_or("unknown")
+        self.recipe.as_ref().map(|recipe| recipe.name.as_str()).or(summary).unwrap_or(UNKNOWN)
+    }
+
+    /// Whether its training loss has penalties in it.
+    pub fn penalised(&self) -> bool {
+        let said = self.summary.as_ref().is_some_and(|summary| summary.train_penalty.is_some());
+        self.recipe.as_ref().map_or(said, history::penalised)
     }
 
     pub fn data(&self) -> &str {
         let started = self.history.started.as_ref().map(|run| run.data.as_str());
-        self.summary.as_ref().map(|summary| summary.data.as_str()).or(started).unwrap_or("unknown")
+        self.summary.as_ref().map(|summary| summary.data.as_str()).or(started).unwrap_or(UNKNOWN)
     }
 
     /// The names of the classes, as far as anything says them.
@@ -147,16 +168,17 @@ impl Run {
         }
     }
 
-    /// The last reported test accuracy, with the epoch, and ours at that epoch.
+    /// The last reported test accuracy of an epoch that the run has, and ours there; or else the last one of all.
     pub fn beside(&self) -> Option<(&Reported, f64, Option<f64>)> {
-        let said = self.reported.iter().rev().find_map(|said| Some((said, said.test_accuracy?)))?;
-        Some((said.0, said.1, self.history.epochs.get(&said.0.epoch).and_then(|epoch| epoch.test_accuracy)))
+        let ours = |said: &Reported| self.history.epochs.get(&said.epoch).and_then(|epoch| epoch.test_accuracy);
+        let rows = || self.reported.iter().rev().filter_map(|said| Some((said, said.test_accuracy?, ours(said))));
+        rows().find(|(.., ours)| ours.is_some()).or_else(|| rows().next())
     }
 }
 
 fn read_recipe(folder: &Path) -> Result<String, String> {
     let mut text = String::new();
-    let file = fs::File::open(folder.join("recipe.toml")).map_err(|error| error.to_string())?;
+    let file = regular::open(&folder.join("recipe.toml")).map_err(|error| error.to_string())?;
     file.take(LARGEST_RECIPE).read_to_string(&mut text).map_err(|error| error.to_string())?;
     Ok(text)
 }
@@ -173,27 +195,32 @@ fn read_summary(folder: &Path) -> Result<Option<Summary>, String> {
     }
 }
 
-/// A folder's own name, also of `.`.
-fn name_of(folder: &Path) -> String {
-    last_names(folder, 1)
-}
-
-/// The last so many names of the folder's full path.
+/// The last so many names of the folder's full path, also of `.`.
 fn last_names(folder: &Path, count: usize) -> String {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let names: Vec<_> = full.iter().map(|name| name.to_string_lossy()).collect();
     names[names.len().saturating_sub(count)..].join("/")
 }
 
-/// Seeds and series give their runs' folders the same names: where two runs are called alike, the folders above are named, too.
+/// Seeds and series give their runs' folders the same names: where two runs are called alike, all are called by their folders,
+/// with as many of those above as it takes.
 pub fn tell_apart(runs: &mut [Run]) {
     /// Names of a path that are still read.
     const MOST: usize = 4;
+    let different = |names: &[String]| names.iter().collect::<BTreeSet<_>>().len();
+    let mut names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
     for count in 2..=MOST {
-        let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
-        for run in runs.iter_mut().filter(|run| names.iter().filter(|name| **name == run.name).count() > 1) {
-            run.name = last_names(&run.folder, count);
+        if different(&names) == names.len() {
+            break;
         }
+        let longer: Vec<String> = runs.iter().map(|run| last_names(&run.folder, count)).collect();
+        // a folder that was given twice stays what it is
+        if different(&longer) > different(&names) {
+            names = longer;
+        }
+    }
+    for (run, name) in runs.iter_mut().zip(names) {
+        run.name = name;
     }
 }
 
@@ -228,13 +255,36 @@ mod tests {
             .map(|name| {
                 let folder = above.path().join(name);
                 fs::create_dir_all(&folder).expect("folder");
-                fs::write(folder.join("recipe.toml"), Recipe::default().to_toml()).expect("written");
+                let recipe = Recipe { seed: u64::from(name.ends_with('1')), ..Recipe::default() };
+                fs::write(folder.join("recipe.toml"), recipe.to_toml()).expect("written");
                 Run::read(&folder).expect("a run")
             })
             .into();
         runs.push(Run::read(&above.path().join("a/seed-0")).expect("once more"));
+        let names = |runs: &[Run]| runs.iter().map(|run| run.name.clone()).collect::<Vec<_>>();
+        tell_apart(&mut runs[2..]);
+        assert_eq!(names(&runs), ["lenet, seed 0", "lenet, seed 0", "lenet, seed 1", "lenet, seed 0"]);
         tell_apart(&mut runs[..3]);
-        assert_eq!(runs.iter().map(|run| &*run.name).collect::<Vec<_>>(), ["a/seed-0", "b/seed-0", "seed-1", "seed-0"]);
+        assert_eq!(names(&runs[..3]), ["a/seed-0", "b/seed-0", "b/seed-1"]);
+        // a folder that is given twice has no other name
+        runs.iter_mut().for_each(|run| run.name = "lenet, seed 0".to_owned());
+        tell_apart(&mut runs);
+        assert_eq!(names(&runs), ["a/seed-0", "b/seed-0", "b/seed-1", "a/seed-0"]);
+    }
+
+    #[test]
+    fn a_folder_called_by_its_seed_gets_its_recipes_name() {
+        let above = tempfile::tempdir().expect("folder");
+        let named = |folder: &str, recipe: &str| {
+            let folder = above.path().join(folder);
+            fs::create_dir_all(&folder).expect("folder");
+            fs::write(folder.join("recipe.toml"), recipe).expect("written");
+            fs::write(folder.join("metrics.jsonl"), "").expect("written");
+            Run::read(&folder).expect("a run").name
+        };
+        assert_eq!(named("seed-7", "name = \"mine\"\nseed = 7"), "mine, seed 7");
+        assert_eq!(named("seed-8", "[[["), "seed-8");
+        assert_eq!(named("seed-one", "name = \"mine\""), "seed-one");
     }
 
     #[test]
@@ -252,6 +302,9 @@ mod tests {
         };
         let (said, accuracy, ours) = run.beside().expect("reported");
         assert_eq!((said.epoch, accuracy, ours), (2, 0.75, Some(0.5)));
+        // a run that was stopped never gets there
+        run.reported.push(line(9, Some(0.875)));
+        assert_eq!(run.beside().map(|(said, ..)| said.epoch), Some(2));
         run.reported.truncate(1);
         assert_eq!(run.beside().map(|(_, accuracy, ours)| (accuracy, ours)), Some((0.25, None)));
     }

@@ -102,6 +102,12 @@ impl Desk {
         self.run(&all)
     }
 
+    /// A named pipe that nobody writes into.
+    pub fn pipe(&self, name: &str) {
+        let made = Command::new("mkfifo").arg(self.path(name)).status().expect("mkfifo");
+        assert!(made.success(), "{name}");
+    }
+
     /// The `summary.json` of the run in `out`.
     pub fn summary(&self, out: &str) -> Value {
         let text = fs::read_to_string(self.path(out).join("summary.json")).expect("summary.json");

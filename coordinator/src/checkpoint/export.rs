@@ -44,7 +44,7 @@ pub fn write_weights(schema: &Schema, values: &[f32], version: u64, path: &Path)
 ///
 /// Every tensor of the schema must be there with its shape; counters, optimizer state and the ledger are passed over.
 pub fn read_weights(schema: &Schema, path: &Path) -> Result<Vec<f32>, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    let bytes = crate::regular::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| CheckpointError::format(path, error.to_string()))?;
     if file.tensor("ledger/used").is_ok() {
         // a checkpoint of ours has a checksum: it must hold

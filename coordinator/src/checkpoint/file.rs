@@ -125,7 +125,7 @@ fn checksum<'a>(state: &str, kinds: &str, parts: impl Iterator<Item = (&'a str, 
 
 /// Reads and checks the checkpoint at `path`.
 pub fn read(path: &Path) -> Result<Snapshot, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    let bytes = crate::regular::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     let bad = |problem: String| CheckpointError::format(path, problem);
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(error.to_string()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;

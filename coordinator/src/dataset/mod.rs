@@ -5,7 +5,7 @@
 //! | `load` | what was asked for, and the order in which places are looked at |
 //! | `layout` | which layout a path has |
 //! | `batches`, `binary`, `python`, `pickle`, `archive` | the official layouts, as folders and archives |
-//! | `parquet`, `folder`, `picture` | Hugging Face's files, folders of PNG and JPEG files |
+//! | `parquet`, `folder`, `picture`, `jpeg` | Hugging Face's files, folders of PNG and JPEG files |
 //! | `download`, `cache` | the official archive, and what is kept of it |
 //! | `builtin`, `shapes` | the procedural set |
 //! | `set`, `known`, `statistics` | a loaded set, its name and its numbers |
@@ -19,6 +19,7 @@ mod cache;
 mod download;
 mod error;
 mod folder;
+mod jpeg;
 mod known;
 mod layout;
 mod load;

@@ -1,15 +1,15 @@
 //! One PNG or JPEG file as the planes of a record, and back. PNG is exact; JPEG decoders differ by a level or two in how they
 //! round, so the same JPEG files read by another program may hash otherwise.
 
-use std::fs::File;
-use std::io::{Cursor, Read as _};
+use std::io::{Cursor, ErrorKind, Read as _};
 use std::path::Path;
 
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use lockstep_proto::records::PIXELS;
 
-use super::DataError;
+use super::{DataError, jpeg};
+use crate::regular;
 
 /// Rows and columns of every image.
 const SIDE: u32 = 32;
@@ -17,8 +17,11 @@ const SIDE: u32 = 32;
 /// Bytes of a picture's file at most: what cameras write is smaller.
 const LARGEST_FILE: u64 = 64 << 20;
 
-/// Pixels of a picture at most: a little more than the cameras of phones have. A small file may claim any number.
-const MOST_PIXELS: u64 = 64_000_000;
+/// Pixels of a picture at most: phones make pictures of 108 million. A small file may claim any number.
+const MOST_PIXELS: u64 = 128_000_000;
+
+/// Bytes of a decoded picture at most: four a pixel, so that only half as many pixels may have 16 bits a channel.
+const LARGEST_DECODED: u64 = 4 * MOST_PIXELS;
 
 /// Rows or columns of a picture at most: while it shrinks, 32 rows of it stand in memory as floats.
 const LONGEST_SIDE: u32 = 16_384;
@@ -42,20 +45,24 @@ pub(super) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), String> {
 /// bilinear, with antialiasing). Transparency is dropped in both.
 ///
 /// # Errors
-/// A file that can't be read, is neither PNG nor JPEG, is damaged, or is larger than 64 MiB, 64 million pixels or 16,384 a side.
+/// A file that can't be read, is neither PNG nor JPEG, is damaged or cut short, or is larger than 64 MiB, 128 million pixels (64
+/// million of 16 bits a channel) or 16,384 a side.
 pub fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     let opening = DataError::io(path, "opening the picture");
-    let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+    if path.is_dir() {
+        return Err(DataError::layout(path, "is a folder; give the PNG or JPEG files in it"));
+    }
+    let file = match regular::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(DataError::layout(path, "there is no such file; give PNG or JPEG files"));
+        }
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            return Err(DataError::layout(path, error.to_string()));
         }
         other => other.map_err(opening)?,
     };
-    if file.metadata().is_ok_and(|file| file.is_dir()) {
-        return Err(DataError::layout(path, "is a folder; give the PNG or JPEG files in it"));
-    }
     let mut bytes = Vec::new();
-    // one byte more tells a file that is too long; its length is not asked for, since a pipe has none
+    // one byte more tells a file that is too long, also one that grows meanwhile
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(DataError::io(path, "reading the picture"))?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(DataError::layout(path, format!("has more than {} MiB: make it smaller", LARGEST_FILE >> 20)));
@@ -77,8 +84,15 @@ fn shrink(bytes: &[u8]) -> Result<Vec<u8>, String> {
             "is {width}×{height} pixels; a picture has at most {MOST_PIXELS} and {LONGEST_SIDE} a side: make it smaller"
         ));
     }
-    // eight bytes a pixel at most (four channels of 16 bits), and what the decoder keeps beside them
-    let mut decoder = reader(bytes, area * 8 + (64 << 20))?.into_decoder().map_err(damaged)?;
+    // the picture, and what the decoder keeps beside it
+    let mut decoder = reader(bytes, LARGEST_DECODED + (64 << 20))?.into_decoder().map_err(damaged)?;
+    if decoder.total_bytes() > LARGEST_DECODED {
+        return Err(format!(
+            "is {width}×{height} pixels of 16 bits a channel; such a picture has at most {LARGEST_DECODED} bytes, and this one {}: \
+             make it smaller",
+            decoder.total_bytes()
+        ));
+    }
     // a picture whose EXIF data make no sense is taken as it lies
     let orientation = decoder.orientation();
     let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
@@ -117,9 +131,19 @@ fn reader(bytes: &[u8], memory: u64) -> Result<ImageReader<Cursor<&[u8]>>, Strin
     Ok(reader)
 }
 
-/// What the header says, before anything is decoded.
+/// What the header says, before anything is decoded, of a file that is all there.
 fn dimensions(bytes: &[u8]) -> Result<(u32, u32), String> {
-    reader(bytes, 16 << 20)?.into_dimensions().map_err(damaged)
+    let reader = reader(bytes, 16 << 20)?;
+    let is_jpeg = reader.format() == Some(ImageFormat::Jpeg);
+    let dimensions = reader.into_dimensions().map_err(damaged)?;
+    // PNG's decoder finds it out by itself
+    if is_jpeg && !jpeg::is_whole(bytes) {
+        return Err(
+            "is cut short: a JPEG file ends with an end-of-image marker, and this one has none; get the whole file"
+                .into(),
+        );
+    }
+    Ok(dimensions)
 }
 
 fn damaged(error: ImageError) -> String {
@@ -239,7 +263,7 @@ mod tests {
         std::fs::write(&path, file(image::GrayImage::new(LONGEST_SIDE + 1, 1), ImageFormat::Png)).expect("written");
         let text = read(&path).expect_err("too wide").to_string();
         assert!(text.contains("wide.png") && text.contains("16385×1") && text.contains("16384 a side"), "{text}");
-        File::create(&path).and_then(|file| file.set_len(LARGEST_FILE + 1)).expect("a file of zeros");
+        std::fs::File::create(&path).and_then(|file| file.set_len(LARGEST_FILE + 1)).expect("a file of zeros");
         let text = read(&path).expect_err("too long").to_string();
         assert!(text.contains("more than 64 MiB"), "{text}");
     }
@@ -251,5 +275,51 @@ mod tests {
         assert!(decode(b"GIF89a", &mut Vec::new()).is_err());
         let cut = png(32, 32);
         assert!(decode(&cut[..cut.len() / 2], &mut Vec::new()).is_err());
+    }
+
+    /// JPEG's decoder fills the missing rows with grey.
+    #[test]
+    fn a_picture_that_is_cut_short_is_refused() {
+        for side in [32, 200] {
+            for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+                let picture = RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
+                let whole = file(picture, format);
+                shrink(&whole).expect("a picture");
+                // a PNG without its last four bytes has all its pixels
+                let lengths =
+                    if format == ImageFormat::Png { [whole.len() / 2; 2] } else { [whole.len() / 2, whole.len() - 1] };
+                for length in lengths {
+                    let text = shrink(&whole[..length]).expect_err("cut");
+                    // half of a small file ends in the header
+                    let in_the_header = length < whole.len() - 1 && text.contains("cannot be decoded");
+                    assert!(in_the_header || text.contains("cut short"), "{side} {format:?}: {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_of_16_bits_may_have_half_as_many_pixels() {
+        use image::{ImageBuffer, Luma, Rgba};
+        // headers alone: the size stands in bytes 16 to 24, depth and kind of colour in the next two, their checksum behind
+        let claim = |whole: Vec<u8>, width: u32, height: u32| {
+            let mut bytes = whole;
+            bytes[16..20].copy_from_slice(&width.to_be_bytes());
+            bytes[20..24].copy_from_slice(&height.to_be_bytes());
+            let sum = crc32(&bytes[12..29]);
+            bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+            shrink(&bytes).expect_err("too large, or no such pixels in it")
+        };
+        let deep = || file(ImageBuffer::from_pixel(8, 8, Rgba([9_u16; 4])), ImageFormat::Png);
+        let grey = || file(ImageBuffer::from_pixel(8, 8, Luma([9_u8])), ImageFormat::Png);
+        assert!(claim(deep(), 10_000, 6_401).contains("16 bits a channel"));
+        assert!(claim(deep(), 1_000, 640).contains("cannot be decoded"));
+        assert!(claim(grey(), 12_801, 10_000).contains("at most 128000000"));
+    }
+
+    /// PNG's checksum (ISO 3309), bit by bit.
+    fn crc32(bytes: &[u8]) -> u32 {
+        let step = |sum: u32, _| if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 };
+        !bytes.iter().fold(u32::MAX, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), step))
     }
 }

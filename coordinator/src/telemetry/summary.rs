@@ -149,7 +149,7 @@ impl Summary {
     /// The file can't be read or is no summary.
     pub fn read(folder: &Path) -> Result<Summary, TelemetryError> {
         let path = folder.join(FILE);
-        let text = std::fs::read(&path).map_err(TelemetryError::io("read", &path))?;
+        let text = crate::regular::read(&path).map_err(TelemetryError::io("read", &path))?;
         serde_json::from_slice(&text).map_err(|error| TelemetryError::io("read", &path)(error.into()))
     }
 }

@@ -98,6 +98,18 @@ impl BuiltIn {
         let line = self.text.lines().find_map(|line| line.strip_prefix('#'));
         line.map_or("", str::trim)
     }
+
+    /// The file's lines of comment, in their order, each with its `#`.
+    pub fn comments(&self) -> impl Iterator<Item = &'static str> {
+        self.text.lines().filter(|line| line.starts_with('#'))
+    }
+
+    /// The built-in recipe that this one starts from.
+    #[must_use]
+    pub fn extends(&self) -> Option<&'static Self> {
+        let line = self.text.lines().find_map(|line| line.strip_prefix("extends = \""))?;
+        RECIPES.iter().find(|file| Some(file.name) == line.strip_suffix('"'))
+    }
 }
 
 /// What errors call a built-in recipe, before its name.
@@ -169,6 +181,12 @@ mod tests {
             assert_eq!(recipe.name, file.name);
             assert!(RECIPES.iter().any(|first| first.name == file.report()), "{}", file.name);
             assert!(!recipe.source.is_empty() && !file.description().is_empty(), "{}", file.name);
+            // a comment elsewhere in a line, or a key that is written otherwise, would not be found
+            assert_eq!(
+                file.text.matches('#').count(),
+                file.comments().map(|line| line.matches('#').count()).sum::<usize>()
+            );
+            assert_eq!(file.text.contains("extends"), file.extends().is_some(), "{}", file.name);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lockstep_coordinator::regular;
 use lockstep_coordinator::telemetry::Summary;
 use lockstep_coordinator::telemetry::format::clock;
 use lockstep_proto::recipe::Recipe;
@@ -77,7 +78,7 @@ pub fn state(folder: &Path, recipe: &Recipe) -> Result<State> {
         return Ok(State::New);
     }
     let file = folder.join("recipe.toml");
-    let Ok(text) = fs::read_to_string(&file) else { return Ok(State::Torn) };
+    let Ok(text) = regular::read_to_string(&file) else { return Ok(State::Torn) };
     // a file cut short by a full disk is no recipe, and its run never began
     let Ok(kept) = Recipe::parse(&text, &file.display().to_string()) else { return Ok(State::Torn) };
     if let Some(first) = kept.differences(recipe).first() {

@@ -1,5 +1,6 @@
 //! `lockstep reproduce`: recipes trained as `train` does, one after the other, and their reports' numbers beside ours.
 
+mod figure;
 mod job;
 mod plan;
 mod result;
@@ -31,23 +32,30 @@ pub fn run(args: &ReproduceArgs) -> Result {
     // what was typed when the folder was begun counts for all that is trained in it
     let data = source::resume(out, &args.data)?;
     let dataset = prepare::dataset(&data)?;
+    // before anything is measured
+    let begun = source::check(out, &data, &dataset)?;
     let plan = plan::make(args, &recipes, &dataset, &runtime)?;
     // last, so that no mistake leaves an empty folder behind
     folder::make(out)?;
     let _lock = lock::take(out)?;
-    source::keep(out, &data, &dataset)?;
+    if !begun {
+        source::keep(out, &data, &dataset)?;
+    }
     let chatty = !matches!(args.display.choose(), Display::Json | Display::Quiet | Display::Silent);
     if chatty {
         say_plan(args, &plan, &dataset.name);
     }
+    let hash = dataset.hash();
     // the runs load their own
     drop(dataset);
     let write = || {
-        let all = result::collect(out, &recipes)?;
-        folder::rewrite(out, "results.json", &result::json(&all)?)?;
-        folder::rewrite(out, "results.md", &table::markdown(&all))
+        let all = result::collect(out, &recipes, &hash)?;
+        folder::rewrite(out, "results.json", &result::json(&all.experiments)?)?;
+        folder::rewrite(out, "results.md", &table::markdown(&all.experiments))?;
+        Ok::<_, Failure>(all)
     };
-    write()?;
+    // what is trained from here on fits
+    write()?.left_out.iter().for_each(|run| warn!("{run}"));
 
     let stop = Stop::listen(&runtime)?;
     let mut failed = Vec::new();
@@ -68,7 +76,7 @@ pub fn run(args: &ReproduceArgs) -> Result {
         }
         write()?;
     }
-    let asked: Vec<Experiment> = result::collect(out, &recipes)?.into_iter().filter(|one| one.asked).collect();
+    let asked: Vec<Experiment> = write()?.experiments.into_iter().filter(|one| one.asked).collect();
     if chatty {
         say!("\n{}\n{}", table::plain(&asked).trim_end(), table::LEGEND);
         say!("results are in {0}/results.json and {0}/results.md", out.display());

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use lockstep_coordinator::regular;
 use lockstep_coordinator::telemetry::Summary;
 use lockstep_proto::recipe::{Recipe, Reported, catalogue};
 use serde::Serialize;
 
+use super::figure::{Figure, figures};
 use super::plan::Typed;
 use crate::exit::{Failure, Result};
 use crate::history::{Epoch, History};
@@ -41,72 +43,24 @@ pub struct Run {
     pub seconds: f64,
     pub images_per_s: f64,
     pub weights_hash: String,
+    /// What its classes are called, in the order of the labels.
     #[serde(skip)]
-    epochs: BTreeMap<u32, Epoch>,
+    pub classes: Vec<String>,
+    #[serde(skip)]
+    pub epochs: BTreeMap<u32, Epoch>,
 }
 
-/// One number: a report's, and ours over the runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    pub epoch: u32,
-    pub quantity: Quantity,
-    /// The class, for an accuracy of one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub class: Option<usize>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub note: String,
-    pub reported: Option<f64>,
-    /// A value a run, in their order; runs that did not measure it are left out.
-    pub ours: Vec<f64>,
-    pub mean: Option<f64>,
-    /// The sample standard deviation, from two runs on.
-    pub spread: Option<f64>,
-    /// Our mean less the report's.
-    pub difference: Option<f64>,
+/// What a folder of runs holds.
+#[derive(Debug, Default)]
+pub struct Collected {
+    pub experiments: Vec<Experiment>,
+    /// Runs that are done and in no mean, each with the reason.
+    pub left_out: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantity {
-    TestAccuracy,
-    ValidationAccuracy,
-    TrainAccuracy,
-    TestLoss,
-    TrainLoss,
-}
-
-impl Figure {
-    fn new(row: &Reported, quantity: Quantity, class: Option<usize>, reported: Option<f64>, runs: &[Run]) -> Self {
-        let value = |epoch: &Epoch| match (quantity, class) {
-            (Quantity::TestAccuracy, Some(class)) => epoch.per_class.get(class).copied().flatten(),
-            (Quantity::TestAccuracy, None) => epoch.test_accuracy,
-            (Quantity::ValidationAccuracy, _) => epoch.validation_accuracy,
-            (Quantity::TrainAccuracy, _) => epoch.training_accuracy(),
-            (Quantity::TestLoss, _) => epoch.test_loss,
-            (Quantity::TrainLoss, _) => epoch.training_loss(),
-        };
-        let ours: Vec<f64> = runs
-            .iter()
-            .filter_map(|run| run.epochs.get(&row.epoch).and_then(value))
-            .filter(|value| value.is_finite())
-            .collect();
-        let (mean, spread) = (mean(&ours), spread(&ours));
-        let difference = mean.zip(reported).map(|(ours, theirs)| ours - theirs);
-        Self { epoch: row.epoch, quantity, class, note: row.note.clone(), reported, ours, mean, spread, difference }
-    }
-}
-
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-fn spread(values: &[f64]) -> Option<f64> {
-    let mean = mean(values).filter(|_| values.len() > 1)?;
-    Some((values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt())
-}
-
-/// Everything in `out`, and the recipes that were asked for: built-in ones in their order, then the others by name.
-pub fn collect(out: &Path, asked: &[Typed]) -> Result<Vec<Experiment>> {
+/// Everything in `out`, and the recipes that were asked for: built-in ones in their order, then the others by name. A mean is
+/// over runs of one recipe, on the images with `data_hash`.
+pub fn collect(out: &Path, asked: &[Typed], data_hash: &str) -> Result<Collected> {
     let mut names: BTreeMap<(usize, String), Option<&Typed>> = BTreeMap::new();
     let place = |name: &str| catalogue::RECIPES.iter().position(|file| file.name == name).unwrap_or(usize::MAX);
     for entry in fs::read_dir(out)?.flatten() {
@@ -119,8 +73,13 @@ pub fn collect(out: &Path, asked: &[Typed]) -> Result<Vec<Experiment>> {
         let name = one.recipe.name.clone();
         names.insert((place(&name), name), Some(one));
     }
-    let experiments = names.into_iter().map(|((_, name), typed)| experiment(&out.join(&name), &name, typed));
-    experiments.filter_map(Result::transpose).collect()
+    let mut found = Collected::default();
+    for ((_, name), typed) in names {
+        let (one, left_out) = experiment(&out.join(&name), &name, typed, data_hash)?;
+        found.experiments.extend(one);
+        found.left_out.extend(left_out);
+    }
+    Ok(found)
 }
 
 /// Seeds with a folder, ascending.
@@ -132,23 +91,35 @@ fn seeds(folder: &Path) -> Vec<u64> {
     seeds
 }
 
-/// None for a folder whose runs say nothing yet, and that nobody asked for.
-fn experiment(folder: &Path, name: &str, typed: Option<&Typed>) -> Result<Option<Experiment>> {
-    let runs: Vec<Run> = seeds(folder).into_iter().filter_map(|seed| run(folder, seed)).collect();
-    let built_in = catalogue::recipe(name).is_ok();
-    let recipe = match (typed, runs.first()) {
-        (Some(typed), _) => typed.recipe.clone(),
+/// None for a folder whose runs say nothing yet, and that nobody asked for; and the runs that are of something else.
+fn experiment(
+    folder: &Path,
+    name: &str,
+    typed: Option<&Typed>,
+    data_hash: &str,
+) -> Result<(Option<Experiment>, Vec<String>)> {
+    let done: Vec<(Run, Option<Recipe>)> = seeds(folder).into_iter().filter_map(|seed| run(folder, seed)).collect();
+    let shown = match typed {
+        Some(typed) => Some(typed.recipe.clone()),
+        None if done.is_empty() => None,
         // the figures of a recipe that is built in may have been put right since
-        (None, Some(_)) if built_in => Recipe::resolve(Some(name), &[], &prepare::read_file)?,
-        (None, Some(run)) => Recipe::resolve(Some(&format!("{}/recipe.toml", run.folder)), &[], &prepare::read_file)?,
-        (None, None) => return Ok(None),
+        None if catalogue::recipe(name).is_ok() => Some(Recipe::resolve(Some(name), &[], &prepare::read_file)?),
+        None => done.iter().find_map(|(_, kept)| kept.clone()),
     };
+    let (mut runs, mut left_out) = (Vec::new(), Vec::new());
+    for (run, kept) in done {
+        match strange(&run, kept.as_ref(), shown.as_ref(), data_hash) {
+            None => runs.push(run),
+            Some(why) => left_out.push(format!("{name}/seed-{} {why}: left out", run.seed)),
+        }
+    }
+    let Some(recipe) = shown.filter(|_| typed.is_some() || !runs.is_empty()) else { return Ok((None, left_out)) };
     let typed_as = typed.map_or(name, |typed| typed.typed.as_str());
     let seeds: Vec<String> = runs.iter().map(|run| run.seed.to_string()).collect();
     let own = runs.is_empty() || runs.iter().all(|run| run.seed == recipe.seed);
     let seeds = if own { String::new() } else { format!(" --seeds {}", seeds.join(",")) };
     let figures = figures(&recipe, &runs);
-    Ok(Some(Experiment {
+    let experiment = Experiment {
         recipe: name.to_owned(),
         source: recipe.source,
         command: format!("lockstep reproduce {typed_as}{seeds}"),
@@ -156,14 +127,33 @@ fn experiment(folder: &Path, name: &str, typed: Option<&Typed>) -> Result<Option
         figures,
         runs,
         asked: typed.is_some(),
-    }))
+    };
+    Ok((Some(experiment), left_out))
 }
 
-/// The run of `seed`, if it is done.
-fn run(folder: &Path, seed: u64) -> Option<Run> {
+/// Why `run`, trained by the recipe `kept`, is no repetition of `shown` on the images with `data_hash`; none if it is one.
+fn strange(run: &Run, kept: Option<&Recipe>, shown: Option<&Recipe>, data_hash: &str) -> Option<String> {
+    let Some((kept, shown)) = kept.zip(shown) else {
+        return Some("has no recipe.toml that can be read".to_owned());
+    };
+    // the seed is what repetitions differ in, and the folder's name says it
+    let shown = Recipe { seed: run.seed, ..shown.clone() };
+    let differences = kept.differences(&shown);
+    if let Some(first) = differences.first() {
+        let more = if differences.len() > 1 { ", and more" } else { "" };
+        return Some(format!("was another recipe ({} {}, not {}{more})", first.key, first.ours, first.theirs));
+    }
+    (run.data_hash != data_hash)
+        .then(|| format!("was trained on other images ({} {:.12}, not {data_hash:.12})", run.data, run.data_hash))
+}
+
+/// The run of `seed`, if it is done, and its recipe, if that can be read.
+fn run(folder: &Path, seed: u64) -> Option<(Run, Option<Recipe>)> {
     let folder = folder.join(format!("seed-{seed}"));
     let summary = Summary::read(&folder).ok().filter(|summary| !summary.stopped_early)?;
-    Some(Run {
+    let recipe = regular::read_to_string(&folder.join("recipe.toml")).ok();
+    let recipe = recipe.and_then(|text| Recipe::parse(&text, "recipe.toml").ok());
+    let run = Run {
         seed,
         folder: folder.display().to_string(),
         data: summary.data,
@@ -174,37 +164,11 @@ fn run(folder: &Path, seed: u64) -> Option<Run> {
         seconds: summary.seconds,
         images_per_s: summary.images_per_s,
         weights_hash: summary.weights_hash,
+        classes: summary.per_class.into_iter().map(|class| class.class).collect(),
         // a run whose curve is gone still has its hash and its time
         epochs: History::read(&folder).unwrap_or_default().epochs,
-    })
-}
-
-/// A figure for each number of the report; where it has none, our test accuracy at the end.
-fn figures(recipe: &Recipe, runs: &[Run]) -> Vec<Figure> {
-    let last = runs.iter().filter_map(|run| run.epochs.keys().last().copied()).max().unwrap_or(recipe.epochs);
-    let none = [Reported { epoch: last, ..Reported::default() }];
-    let rows = if recipe.reported.is_empty() { &none[..] } else { &recipe.reported };
-    let mut figures = Vec::new();
-    for row in rows {
-        let before = figures.len();
-        for (quantity, reported) in [
-            (Quantity::TestAccuracy, row.test_accuracy),
-            (Quantity::ValidationAccuracy, row.validation_accuracy),
-            (Quantity::TrainAccuracy, row.train_accuracy),
-            (Quantity::TestLoss, row.test_loss),
-            (Quantity::TrainLoss, row.train_loss),
-        ] {
-            figures.extend(reported.map(|value| Figure::new(row, quantity, None, Some(value), runs)));
-        }
-        let classes = row.per_class.iter().enumerate();
-        figures.extend(
-            classes.map(|(class, value)| Figure::new(row, Quantity::TestAccuracy, Some(class), Some(*value), runs)),
-        );
-        if figures.len() == before {
-            figures.push(Figure::new(row, Quantity::TestAccuracy, None, None, runs));
-        }
-    }
-    figures
+    };
+    Some((run, recipe))
 }
 
 /// `results.json`.
@@ -253,7 +217,7 @@ pub(super) mod tests {
         fs::create_dir(&stopped).expect("folder");
         Summary { stopped_early: true, ..Summary::default() }.write(&stopped).expect("written");
         fs::create_dir(out.path().join("mine/seed-3.torn-1")).expect("folder");
-        let found = collect(out.path(), &[]).expect("read");
+        let found = collect(out.path(), &[], "").expect("read").experiments;
         let [experiment] = &found[..] else { panic!("{found:?}") };
         assert_eq!((experiment.recipe.as_str(), experiment.asked), ("mine", false));
         assert_eq!(experiment.command, "lockstep reproduce mine --seeds 0,2,7");
@@ -267,6 +231,26 @@ pub(super) mod tests {
         assert_eq!(value["experiments"][0]["figures"][1]["quantity"], "test_loss");
     }
 
+    /// A second pass over the training images has no penalties, and the report's loss has.
+    #[test]
+    fn a_loss_with_penalties_is_compared_with_the_one_as_trained() {
+        let out = tempfile::tempdir().expect("folder");
+        let row = Reported { epoch: 1, train_loss: Some(2.0), ..Reported::default() };
+        let mut recipe = Recipe { reported: vec![row], ..mine() };
+        for (name, l2, expected) in [("plain", 0.0, 1.5), ("with", 1e-4, 1.75)] {
+            (recipe.name, recipe.loss.l2) = (name.to_owned(), l2);
+            made(out.path(), &recipe, &[0.25]);
+            let metrics = out.path().join(name).join("seed-0/metrics.jsonl");
+            let again = fs::read_to_string(&metrics).expect("made").replace("\"test\"", "\"train_eval\"");
+            let trained = "{\"time\":1,\"seconds\":1,\"event\":\"epoch_ended\",\"epoch\":1,\"step\":1,\"train_loss\":1.75,\
+                           \"train_accuracy\":0.5,\"images_per_s\":1,\"lr\":0.1}\n";
+            fs::write(&metrics, again + trained).expect("written");
+            let found = collect(out.path(), &[], "").expect("read").experiments;
+            let one = found.iter().find(|one| one.recipe == name).expect("collected");
+            assert_eq!(one.figures[0].ours, [expected], "{name}");
+        }
+    }
+
     #[test]
     fn what_was_asked_for_is_there_without_a_run_and_built_in_ones_come_first() {
         let out = tempfile::tempdir().expect("folder");
@@ -275,7 +259,7 @@ pub(super) mod tests {
         made(out.path(), &lenet, &[0.5]);
         let base = Recipe::resolve(Some("base"), &[], &prepare::read_file).expect("built in");
         let asked = [Typed { typed: "base".to_owned(), recipe: base }];
-        let found = collect(out.path(), &asked).expect("read");
+        let found = collect(out.path(), &asked, "").expect("read").experiments;
         let names: Vec<_> = found.iter().map(|one| (one.recipe.as_str(), one.runs.len(), one.asked)).collect();
         assert_eq!(names, [("lenet", 1, false), ("base", 0, true), ("mine", 1, false)]);
         assert_eq!(found[1].figures[0].mean, None);
@@ -287,8 +271,45 @@ pub(super) mod tests {
     fn without_reported_numbers_the_last_test_accuracy_is_told() {
         let out = tempfile::tempdir().expect("folder");
         made(out.path(), &Recipe { reported: Vec::new(), ..mine() }, &[0.25, 0.5, 0.75]);
-        let found = collect(out.path(), &[]).expect("read");
+        let found = collect(out.path(), &[], "").expect("read").experiments;
         let [figure] = &found[0].figures[..] else { panic!("{found:?}") };
         assert_eq!((figure.epoch, figure.reported, figure.mean, figure.difference), (3, None, Some(0.75), None));
+    }
+
+    #[test]
+    fn a_mean_is_over_runs_of_one_recipe_on_one_set_of_images() {
+        let out = tempfile::tempdir().expect("folder");
+        made(out.path(), &mine(), &[0.25, 0.5]);
+        made(out.path(), &Recipe { seed: 1, ..mine() }, &[0.25, 0.75]);
+        made(out.path(), &Recipe { seed: 7, epochs: 2, ..mine() }, &[0.1, 0.1]);
+        made(out.path(), &Recipe { seed: 8, ..mine() }, &[0.1, 0.1]);
+        let folder = out.path().join("mine/seed-8");
+        let summary = Summary::read(&folder).expect("made");
+        let (data, data_hash) = ("builtin".to_owned(), "fedcba".to_owned());
+        Summary { data, data_hash, ..summary }.write(&folder).expect("written");
+        made(out.path(), &Recipe { seed: 9, ..mine() }, &[0.1, 0.1]);
+        fs::write(out.path().join("mine/seed-9/recipe.toml"), "[[[").expect("written");
+        // a folder that was copied says a seed that its run had not
+        made(out.path(), &Recipe { seed: 5, ..mine() }, &[0.1, 0.1]);
+        fs::rename(out.path().join("mine/seed-5"), out.path().join("mine/seed-6")).expect("renamed");
+        let typed = Typed { typed: "mine.toml".to_owned(), recipe: mine() };
+        for asked in [vec![], vec![typed]] {
+            let found = collect(out.path(), &asked, "").expect("read");
+            assert_eq!(found.experiments[0].figures[0].ours, [0.5, 0.75], "{found:?}");
+            assert_eq!(
+                found.left_out,
+                [
+                    "mine/seed-6 was another recipe (seed 5, not 6): left out",
+                    "mine/seed-7 was another recipe (epochs 2, not 20): left out",
+                    "mine/seed-8 was trained on other images (builtin fedcba, not ): left out",
+                    "mine/seed-9 has no recipe.toml that can be read: left out",
+                ]
+            );
+        }
+        // of a built-in recipe, the one that is built in is shown
+        made(out.path(), &Recipe { name: "lenet".to_owned(), epochs: 1, ..mine() }, &[0.5]);
+        let found = collect(out.path(), &[], "").expect("read");
+        assert_eq!(found.experiments.len(), 1, "{found:?}");
+        assert!(found.left_out.iter().any(|one| one.starts_with("lenet/seed-0 was another recipe")), "{found:?}");
     }
 }

@@ -1,9 +1,11 @@
 //! Results as a table: aligned for a terminal, or as Markdown for `docs/reproduction.md`.
 
 use lockstep_coordinator::dataset::CIFAR10_CLASSES;
-use lockstep_coordinator::telemetry::format::{clock, loss, percent};
+use lockstep_coordinator::telemetry::format::{clean, clock, loss, percent};
+use lockstep_proto::recipe::catalogue;
 
-use super::result::{Experiment, Figure, Quantity, Run};
+use super::figure::{Figure, Quantity};
+use super::result::{Experiment, Run};
 use crate::columns::{Align, aligned};
 
 /// What the table does not say itself.
@@ -21,6 +23,7 @@ const ALIGN: [Align; 10] = {
 /// For a terminal: an experiment's figures on the left, its runs on the right.
 pub fn plain(experiments: &[Experiment]) -> String {
     let rows = experiments.iter().flat_map(|experiment| rows(experiment, false));
+    let rows = rows.map(|row| row.iter().map(|cell| clean(cell)).collect());
     let head = HEAD.map(str::to_owned).to_vec();
     aligned(&ALIGN, &[head].into_iter().chain(rows).collect::<Vec<_>>())
 }
@@ -32,15 +35,21 @@ pub fn markdown(experiments: &[Experiment]) -> String {
     for experiment in experiments {
         if report != Some(&experiment.source) {
             report = Some(&experiment.source);
-            let title = if experiment.source.is_empty() { &experiment.recipe } else { &experiment.source };
+            let title = escaped(if experiment.source.is_empty() { &experiment.recipe } else { &experiment.source });
             let bars = ALIGN.map(|align| if align == Align::Right { "---:" } else { "---" });
             text += &format!("\n## {title}\n\n| {} |\n| {} |\n", HEAD.join(" | "), bars.join(" | "));
         }
         for row in rows(experiment, true) {
-            text += &format!("| {} |\n", row.join(" | "));
+            let cells: Vec<String> = row.iter().map(|cell| escaped(cell)).collect();
+            text += &format!("| {} |\n", cells.join(" | "));
         }
     }
     text
+}
+
+/// Text that stays in its cell: a note or a class may be called anything.
+fn escaped(cell: &str) -> String {
+    clean(cell).replace('\\', "\\\\").replace('|', "\\|")
 }
 
 /// As many rows as there are figures or runs, whichever are more. `whole`: with notes.
@@ -51,17 +60,22 @@ fn rows(experiment: &Experiment, whole: bool) -> Vec<Vec<String>> {
         let figures = &experiment.figures;
         // a note is of a row of the report, and stands at its first figure
         let said = |figure: &Figure| i > 0 && figures[i - 1].note == figure.note;
-        let figure = figures.get(i).map_or_else(Default::default, |figure| cells(figure, whole && !said(figure)));
+        let cells = |figure| cells(experiment, figure, whole && !said(figure));
+        let figure = figures.get(i).map_or_else(Default::default, cells);
         let run = experiment.runs.get(i).map_or_else(Default::default, of_run);
         [&[name][..], &figure, &run].concat()
     };
     (0..count).map(row).collect()
 }
 
-fn cells(figure: &Figure, noted: bool) -> [String; 5] {
+fn cells(experiment: &Experiment, figure: &Figure, noted: bool) -> [String; 5] {
+    // before a run, only a built-in recipe's classes are known: all reports are of CIFAR-10
+    let known =
+        || catalogue::recipe(&experiment.recipe).map_or(Vec::new(), |_| CIFAR10_CLASSES.map(str::to_owned).to_vec());
     let name = match (figure.quantity, figure.class) {
         (Quantity::TestAccuracy, Some(class)) => {
-            CIFAR10_CLASSES.get(class).map_or_else(|| format!("class {class}"), |name| (*name).to_owned())
+            let names = experiment.runs.first().map_or_else(known, |run| run.classes.clone());
+            names.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
         }
         (Quantity::TestAccuracy, None) => "test accuracy".to_owned(),
         (Quantity::ValidationAccuracy, _) => "validation accuracy".to_owned(),
@@ -73,7 +87,9 @@ fn cells(figure: &Figure, noted: bool) -> [String; 5] {
     let is_loss = matches!(figure.quantity, Quantity::TestLoss | Quantity::TrainLoss);
     let number = |value: f64| if is_loss { loss(value) } else { percent(value) };
     let ours = match (figure.mean, figure.spread) {
-        (None, _) => "not run".to_owned(),
+        (None, _) if experiment.runs.is_empty() => "not run".to_owned(),
+        // it ended earlier, or evaluates at other epochs
+        (None, _) => "not measured".to_owned(),
         (Some(mean), None) => number(mean),
         (Some(mean), Some(spread)) if is_loss => format!("{} ± {spread:.4}", loss(mean)),
         (Some(mean), Some(spread)) => format!("{} ± {:.2}", percent(mean), spread * 100.0),
@@ -94,9 +110,11 @@ fn of_run(run: &Run) -> [String; 4] {
 #[cfg(test)]
 mod tests {
     use super::super::result::collect;
+    use lockstep_coordinator::telemetry::{ClassAccuracy, Summary};
+    use lockstep_proto::recipe::{Recipe, Reported};
+
     use super::super::result::tests::{made, mine};
     use super::*;
-    use lockstep_proto::recipe::Recipe;
 
     #[test]
     fn figures_stand_beside_runs() {
@@ -104,7 +122,7 @@ mod tests {
         for (seed, last) in [(0, 0.5), (1, 0.75), (2, 0.625)] {
             made(out.path(), &Recipe { seed, ..mine() }, &[0.25, last]);
         }
-        let found = collect(out.path(), &[]).expect("read");
+        let found = collect(out.path(), &[], "").expect("read").experiments;
         let expected = "\
 experiment  epoch  figure         reported  ours             difference  images   seed  time  weights
 mine            2  test accuracy    50.00%  62.50% ± 12.50       +12.50  cifar10     0  1:01  0123456789ab
@@ -118,5 +136,44 @@ mine            2  test accuracy    50.00%  62.50% ± 12.50       +12.50  cifar1
             page.contains("|  | 1 | test loss (seen) | 2.0000 | 1.5000 ± 0.0000 | -0.5000 | cifar10 | 1 |"),
             "{page}"
         );
+    }
+
+    /// The cells of a table's lines; a bar that is escaped is none.
+    fn columns(line: &str) -> usize {
+        line.replace("\\\\", "").replace("\\|", "").matches('|').count()
+    }
+
+    #[test]
+    fn no_note_and_no_class_breaks_the_table_and_what_was_not_measured_is_no_missing_run() {
+        let out = tempfile::tempdir().expect("folder");
+        let row = Reported {
+            epoch: 2,
+            per_class: vec![0.5, 0.25, 0.75],
+            note: "a | b\nc \\| d\u{1b}[2J".to_owned(),
+            ..Reported::default()
+        };
+        let recipe = Recipe { reported: vec![row], source: "one\n# two".to_owned(), ..mine() };
+        made(out.path(), &recipe, &[0.25, 0.5]);
+        let folder = out.path().join("mine/seed-0");
+        let class = |class: &str| ClassAccuracy { class: class.to_owned(), accuracy: None };
+        let summary = Summary::read(&folder).expect("made");
+        Summary { per_class: vec![class("cat"), class("x|y")], ..summary }.write(&folder).expect("written");
+        let found = collect(out.path(), &[], "").expect("read").experiments;
+        let page = markdown(&found);
+        let lines: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+        assert_eq!(lines.len(), 5, "{page}");
+        assert!(lines.iter().all(|line| columns(line) == HEAD.len() + 1), "{page}");
+        assert!(lines[2].contains("| cat (a \\| b c \\\\\\| d") && page.contains("## one # two\n"), "{page}");
+        assert!(lines[3].contains("| x\\|y | 25.00% | not measured |"), "{page}");
+        assert!(lines[4].contains("| class 2 | 75.00% | not measured |"), "{page}");
+        assert!(!page.contains('\u{1b}') && !plain(&found).contains("airplane"), "{page}");
+    }
+
+    #[test]
+    fn a_recipe_that_was_not_run_has_the_names_of_its_reports_classes() {
+        let out = tempfile::tempdir().expect("folder");
+        let typed = super::super::plan::recipes(&["net6".to_owned()]).expect("built in");
+        let text = plain(&collect(out.path(), &typed, "").expect("read").experiments);
+        assert!(text.contains("airplane") && text.contains("not run") && !text.contains("not measured"), "{text}");
     }
 }
