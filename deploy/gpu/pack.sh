@@ -14,12 +14,22 @@ mkdir "$pack"
 # without debug information: a tenth of the size
 export CARGO_PROFILE_RELEASE_STRIP=true
 cargo build --release --locked --features cuda --bin lockstep
-tests=$(cargo test --release --locked --features cuda -p lockstep-worker --lib --no-run --message-format json \
-    | sed -n 's/.*"executable":"\([^"]*lockstep_worker-[^"]*\)".*/\1/p' | tail -1)
+# executable NAME: the test program that cargo builds of it
+executable() {
+    cargo test --release --locked --features cuda -p lockstep-worker "$@" --no-run --message-format json \
+        | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
+}
+units=$(executable --lib)
+oracle=$(executable --test oracle)
 
 target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 cp "$target/release/lockstep" "$pack/lockstep"
-cp "$tests" "$pack/tests"
+cp "$units" "$pack/units"
+cp "$oracle" "$pack/oracle"
+# what the oracle reads, where it looks for it: beside the folder that it takes for the crate's
+mkdir -p "$pack/worker" "$pack/tests" "$pack/recipes"
+cp -r tests/oracle "$pack/tests/"
+cp -r recipes/models "$pack/recipes/"
 cp deploy/gpu/run.sh "$pack/"
 [[ -z $images ]] || cp -r "$images" "$pack/images"
 tar -C "$temporary" -czf "$out" lockstep-gpu

@@ -87,6 +87,41 @@ fn one_step_is_as_near_to_float64_as_pytorchs_float32() {
     });
 }
 
+/// The same step on a GPU (or a stand-in). In f32 it may be a few times further from float64 than PyTorch's float32 on a CPU, for its
+/// sums have other orders; with TF32 the factors of convolutions have 11 bits, so that a gradient is off by some thousandths.
+#[cfg(feature = "cuda")]
+#[test]
+fn one_step_on_a_gpu_is_near_to_float64_with_tf32_and_nearer_without() {
+    use lockstep_worker::cuda::{Gpu, count};
+    use lockstep_worker::device::Processor;
+
+    if count() == 0 {
+        eprintln!("SKIPPED: no GPU, and no stand-in for one");
+        return;
+    }
+    for (tf32, times, part) in [(false, 8.0, 1e-6), (true, 8.0, 1e-2)] {
+        let gpu = Processor::Gpu(std::sync::Arc::new(Gpu::open(0, tf32).expect("the first GPU opens")));
+        for case in cases::<Case>("gradient.json") {
+            let model = recipe(&case.model);
+            let weights = Weights::on(&gpu, &model, &model.initial(case.seed)).expect("the model's own");
+            let batch = batch(case.examples);
+            let (loss, batch_size) = (LossName::CrossEntropy, batch.labels.len());
+            let context = StepContext { seed: case.seed, epoch: case.epoch, batch_size, loss };
+            let step = gradient(&model, &weights, &batch, &context).expect("a good shard");
+            let greatest = case.tensors.values().map(|record| record.norm).fold(0.0, f64::max);
+            for (tensor, range) in model.schema().iter() {
+                let record = &case.tensors[&tensor.name];
+                let (distance, torch) = (record.distance(&step.flat[range]), record.torch_f32_distance);
+                // a bias before BatchNorm has no gradient but rounding
+                let most = times * torch + part * if record.norm < 1e-12 * greatest { greatest } else { record.norm };
+                assert!(distance <= most, "tf32 {tf32}, {}, {}: {distance:e} of {most:e}", case.model, tensor.name);
+            }
+            let mean = step.loss_sum / f64::from(step.count);
+            assert!((mean - case.loss.sketch[0]).abs() < part * mean, "tf32 {tf32}, {}: {mean}", case.model);
+        }
+    }
+}
+
 /// The script draws the initial weights with its own generator: every value is the same.
 #[test]
 fn initial_weights_are_what_the_formula_says() {

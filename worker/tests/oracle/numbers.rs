@@ -90,8 +90,10 @@ pub(crate) fn flat(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().and_then(|t| t.to_vec1()).expect("f32 on the CPU")
 }
 
+/// Where cargo runs us, or where the pack of deploy/gpu was unpacked.
 pub(crate) fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle")
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    here.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR"))).join("../tests/oracle")
 }
 
 /// The model of a file, on CIFAR-10's images.
