@@ -72,6 +72,21 @@ fn a_cpu_worker_is_refused_by_a_run_on_a_gpu_with_the_reason() {
 }
 
 #[test]
+fn without_the_promise_a_gpu_and_a_cpu_share_a_run() {
+    let Some(desk) = desk() else { return };
+    let out =
+        ["coordinator", "--data", "images", "--plain", "--listen", "127.0.0.1:0", "--out", "run", "--min-workers", "2"];
+    let mut running = desk.start(&[&out[..], SHORT, &["--fast", "--batch-size", "48"]].concat());
+    let line = running.wait_for_error("join with");
+    let address = line.trim().rsplit(' ').next().expect("an address").to_owned();
+    let workers = ["cuda:0", "cpu"].map(|device| desk.start(&["worker", "--join", &address, "--device", device]));
+    running.finish().ok();
+    workers.into_iter().for_each(|worker| drop(worker.finish().ok()));
+    let class = desk.summary("run")["device_class"].as_str().expect("class").to_owned();
+    assert!(class.contains("cuda/") && class.contains("cpu/") && class.contains(" + "), "{class}");
+}
+
+#[test]
 fn each_gpu_gets_a_worker_and_a_gpu_that_is_not_there_is_named() {
     let Some(desk) = desk() else { return };
     let class = desk.run(&["bench", "--workers", "1", "--steps", "20", "--device", "cuda:0", "--json"]).ok().json();

@@ -91,6 +91,26 @@ fn another_device_class_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn without_the_promise_device_classes_mix_and_nothing_that_compares_bits_is_offered() {
+    let desk = Desk::new();
+    let args = [RUN, &["--fast", "--set", "evaluation.every_epochs=0", "--min-workers", "2"]].concat();
+    let (running, address) = coordinator(&desk, "run", &args);
+    let workers = [worker(&desk, &address, &["--kernels", "portable"]), worker(&desk, &address, &[])];
+    let done = running.finish().ok();
+    workers.into_iter().for_each(|worker| drop(worker.finish().ok()));
+    assert!(done.stdout.contains("the promise of one result is off"), "{}", done.stdout);
+    assert!(done.stdout.contains("of this run alone"), "{}", done.stdout);
+    let summary = desk.summary("run");
+    assert_eq!((&summary["deterministic"], &summary["workers"]), (&false.into(), &2.into()));
+    let classes = summary["device_class"].as_str().expect("class").split(" + ").count();
+    let sets = desk.run(&["bench", "--steps", "20", "--workers", "1", "--json"]).ok().json();
+    let alone = sets["device_class"].as_str().expect("class").contains("portable");
+    assert_eq!(classes, if alone { 1 } else { 2 }, "{summary}");
+    desk.run(&["verify", "lenet", "--fast", "--data", "images"]).refused(&["--fast", "compares bits"]);
+    desk.train("audit", &[RUN, &["--fast", "--audit", "0.5"]].concat()).refused(&["--audit 0.5", "--fast"]);
+}
+
+#[test]
 fn a_worker_that_is_asked_to_stop_finishes_its_shard_and_says_so() {
     let desk = Desk::new();
     let (mut running, address) = coordinator(&desk, "run", &["--epochs", "300", "--set", "evaluation.every_epochs=0"]);

@@ -125,6 +125,10 @@ pub enum RunError {
     Initial { found: usize, expected: usize },
     #[error("the recipe trains on {0} examples; choose a larger fraction or another subset")]
     NoExamples(usize),
+    #[error(
+        "--audit {0} compares the bits of two workers, and deterministic = false (--fast) promises none; leave one of the two out"
+    )]
+    Audit(f64),
     #[error("the checkpoint is of another run: {0}")]
     Resume(String),
     #[error(transparent)]
@@ -191,6 +195,9 @@ impl Run {
     pub fn check(&self) -> Result<(), RunError> {
         if self.initial.len() != self.schema.len() {
             return Err(RunError::Initial { found: self.initial.len(), expected: self.schema.len() });
+        }
+        if self.limits.audit > 0.0 && !self.recipe.deterministic {
+            return Err(RunError::Audit(self.limits.audit));
         }
         if self.selection.train.is_empty() {
             return Err(RunError::NoExamples(0));

@@ -41,6 +41,9 @@ pub struct RecipeArgs {
     /// Key of every random draw
     #[arg(long, allow_negative_numbers = true)]
     pub seed: Option<String>,
+    /// Give up the promise of one result: fastest GPU algorithms by trial, workers of any device class (deterministic=false)
+    #[arg(long)]
+    pub fast: bool,
     /// Any setting of the recipe, for instance --set schedule.name=cosine; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -66,6 +69,7 @@ impl RecipeArgs {
         for (flag, key, value) in flags {
             settings.extend(value.as_ref().map(|value| Setting::flag(flag, key, value)));
         }
+        settings.extend(self.fast.then(|| Setting::flag("--fast", "deterministic", false)));
         Ok(settings)
     }
 }

@@ -44,6 +44,11 @@ struct Setup {
 pub fn run(args: VerifyArgs) -> Result {
     logging::start();
     let mut recipe = prepare::recipe(&args.recipe)?;
+    if !recipe.deterministic {
+        return Err(Failure::mistake(
+            "verify compares bits, and deterministic = false (--fast) promises none; leave it out",
+        ));
+    }
     if recipe.max_steps == 0 {
         recipe.max_steps = args.steps;
     }

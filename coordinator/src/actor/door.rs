@@ -8,11 +8,13 @@ pub(super) struct Rules<'a> {
     /// The run's device class, if anybody's shard was accepted or anybody is here.
     pub(super) pinned: Option<&'a str>,
     pub(super) allow_foreign: bool,
+    /// The run promises one result.
+    pub(super) deterministic: bool,
 }
 
 /// Why `hello` is refused, if it is.
 pub(super) fn check(hello: &Hello, rules: &Rules<'_>) -> Result<(), Refused> {
-    let Rules { build, pinned, allow_foreign } = *rules;
+    let Rules { build, pinned, allow_foreign, deterministic } = *rules;
     let refuse = |reason: String| Err(Refused { reason, mistake: true });
     if hello.protocol != PROTOCOL {
         return refuse(format!(
@@ -36,15 +38,31 @@ pub(super) fn check(hello: &Hello, rules: &Rules<'_>) -> Result<(), Refused> {
             hello.build
         ));
     }
-    if let Some(pinned) = pinned.filter(|pinned| *pinned != hello.device_class) {
+    if let Some(pinned) = pinned.filter(|pinned| deterministic && *pinned != hello.device_class) {
         return refuse(format!(
-            "the worker's device class is {}, but this run is pinned to {pinned}: other kernels give other bits; start \
-             the worker with --kernels {} if its processor can, or begin a new run with --kernels portable everywhere",
+            "the worker's device class is {}, but this run is pinned to {pinned}: other kernels give other bits; {}, or begin a new run with --fast, which promises no bits and takes any worker",
             hello.device_class,
-            pinned.split('/').nth(1).unwrap_or("portable"),
+            way_in(&hello.device_class, pinned),
         ));
     }
     Ok(())
+}
+
+/// How a worker gets from its class to another: kernel sets can be chosen, GPUs and their libraries can't.
+fn way_in(class: &str, pinned: &str) -> String {
+    let parts = |class: &str| class.split('/').map(str::to_owned).collect::<Vec<_>>();
+    match (&parts(class)[..], &parts(pinned)[..]) {
+        ([ours, _, maths], [theirs, kernels, same]) if ours == theirs && maths == same => {
+            format!("start the worker with --kernels {kernels} if its processor can")
+        }
+        (_, [device, ..]) if device == "cuda" => {
+            "start the worker with --device cuda on a machine with that GPU and those libraries".to_owned()
+        }
+        (_, [device, ..]) if !class.starts_with(&format!("{device}/")) => {
+            format!("start the worker with --device {device}")
+        }
+        _ => "start the worker from the same build".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +81,7 @@ mod tests {
     #[test]
     fn each_mismatch_names_both_sides_and_the_way_out() {
         fn check(hello: &Hello, pinned: Option<&str>, allow_foreign: bool) -> Result<(), Refused> {
-            super::check(hello, &Rules { build: "0.1.0", pinned, allow_foreign })
+            super::check(hello, &Rules { build: "0.1.0", pinned, allow_foreign, deterministic: true })
         }
         let no = |hello: Hello, pinned: Option<&str>| check(&hello, pinned, false).expect_err("refused").reason;
         assert!(check(&hello(), None, false).is_ok() && check(&hello(), Some("cpu/v4/1"), false).is_ok());
@@ -73,6 +91,12 @@ mod tests {
         assert!(text.contains("0.0.9") && text.contains("0.1.0"), "{text}");
         let text = no(hello(), Some("cpu/v3/1"));
         assert!(text.contains("cpu/v4/1") && text.contains("--kernels v3"), "{text}");
+        let text = no(hello(), Some("cuda/H100/cublas13/cudnn9/tf32/kernels1"));
+        assert!(text.contains("--device cuda") && text.contains("--fast"), "{text}");
+        let gpu = Hello { device_class: "cuda/H100/cublas13/cudnn9/tf32/kernels1".to_owned(), ..hello() };
+        assert!(no(gpu.clone(), Some("cpu/v4/1")).contains("--device cpu"));
+        let fast = Rules { build: "0.1.0", pinned: Some("cpu/v4/1"), allow_foreign: false, deterministic: false };
+        assert!(super::check(&gpu, &fast).is_ok(), "without the promise classes may differ");
         let text = no(Hello { foreign: true, ..hello() }, None);
         assert!(text.contains("--allow-foreign-workers"), "{text}");
         assert!(check(&Hello { foreign: true, build: String::new(), ..hello() }, None, true).is_ok());

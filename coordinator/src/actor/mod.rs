@@ -242,8 +242,12 @@ impl Actor {
         // before the first accepted shard the class is that of who is here: a worker that came by mistake and left pins nothing
         let present = self.sessions.device_class();
         let pinned = self.device_class.as_deref().or(present);
-        let rules =
-            door::Rules { build: &self.run.build, pinned, allow_foreign: self.run.limits.allow_foreign_workers };
+        let rules = door::Rules {
+            build: &self.run.build,
+            pinned,
+            allow_foreign: self.run.limits.allow_foreign_workers,
+            deterministic: self.run.recipe.deterministic,
+        };
         if let Err(refused) = door::check(&hello, &rules) {
             self.say_refused(&hello.name, &refused.reason);
             return Err(refused);

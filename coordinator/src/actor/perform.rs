@@ -13,6 +13,9 @@ use crate::average::Average;
 use crate::engine::{Command, LeaseId, Outcome, Position, Purpose, Work, WorkerId};
 use crate::telemetry::{self, Split};
 
+/// Between two classes that took part in one run.
+const CLASSES: &str = " + ";
+
 impl Actor {
     /// Does the commands in order. `answer` is what they follow from, if it is an answer.
     pub(super) fn perform(&mut self, commands: Vec<Command>, mut answer: Option<(LeaseId, Answer)>) {
@@ -164,15 +167,25 @@ impl Actor {
         for outcome in &outcomes {
             self.accepted.extend_from_slice(self.partition.shard(&self.plan, step, outcome.shard));
         }
-        if self.device_class.is_none() {
-            // the first accepted shard pins the run to its worker's class
-            self.device_class = self.sessions.get(worker).filter(|s| !s.foreign).map(|s| s.device_class.clone());
-        }
+        self.pin(worker);
         self.sessions.credit(worker, &Stats { shards: outcomes.len() as u32, images, compute_us, wait_us });
         self.meter.answered(worker, compute_us, encode_us);
         let start = Instant::now();
         self.average.add(node, values, outcomes);
         self.meter.summed(start.elapsed());
+    }
+
+    /// The first accepted shard pins the run to its worker's class. Without the promise there may be several, in the order in which
+    /// they gave something.
+    fn pin(&mut self, worker: WorkerId) {
+        let Some(class) = self.sessions.get(worker).filter(|s| !s.foreign).map(|s| s.device_class.as_str()) else {
+            return;
+        };
+        match &mut self.device_class {
+            None => self.device_class = Some(class.to_owned()),
+            Some(known) if self.run.recipe.deterministic || known.split(CLASSES).any(|one| one == class) => {}
+            Some(known) => *known += &format!("{CLASSES}{class}"),
+        }
     }
 
     fn step(&mut self, step: u64) {

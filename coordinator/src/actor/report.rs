@@ -54,6 +54,11 @@ impl Actor {
             let text = "gradients and parameters travel as bf16 (wire = \"bf16\"): another result than with f32";
             self.telemetry.emit(Event::Notice { text: text.to_owned() });
         }
+        if !run.recipe.deterministic {
+            let text =
+                "deterministic = false (--fast): the promise of one result is off; another run comes to other weights";
+            self.telemetry.emit(Event::Notice { text: text.to_owned() });
+        }
         if run.recipe.evaluation.mode == EvaluationMode::Train {
             let text = "evaluation.mode = \"train\": evaluations drop and normalise as training does, which is no fair measure";
             self.telemetry.emit(Event::Notice { text: text.to_owned() });
@@ -149,6 +154,7 @@ impl Actor {
         summary.steps = self.parameters.version();
         summary.seed = run.recipe.seed;
         summary.device_class = self.device_class.clone().unwrap_or_default();
+        summary.deterministic = run.recipe.deterministic;
         summary.parameters = run.schema.parameters() as u64;
         summary.data_hash.clone_from(&self.data_hash);
         summary.weights_hash = self.parameters.hash();

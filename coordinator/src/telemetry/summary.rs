@@ -26,7 +26,11 @@ pub struct Summary {
     /// Optimizer steps that were made.
     pub steps: u64,
     pub seed: u64,
+    /// Where the run does not promise one result there may be several, with ` + ` between them.
     pub device_class: String,
+    /// The run promises one result: its recipe's `deterministic`.
+    #[serde(default = "yes")]
+    pub deterministic: bool,
     /// Mean over the last epoch, as it was trained (not measured again at its end).
     pub train_loss: Option<f64>,
     pub train_accuracy: Option<f64>,
@@ -69,6 +73,11 @@ pub struct Summary {
     pub folder: String,
     /// Stopped before its last step, by a signal or by `lockstep stop`.
     pub stopped_early: bool,
+}
+
+/// What summaries of before there was a choice mean.
+fn yes() -> bool {
+    true
 }
 
 /// How often the images of one class were recognised.

@@ -103,6 +103,14 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         ("traffic", summary.traffic.to_string()),
         ("seed", summary.seed.to_string()),
         ("weights", summary.weights_hash.clone()),
+        (
+            "",
+            if summary.deterministic {
+                String::new()
+            } else {
+                "of this run alone: deterministic = false promises no bits".to_owned()
+            },
+        ),
         ("folder", summary.folder.clone()),
     ]
 }

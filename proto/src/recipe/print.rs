@@ -127,6 +127,7 @@ mod tests {
             "max_steps = 0",
             "batch_norm = \"shard\"",
             "wire = \"f32\"",
+            "deterministic = true",
             "betas = [0.9, 0.999]",
             "milestones = []",
             "[model]",

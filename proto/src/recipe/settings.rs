@@ -34,6 +34,9 @@ pub struct Recipe {
     pub shards: usize,
     pub batch_norm: BatchNormStatistics,
     pub wire: Wire,
+    /// One result, to the bit, whatever the cluster is. `false` gives that up: a GPU's algorithms are those that a trial finds
+    /// fastest, and workers of several device classes may take part.
+    pub deterministic: bool,
     /// The numbers that it should reach. They decide no weight.
     pub reported: Vec<Reported>,
     pub data: DataSettings,
@@ -178,6 +181,7 @@ impl Default for Recipe {
             shards: 4,
             batch_norm: BatchNormStatistics::Shard,
             wire: Wire::F32,
+            deterministic: true,
             reported: Vec::new(),
             data: DataSettings::default(),
             loss: LossSettings::default(),

@@ -16,6 +16,7 @@ fn summary() -> Summary {
         steps: 15_640,
         seed: 7,
         device_class: "cpu-v4".into(),
+        deterministic: true,
         train_loss: Some(1.0213),
         train_accuracy: Some(0.6371),
         train_penalty: None,
