@@ -104,11 +104,70 @@ static bool matrix(const char *name, const float *at, size_t rows, size_t column
 }
 
 // The workspace is anybody's guess after a product: NaN.
-static void spoil(const struct handle *handle) {
-    if (handle->workspace && standin_on_device(handle->workspace, handle->bytes)) memset(handle->workspace, 0xff, handle->bytes);
+static void spoil(void *workspace, size_t bytes) {
+    if (workspace && standin_on_device(workspace, bytes)) memset(workspace, 0xff, bytes);
 }
 
 static int at_least_one(int x) { return x > 1 ? x : 1; }
+
+// What a product needs when it runs, which may be later.
+struct gemm {
+    bool transposed_a, transposed_b;
+    int m, n, k, lda, ldb, ldc, batches;
+    float alpha, beta;
+    const float *A, *B;
+    float *C;
+    long long stride_a, stride_b, stride_c;
+    void *workspace;
+    size_t bytes;
+};
+
+static int run_gemm(void *arguments) {
+    const struct gemm *it = arguments;
+    int m = it->m, n = it->n, k = it->k, rows_a = it->transposed_a ? k : m, rows_b = it->transposed_b ? n : k;
+    double *column = malloc((size_t)m * sizeof *column);
+    if (!column) return ALLOC_FAILED;
+    int status = SUCCESS;
+    standin_lock();
+    standin_count("gemms", (uint64_t)it->batches);
+    for (int batch = 0; batch < it->batches && status == SUCCESS; batch++) {
+        const float *a = it->A + batch * it->stride_a, *b = it->B + batch * it->stride_b;
+        float *c = it->C + batch * it->stride_c;
+        if (!matrix("A", a, (size_t)rows_a, (size_t)(it->transposed_a ? m : k), (size_t)it->lda) ||
+            !matrix("B", b, (size_t)rows_b, (size_t)(it->transposed_b ? k : n), (size_t)it->ldb) ||
+            !matrix("C", c, (size_t)m, (size_t)n, (size_t)it->ldc)) {
+            status = EXECUTION_FAILED;
+            break;
+        }
+        spoil(it->workspace, it->bytes);
+        for (int j = 0; j < n; j++) {
+            const float *start = it->transposed_b ? b + j : b + (size_t)j * it->ldb;
+            size_t step = it->transposed_b ? (size_t)it->ldb : 1;
+            // Both ways walk along A's columns, which lie in a row, and give the same sums.
+            if (it->transposed_a) {
+                for (int i = 0; i < m; i++) {
+                    double sum = 0;
+                    for (int l = 0; l < k; l++) sum += (double)a[l + (size_t)i * it->lda] * start[(size_t)l * step];
+                    column[i] = sum;
+                }
+            } else {
+                memset(column, 0, (size_t)m * sizeof *column);
+                for (int l = 0; l < k; l++) {
+                    double factor = start[(size_t)l * step];
+                    for (int i = 0; i < m; i++) column[i] += a[i + (size_t)l * it->lda] * factor;
+                }
+            }
+            // beta 0 reads nothing of C, which may be NaN.
+            for (int i = 0; i < m; i++) {
+                float *out = &c[i + (size_t)j * it->ldc];
+                *out = (float)(it->alpha * column[i] + (it->beta == 0.0f ? 0.0 : (double)it->beta * *out));
+            }
+        }
+    }
+    standin_unlock();
+    free(column);
+    return status;
+}
 
 int cublasSgemmStridedBatched(struct handle *handle, int op_a, int op_b, int m, int n, int k, const float *alpha, const float *A,
                               int lda, long long stride_a, const float *B, int ldb, long long stride_b, const float *beta,
@@ -120,48 +179,15 @@ int cublasSgemmStridedBatched(struct handle *handle, int op_a, int op_b, int m, 
     if (lda < at_least_one(rows_a) || ldb < at_least_one(rows_b) || ldc < at_least_one(m)) return INVALID_VALUE;
     if (!scalar(handle, alpha) || !scalar(handle, beta)) return INVALID_VALUE;
     if (m == 0 || n == 0 || batches == 0) return SUCCESS;
-    double *column = malloc((size_t)m * sizeof *column);
-    if (!column) return ALLOC_FAILED;
-    int status = SUCCESS;
-    standin_lock();
-    standin_count("gemms", (uint64_t)batches);
-    for (int batch = 0; batch < batches && status == SUCCESS; batch++) {
-        const float *a = A + batch * stride_a, *b = B + batch * stride_b;
-        float *c = C + batch * stride_c;
-        if (!matrix("A", a, (size_t)rows_a, (size_t)(transposed_a ? m : k), (size_t)lda) ||
-            !matrix("B", b, (size_t)rows_b, (size_t)(transposed_b ? k : n), (size_t)ldb) ||
-            !matrix("C", c, (size_t)m, (size_t)n, (size_t)ldc)) {
-            status = EXECUTION_FAILED;
-            break;
-        }
-        spoil(handle);
-        for (int j = 0; j < n; j++) {
-            const float *start = transposed_b ? b + j : b + (size_t)j * ldb;
-            size_t step = transposed_b ? (size_t)ldb : 1;
-            // Both ways walk along A's columns, which lie in a row, and give the same sums.
-            if (transposed_a) {
-                for (int i = 0; i < m; i++) {
-                    double sum = 0;
-                    for (int l = 0; l < k; l++) sum += (double)a[l + (size_t)i * lda] * start[(size_t)l * step];
-                    column[i] = sum;
-                }
-            } else {
-                memset(column, 0, (size_t)m * sizeof *column);
-                for (int l = 0; l < k; l++) {
-                    double factor = start[(size_t)l * step];
-                    for (int i = 0; i < m; i++) column[i] += a[i + (size_t)l * lda] * factor;
-                }
-            }
-            // beta 0 reads nothing of C, which may be NaN.
-            for (int i = 0; i < m; i++) {
-                float *out = &c[i + (size_t)j * ldc];
-                *out = (float)(*alpha * column[i] + (*beta == 0.0f ? 0.0 : (double)*beta * *out));
-            }
-        }
+    if (standin_capturing(handle->stream) && !handle->workspace) {
+        standin_say("cuBLAS: a product is captured without a workspace: it would allocate one");
+        standin_uncaptured(handle->stream, "cuBLAS without a workspace");
+        return ALLOC_FAILED;
     }
-    standin_unlock();
-    free(column);
-    return status;
+    struct gemm it = {transposed_a, transposed_b, m,        n,        k,        lda, ldb, ldc, batches, *alpha, *beta, A, B, C,
+                      stride_a,     stride_b,     stride_c, handle->workspace, handle->bytes};
+    int status = standin_order(handle->stream, "products", run_gemm, &it, sizeof it);
+    return status == REFUSED ? EXECUTION_FAILED : status;
 }
 
 int cublasSgemm_v2(struct handle *handle, int op_a, int op_b, int m, int n, int k, const float *alpha, const float *A, int lda,
@@ -197,9 +223,10 @@ int cublasSgemv_v2(struct handle *handle, int op, int m, int n, const float *alp
     if (!matrix("A", A, (size_t)m, (size_t)n, (size_t)lda) || !matrix("x", x, 1, (size_t)inner, (size_t)step_x) ||
         !matrix("y", y, 1, (size_t)length, (size_t)step_y))
         return EXECUTION_FAILED;
+    if (standin_uncaptured(handle->stream, "gemvs")) return NOT_SUPPORTED;
     standin_lock();
     standin_count("gemvs", 1);
-    spoil(handle);
+    spoil(handle->workspace, handle->bytes);
     for (int i = 0; i < length; i++) {
         double sum = 0;
         for (int l = 0; l < inner; l++)
@@ -219,6 +246,7 @@ int cublasSger_v2(struct handle *handle, int m, int n, const float *alpha, const
     if (!matrix("A", A, (size_t)m, (size_t)n, (size_t)lda) || !matrix("x", x, 1, (size_t)m, (size_t)step_x) ||
         !matrix("y", y, 1, (size_t)n, (size_t)step_y))
         return EXECUTION_FAILED;
+    if (standin_uncaptured(handle->stream, "gers")) return NOT_SUPPORTED;
     standin_lock();
     standin_count("gers", 1);
     for (int j = 0; j < n; j++)

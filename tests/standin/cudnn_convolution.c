@@ -210,7 +210,47 @@ static void backward_filter(const struct tensor *x, const float *in, const struc
                 }
 }
 
-// The checks and the workspace are the same for the three; `x`, `w` and `y` are the arrays in the convolution's own order.
+// What one of the three needs when it runs, which may be later: descriptors by value. `x`, `w` and `y` are the arrays in the
+// convolution's own order.
+struct call {
+    enum pass pass;
+    float alpha, beta;
+    struct tensor x_shape, y_shape;
+    struct filter w_shape;
+    struct convolution it;
+    float *x, *w, *y;
+    void *space;
+    size_t space_bytes;
+};
+
+static int run(void *arguments) {
+    const struct call *c = arguments;
+    bool inside = standin_on_device(c->x, standin_span(&c->x_shape) * sizeof *c->x) &&
+                  standin_on_device(c->w, standin_filter_size(&c->w_shape) * sizeof *c->w) &&
+                  standin_on_device(c->y, standin_span(&c->y_shape) * sizeof *c->y) &&
+                  (c->space_bytes == 0 || standin_on_device(c->space, c->space_bytes));
+    if (!inside) {
+        standin_say("cuDNN: x, w, y or the workspace is not within one device allocation");
+        return EXECUTION_FAILED;
+    }
+    const struct tensor *plane = c->pass == FORWARD ? &c->y_shape : &c->x_shape;
+    double *sums = malloc((size_t)plane->dims[2] * (size_t)plane->dims[3] * sizeof *sums);
+    if (!sums) return ALLOCATION_FAILED;
+    standin_lock();
+    standin_count(counters[c->pass], 1);
+    // What was in the workspace is gone, all of it.
+    if (c->space_bytes) memset(c->space, 0xff, c->space_bytes);
+    const struct tensor *x = &c->x_shape, *y = &c->y_shape;
+    const struct filter *w = &c->w_shape;
+    if (c->pass == FORWARD) forward(x, c->x, w, c->w, &c->it, y, c->y, c->alpha, c->beta, sums);
+    if (c->pass == DATA) backward_data(x, c->x, w, c->w, &c->it, y, c->y, c->alpha, c->beta, sums);
+    if (c->pass == WEIGHTS) backward_filter(x, c->x, w, c->w, &c->it, y, c->y, c->alpha, c->beta);
+    standin_unlock();
+    free(sums);
+    return SUCCESS;
+}
+
+// The checks and the workspace are the same for the three.
 static int convolve(enum pass pass, struct cudnn *handle, const float *alpha, const float *beta, const struct tensor *x_shape,
                     float *x, const struct filter *w_shape, float *w, const struct convolution *it, const struct tensor *y_shape,
                     float *y, int algorithm, void *space, size_t space_bytes) {
@@ -224,28 +264,13 @@ static int convolve(enum pass pass, struct cudnn *handle, const float *alpha, co
         standin_say("cuDNN: a workspace of %zu bytes, and %zu are wanted", space_bytes, wanted);
         return SIZE_INSUFFICIENT;
     }
-    bool inside = standin_on_device(x, standin_span(x_shape) * sizeof *x) &&
-                  standin_on_device(w, standin_filter_size(w_shape) * sizeof *w) &&
-                  standin_on_device(y, standin_span(y_shape) * sizeof *y) &&
-                  (space_bytes == 0 || standin_on_device(space, space_bytes));
-    if (!inside || standin_on_device(alpha, 1) || standin_on_device(beta, 1)) {
-        standin_say("cuDNN: x, w, y or the workspace is not within one device allocation, or alpha or beta is");
+    if (standin_on_device(alpha, 1) || standin_on_device(beta, 1)) {
+        standin_say("cuDNN: alpha or beta lies on the device");
         return EXECUTION_FAILED;
     }
-    size_t planes = pass == FORWARD ? (size_t)y_shape->dims[2] * (size_t)y_shape->dims[3]
-                                    : (size_t)x_shape->dims[2] * (size_t)x_shape->dims[3];
-    double *sums = malloc(planes * sizeof *sums);
-    if (!sums) return ALLOCATION_FAILED;
-    standin_lock();
-    standin_count(counters[pass], 1);
-    // What was in the workspace is gone, all of it.
-    if (space_bytes) memset(space, 0xff, space_bytes);
-    if (pass == FORWARD) forward(x_shape, x, w_shape, w, it, y_shape, y, *alpha, *beta, sums);
-    if (pass == DATA) backward_data(x_shape, x, w_shape, w, it, y_shape, y, *alpha, *beta, sums);
-    if (pass == WEIGHTS) backward_filter(x_shape, x, w_shape, w, it, y_shape, y, *alpha, *beta);
-    standin_unlock();
-    free(sums);
-    return SUCCESS;
+    struct call call = {pass, *alpha, *beta, *x_shape, *y_shape, *w_shape, *it, x, w, y, space, space_bytes};
+    result = standin_order(handle->stream, "convolutions", run, &call, sizeof call);
+    return result == REFUSED ? EXECUTION_FAILED : result;
 }
 
 int cudnnConvolutionForward(struct cudnn *handle, const void *alpha, struct tensor *x_shape, const void *x,

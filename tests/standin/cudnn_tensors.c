@@ -25,6 +25,7 @@ int cudnnAddTensor(struct cudnn *handle, const float *alpha, struct tensor *a_sh
         if (a_shape->dims[d] != 1 && a_shape->dims[d] != c_shape->dims[d]) return SHAPE_MISMATCH;
     if (!usable(handle, a_shape, A) || !usable(handle, c_shape, C)) return BAD_PARAM;
     const int *dims = a_shape->dims;
+    if (standin_uncaptured(handle->stream, "add_tensors")) return NOT_SUPPORTED;
     standin_lock();
     standin_count("add_tensors", 1);
     EACH4(n, c, h, w, c_shape->dims) {
@@ -43,6 +44,7 @@ int cudnnConvolutionBackwardBias(struct cudnn *handle, const float *alpha, struc
     if (!usable(handle, dy_shape, dy) || !usable(handle, db_shape, db)) return BAD_PARAM;
     if (db_shape->dims[0] != 1 || db_shape->dims[1] != dy_shape->dims[1] || db_shape->dims[2] != 1 || db_shape->dims[3] != 1)
         return SHAPE_MISMATCH;
+    if (standin_uncaptured(handle->stream, "bias_gradients")) return NOT_SUPPORTED;
     standin_lock();
     standin_count("bias_gradients", 1);
     for (int c = 0; c < dy_shape->dims[1]; c++) {

@@ -13,10 +13,18 @@ static CUresult allocate(CUdeviceptr *out, size_t bytes, const struct stream *st
     if (result) return result;
     return standin_allocate((void **)out, bytes, standin_context()->device, 0);
 }
-CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) { return allocate(out, bytes, NULL); }
-CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, struct stream *stream) { return allocate(out, bytes, stream); }
+CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
+    CUresult captured = standin_unsafe("cuMemAlloc");
+    return captured ? captured : allocate(out, bytes, NULL);
+}
+// On a stream that captures this would be memory of the graph, which comes and goes with each launch; nobody here asks for that.
+CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, struct stream *stream) {
+    CUresult result = ready(stream);
+    if (!result) result = standin_uncaptured(stream, "cuMemAllocAsync");
+    return result ? result : allocate(out, bytes, stream);
+}
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr *out, size_t bytes, void *pool, struct stream *stream) {
-    return pool ? allocate(out, bytes, stream) : CUDA_ERROR_INVALID_VALUE;
+    return pool ? cuMemAllocAsync(out, bytes, stream) : CUDA_ERROR_INVALID_VALUE;
 }
 
 static CUresult release(CUdeviceptr pointer, const struct stream *stream) {
@@ -26,16 +34,26 @@ static CUresult release(CUdeviceptr pointer, const struct stream *stream) {
     if (pointer) standin_free((void *)pointer, false);
     return CUDA_SUCCESS;
 }
-CUresult cuMemFree_v2(CUdeviceptr pointer) { return release(pointer, NULL); }
-CUresult cuMemFreeAsync(CUdeviceptr pointer, struct stream *stream) { return release(pointer, stream); }
+CUresult cuMemFree_v2(CUdeviceptr pointer) {
+    CUresult captured = standin_unsafe("cuMemFree");
+    return captured ? captured : release(pointer, NULL);
+}
+CUresult cuMemFreeAsync(CUdeviceptr pointer, struct stream *stream) {
+    CUresult result = ready(stream);
+    if (!result) result = standin_uncaptured(stream, "cuMemFreeAsync");
+    return result ? result : release(pointer, stream);
+}
 
 CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned flags) {
     if (!standin_context()) return CUDA_ERROR_INVALID_CONTEXT;
-    return standin_allocate(out, bytes, HOST, flags);
+    CUresult captured = standin_unsafe("cuMemHostAlloc");
+    return captured ? captured : standin_allocate(out, bytes, HOST, flags);
 }
 CUresult cuMemAllocHost_v2(void **out, size_t bytes) { return cuMemHostAlloc(out, bytes, 0); }
 CUresult cuMemFreeHost(void *pointer) {
     if (!standin_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    CUresult captured = standin_unsafe("cuMemFreeHost");
+    if (captured) return captured;
     if (pointer) standin_free(pointer, true);
     return CUDA_SUCCESS;
 }
@@ -76,33 +94,63 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr p
 enum direction { H2D, D2H, D2D };
 static const char *const names[][2] = {{"h2d", "h2d_bytes"}, {"d2h", "d2h_bytes"}, {"d2d", "d2d_bytes"}};
 
-static CUresult copy(enum direction direction, void *to, const void *from, size_t bytes, const struct stream *stream) {
-    CUresult result = ready(stream);
-    if (result) return result;
-    if (bytes == 0) return CUDA_SUCCESS;
-    bool to_device = direction != D2H, from_device = direction != H2D;
-    if (!to || !from) return CUDA_ERROR_INVALID_VALUE;
+struct copy {
+    enum direction direction;
+    void *to;
+    const void *from;
+    size_t bytes;
+};
+static CUresult check(const struct copy *it) {
+    bool to_device = it->direction != D2H, from_device = it->direction != H2D;
+    if (!it->to || !it->from) return CUDA_ERROR_INVALID_VALUE;
     // A device address on the host's side is a swap of arguments or of functions.
-    if (standin_on_device(to, to_device ? bytes : 1) != to_device ||
-        standin_on_device(from, from_device ? bytes : 1) != from_device) {
-        standin_say("%s of %zu bytes from %p to %p: not within live memory of that side", names[direction][0], bytes, from, to);
+    if (standin_on_device(it->to, to_device ? it->bytes : 1) != to_device ||
+        standin_on_device(it->from, from_device ? it->bytes : 1) != from_device) {
+        standin_say("%s of %zu bytes from %p to %p: not within live memory of that side", names[it->direction][0], it->bytes,
+                    it->from, it->to);
         return CUDA_ERROR_INVALID_VALUE;
     }
-    memmove(to, from, bytes);
-    standin_count(names[direction][0], 1);
-    standin_count(names[direction][1], bytes);
     return CUDA_SUCCESS;
 }
-CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) { return copy(H2D, (void *)to, from, bytes, NULL); }
+static int run_copy(void *arguments) {
+    const struct copy *it = arguments;
+    CUresult result = check(it);
+    if (result) return result;
+    memmove(it->to, it->from, it->bytes);
+    standin_count(names[it->direction][1], it->bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult invalidated(int result) { return result == REFUSED ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : result; }
+
+static CUresult copy(enum direction direction, void *to, const void *from, size_t bytes, struct stream *stream) {
+    CUresult result = ready(stream);
+    if (result || bytes == 0) return result;
+    struct copy it = {direction, to, from, bytes};
+    result = check(&it);
+    if (result) return result;
+    // A node reads the host's memory when the graph runs: it must stay where it is.
+    struct found found;
+    if (standin_capturing(stream) && direction != D2D &&
+        (!standin_find(direction == H2D ? from : to, bytes, &found) || found.device != HOST))
+        return standin_uncaptured(stream, "a copy from or to memory that may be paged");
+    return invalidated(standin_order(stream, names[direction][0], run_copy, &it, sizeof it));
+}
+// Those without a stream wait for themselves.
+static CUresult copy_now(enum direction direction, void *to, const void *from, size_t bytes) {
+    CUresult captured = standin_unsafe("cuMemcpy");
+    return captured ? captured : copy(direction, to, from, bytes, NULL);
+}
+CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) { return copy_now(H2D, (void *)to, from, bytes); }
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, struct stream *stream) {
     return copy(H2D, (void *)to, from, bytes, stream);
 }
-CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) { return copy(D2H, to, (void *)from, bytes, NULL); }
+CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) { return copy_now(D2H, to, (void *)from, bytes); }
 CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, struct stream *stream) {
     return copy(D2H, to, (void *)from, bytes, stream);
 }
 CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-    return copy(D2D, (void *)to, (void *)from, bytes, NULL);
+    return copy_now(D2D, (void *)to, (void *)from, bytes);
 }
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream *stream) {
     return copy(D2D, (void *)to, (void *)from, bytes, stream);
@@ -114,28 +162,43 @@ CUresult cuMemcpyPeerAsync(CUdeviceptr to, struct context *there, CUdeviceptr fr
 }
 
 // cuMemcpy finds out by itself what is whose.
-static CUresult copy_any(CUdeviceptr to, CUdeviceptr from, size_t bytes, const struct stream *stream) {
+static bool direction_of(CUdeviceptr to, CUdeviceptr from, enum direction *direction) {
     bool to_device = standin_on_device((void *)to, 1), from_device = standin_on_device((void *)from, 1);
-    if (!to_device && !from_device) return CUDA_ERROR_NOT_SUPPORTED;
-    return copy(to_device ? from_device ? D2D : H2D : D2H, (void *)to, (void *)from, bytes, stream);
+    *direction = to_device ? from_device ? D2D : H2D : D2H;
+    return to_device || from_device;
 }
-CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) { return copy_any(to, from, bytes, NULL); }
+CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+    enum direction direction;
+    return direction_of(to, from, &direction) ? copy_now(direction, (void *)to, (void *)from, bytes) : CUDA_ERROR_NOT_SUPPORTED;
+}
 CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream *stream) {
-    return copy_any(to, from, bytes, stream);
+    enum direction direction;
+    if (!direction_of(to, from, &direction)) return CUDA_ERROR_NOT_SUPPORTED;
+    return copy(direction, (void *)to, (void *)from, bytes, stream);
 }
 
 // N words of `width` bytes, each `word`.
-static CUresult set(CUdeviceptr at, unsigned word, size_t width, size_t words, const struct stream *stream) {
+struct set {
+    CUdeviceptr at;
+    unsigned word;
+    size_t width, words;
+};
+static int run_set(void *arguments) {
+    const struct set *it = arguments;
+    if (!standin_on_device((void *)it->at, it->words * it->width)) return CUDA_ERROR_INVALID_VALUE;
+    if (it->width == 1) memset((void *)it->at, (int)it->word, it->words);
+    else
+        for (size_t index = 0; index < it->words; index++) memcpy((char *)it->at + index * it->width, &it->word, it->width);
+    standin_count("memset_bytes", it->words * it->width);
+    return CUDA_SUCCESS;
+}
+static CUresult set(CUdeviceptr at, unsigned word, size_t width, size_t words, struct stream *stream) {
     CUresult result = ready(stream);
     if (result) return result;
     if (words == 0) return CUDA_SUCCESS;
     if (at % width || words > SIZE_MAX / width || !standin_on_device((void *)at, words * width)) return CUDA_ERROR_INVALID_VALUE;
-    if (width == 1) memset((void *)at, (int)word, words);
-    else
-        for (size_t index = 0; index < words; index++) memcpy((char *)at + index * width, &word, width);
-    standin_count("memsets", 1);
-    standin_count("memset_bytes", words * width);
-    return CUDA_SUCCESS;
+    struct set it = {at, word, width, words};
+    return invalidated(standin_order(stream, "memsets", run_set, &it, sizeof it));
 }
 CUresult cuMemsetD8_v2(CUdeviceptr at, unsigned char word, size_t words) { return set(at, word, 1, words, NULL); }
 CUresult cuMemsetD8Async(CUdeviceptr at, unsigned char word, size_t words, struct stream *stream) {

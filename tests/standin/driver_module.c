@@ -144,6 +144,38 @@ CUresult cuOccupancyMaxPotentialBlockSize(int *grid, int *block, struct function
     return cuOccupancyMaxPotentialBlockSizeWithFlags(grid, block, function, shared_of, shared, limit, 0);
 }
 
+struct launch {
+    struct function *function;
+    struct dimensions grid, block;
+    void **params;
+};
+static int run_now(void *arguments) {
+    const struct launch *it = arguments;
+    if (!alive(it->function)) return CUDA_ERROR_INVALID_HANDLE;
+    char counter[256];
+    snprintf(counter, sizeof counter, "launch_%s", it->function->name);
+    standin_lock();
+    standin_count(counter, 1);
+    standin_launch(it->function->name, it->function->run, it->params, it->grid, it->block);
+    // Here already, and not only when somebody waits: now it is known who wrote there.
+    standin_check_guards(it->function->name);
+    standin_unlock();
+    return CUDA_SUCCESS;
+}
+
+// cuda.h: 4 KB of parameters.
+enum { MOST_PARAMETERS = 4096 };
+struct captured {
+    struct launch launch;
+    char parameters[MOST_PARAMETERS] __attribute__((aligned(16)));
+};
+static int run_captured(void *arguments) {
+    struct captured *it = arguments;
+    void *params[] = {it->parameters};
+    it->launch.params = params;
+    return run_now(&it->launch);
+}
+
 static CUresult launch(struct function *function, struct dimensions grid, struct dimensions block, unsigned shared,
                        struct stream *stream, void **params, void **extra) {
     if (!standin_context()) return CUDA_ERROR_INVALID_CONTEXT;
@@ -157,16 +189,17 @@ static CUresult launch(struct function *function, struct dimensions grid, struct
                     grid.y, grid.z, block.x, block.y, block.z, shared);
         return CUDA_ERROR_INVALID_VALUE;
     }
-    char counter[256];
-    snprintf(counter, sizeof counter, "launch_%s", function->name);
-    standin_lock();
-    standin_count("launches", 1);
-    standin_count(counter, 1);
-    standin_launch(function->name, function->run, params, grid, block);
-    // Here already, and not only when somebody waits: now it is known who wrote there.
-    standin_check_guards(function->name);
-    standin_unlock();
-    return CUDA_SUCCESS;
+    struct launch it = {function, grid, block, params};
+    if (!standin_capturing(stream)) {
+        int result = standin_order(stream, "launches", run_now, &it, sizeof it);
+        return result == REFUSED ? CUDA_ERROR_STREAM_CAPTURE_IMPLICIT : result;
+    }
+    // A node keeps the parameters' values. candle's kernels can't say how long theirs are.
+    if (!function->bytes || *function->bytes > MOST_PARAMETERS) return standin_uncaptured(stream, function->name);
+    struct captured node = {.launch = it};
+    memcpy(node.parameters, params[0], *function->bytes);
+    int result = standin_order(stream, "launches", run_captured, &node, sizeof node);
+    return result == REFUSED ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : result;
 }
 
 CUresult cuLaunchKernel(struct function *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,

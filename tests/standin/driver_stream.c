@@ -3,8 +3,8 @@
 
 #include <time.h>
 
-static bool is_default(const struct stream *stream) { return (uintptr_t)stream <= 2; }
-bool standin_stream_ok(const struct stream *stream) { return is_default(stream) || stream->magic == STREAM; }
+bool standin_is_default(const struct stream *stream) { return (uintptr_t)stream <= 2; }
+bool standin_stream_ok(const struct stream *stream) { return standin_is_default(stream) || stream->magic == STREAM; }
 
 static CUresult usable(const struct stream *stream) {
     if (!standin_context()) return CUDA_ERROR_INVALID_CONTEXT;
@@ -16,7 +16,7 @@ CUresult cuStreamCreateWithPriority(struct stream **out, unsigned flags, int pri
     if (!out || flags > 1) return CUDA_ERROR_INVALID_VALUE;
     struct stream *stream = malloc(sizeof *stream);
     if (!stream) return CUDA_ERROR_OUT_OF_MEMORY;
-    *stream = (struct stream){STREAM, standin_context(), flags, priority};
+    *stream = (struct stream){STREAM, standin_context(), flags, priority, NULL};
     standin_count("streams", 1);
     *out = stream;
     return CUDA_SUCCESS;
@@ -25,44 +25,42 @@ CUresult cuStreamCreate(struct stream **out, unsigned flags) { return cuStreamCr
 
 // The few bytes of a destroyed stream or event stay, so that a second use is an error and not a crash.
 CUresult cuStreamDestroy_v2(struct stream *stream) {
-    if (is_default(stream) || stream->magic != STREAM) return CUDA_ERROR_INVALID_HANDLE;
+    if (standin_is_default(stream) || stream->magic != STREAM) return CUDA_ERROR_INVALID_HANDLE;
+    if (stream->capture) standin_fail("a stream is destroyed that captures");
     stream->magic = DEAD;
     return CUDA_SUCCESS;
 }
 
 CUresult cuStreamSynchronize(struct stream *stream) {
     CUresult result = usable(stream);
+    if (!result) result = standin_uncaptured(stream, "cuStreamSynchronize");
+    if (!result) result = standin_legacy(stream, "cuStreamSynchronize");
     if (result) return result;
     standin_count("synchronisations", 1);
     standin_check_guards("cuStreamSynchronize");
     return CUDA_SUCCESS;
 }
-CUresult cuStreamQuery(struct stream *stream) { return usable(stream); }
+CUresult cuStreamQuery(struct stream *stream) {
+    CUresult result = usable(stream);
+    if (!result) result = standin_uncaptured(stream, "cuStreamQuery");
+    return result ? result : standin_legacy(stream, "cuStreamQuery");
+}
 
 CUresult cuStreamGetCtx(struct stream *stream, struct context **context) {
     CUresult result = usable(stream);
     if (result) return result;
     if (!context) return CUDA_ERROR_INVALID_VALUE;
-    *context = is_default(stream) ? standin_context() : stream->context;
+    *context = standin_is_default(stream) ? standin_context() : stream->context;
     return CUDA_SUCCESS;
 }
 CUresult cuStreamGetFlags(struct stream *stream, unsigned *flags) {
     if (usable(stream) || !flags) return CUDA_ERROR_INVALID_VALUE;
-    *flags = is_default(stream) ? 0 : stream->flags;
+    *flags = standin_is_default(stream) ? 0 : stream->flags;
     return CUDA_SUCCESS;
 }
 CUresult cuStreamGetPriority(struct stream *stream, int *priority) {
     if (usable(stream) || !priority) return CUDA_ERROR_INVALID_VALUE;
-    *priority = is_default(stream) ? 0 : stream->priority;
-    return CUDA_SUCCESS;
-}
-
-// Nothing is ever captured into a graph.
-CUresult cuStreamIsCapturing(struct stream *stream, int *status) {
-    CUresult result = usable(stream);
-    if (result) return result;
-    if (!status) return CUDA_ERROR_INVALID_VALUE;
-    *status = 0;
+    *priority = standin_is_default(stream) ? 0 : stream->priority;
     return CUDA_SUCCESS;
 }
 
@@ -70,6 +68,9 @@ CUresult cuLaunchHostFunc(struct stream *stream, void (*call)(void *), void *dat
     CUresult result = usable(stream);
     if (result) return result;
     if (!call) return CUDA_ERROR_INVALID_VALUE;
+    // CUDA would make a node of it; nobody here asks for that
+    result = standin_uncaptured(stream, "cuLaunchHostFunc");
+    if (result) return result;
     call(data);
     return CUDA_SUCCESS;
 }
@@ -99,6 +100,9 @@ CUresult cuEventRecord(struct event *event, struct stream *stream) {
     CUresult result = usable(stream);
     if (result) return result;
     if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
+    // an event of a capture is how streams join it, which nobody here does
+    result = standin_uncaptured(stream, "cuEventRecord");
+    if (result) return result;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     event->milliseconds = (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
@@ -121,6 +125,7 @@ CUresult cuEventQuery(struct event *event) { return alive(event) ? CUDA_SUCCESS 
 CUresult cuStreamWaitEvent(struct stream *stream, struct event *event, unsigned flags) {
     (void)flags;
     CUresult result = usable(stream);
+    if (!result) result = standin_uncaptured(stream, "cuStreamWaitEvent");
     return result ? result : alive(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 

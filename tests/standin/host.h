@@ -20,8 +20,13 @@ enum {
     CUDA_ERROR_INVALID_PTX = 218,
     CUDA_ERROR_FILE_NOT_FOUND = 301,
     CUDA_ERROR_INVALID_HANDLE = 400,
+    CUDA_ERROR_ILLEGAL_STATE = 401,
     CUDA_ERROR_NOT_FOUND = 500,
     CUDA_ERROR_NOT_SUPPORTED = 801,
+    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
+    CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901,
+    CUDA_ERROR_STREAM_CAPTURE_IMPLICIT = 906,
+    CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD = 908,
 };
 
 typedef int CUresult;
@@ -37,6 +42,7 @@ struct stream {
     struct context *context;
     unsigned flags;
     int priority;
+    struct capture *capture; // null: what it is asked for is done
 };
 struct event {
     uint32_t magic;
@@ -57,6 +63,7 @@ struct function {
     char name[];
 };
 enum { CONTEXT = 0x436f6e74, STREAM = 0x53747265, EVENT = 0x4576656e, MODULE = 0x4d6f6475, FUNCTION = 0x46756e63, DEAD = 0xdead };
+enum { GRAPH = 0x47726170, GRAPH_EXEC = 0x47457865 };
 
 // Says which function nobody wrote, and aborts.
 _Noreturn void standin_missing(const char *name);
@@ -99,6 +106,21 @@ size_t standin_total_memory(void);
 struct context *standin_context(void);
 // driver_stream.c: true for the default streams (null, 1, 2) and a live handle.
 bool standin_stream_ok(const struct stream *stream);
+bool standin_is_default(const struct stream *stream);
+
+// driver_graph.c. All work of a stream goes through here: `run` with `arguments` is done now and its result returned, or, while
+// the stream captures, becomes a node with a copy of them, and 0 is returned. REFUSED: the capture is invalid. `what` counts it.
+enum { REFUSED = -1 };
+int standin_order(struct stream *stream, const char *what, int (*run)(void *arguments), const void *arguments, size_t bytes);
+// For a call that no capture of this thread may see (an allocation, a wait): ends it and returns the error.
+CUresult standin_unsafe(const char *call);
+// For a call on a stream that it must not be captured on.
+CUresult standin_uncaptured(struct stream *stream, const char *call);
+// For a wait for everything that the context does.
+CUresult standin_whole_context(const char *call);
+// For work on `stream`, if it is the legacy one: it waits for streams that capture.
+CUresult standin_legacy(const struct stream *stream, const char *call);
+bool standin_capturing(const struct stream *stream);
 
 // fibres.c: runs a grid of blocks. The caller holds the lock.
 struct dimensions {
