@@ -3,6 +3,8 @@
 use crate::dataset::Batch;
 use crate::layers::{self, Collector};
 use crate::model::{ComputeError, Draws, Mode, Model, Weights};
+#[cfg(feature = "cuda")]
+use crate::node;
 use candle_core::{Storage, Tensor};
 use lockstep_proto::recipe::LossName;
 
@@ -45,16 +47,12 @@ pub fn gradient(
     shard: &Batch,
     context: &StepContext,
 ) -> Result<Gradient, ComputeError> {
-    let count = shard.check(model)?;
-    let StepContext { seed, epoch, batch_size, loss } = *context;
-    if count > batch_size {
-        let problem = format!("the shard has {count} examples, but the whole step only {batch_size}");
-        return Err(ComputeError::Batch(problem));
-    }
     #[cfg(feature = "cuda")]
-    if let Some(weights) = weights.packed() {
-        return crate::cuda::gradient(model, weights, shard, context);
+    if weights.packed().is_some() {
+        return node::alone(model, weights, shard, context);
     }
+    let count = check(model, shard, context)?;
+    let StepContext { seed, epoch, batch_size, loss } = *context;
     let collector = Collector::new(model.schema().len());
     let mode = Mode::Train { draws: Draws::training(seed, epoch, &shard.examples), collector: &collector };
     let pass = model.forward(weights, &shard.images, mode)?;
@@ -78,6 +76,16 @@ pub fn gradient(
         }
     }
     Ok(Gradient { flat, loss_sum: result.loss_sum, correct: result.correct, count: count as u32 })
+}
+
+/// How many examples the shard has, if they fit each other, the model and the step.
+pub(crate) fn check(model: &Model, shard: &Batch, context: &StepContext) -> Result<usize, ComputeError> {
+    let (count, whole) = (shard.check(model)?, context.batch_size);
+    if count > whole {
+        let problem = format!("the shard has {count} examples, but the whole step only {whole}");
+        return Err(ComputeError::Batch(problem));
+    }
+    Ok(count)
 }
 
 /// Copies a tensor's values into `out`, which has as many.

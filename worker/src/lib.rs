@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod gradient;
 pub mod layers;
 pub mod model;
+mod node;
 pub mod predict;
 mod session;
 

@@ -6,7 +6,7 @@ use super::kernels::{
     ActBackward, Add, AvgPoolBackward, BiasBackward, ColumnBackward, FinishSums, MaxPoolBackward, NormBackward,
     NormFinish, NormSums,
 };
-use super::network::Pass;
+use super::pass::Pass;
 use super::plan::{Act, Channels, Step, Work};
 use super::product::Product;
 
@@ -69,36 +69,14 @@ impl Pass<'_> {
             &Work::Act(Act { kind: act, slope }) => {
                 dx.map_or(Ok(()), |dx| kernels.launch(ActBackward { x, dy, dx, count, act, slope }, count))
             }
-            &Work::MaxPool { window: w, at } => {
+            Work::MaxPool { window, at } => {
                 let Some(dx) = dx else { return Ok(()) };
-                let ([_, height, width], [_, out_height, out_width]) = (w.x.map(|n| n as u32), w.y.map(|n| n as u32));
-                let [kernel, stride, padding] = [w.kernel, w.stride, w.padding].map(|n| n as u32);
-                let at = self.at(at);
-                kernels.launch(
-                    MaxPoolBackward {
-                        dy,
-                        at,
-                        dx,
-                        count,
-                        height,
-                        width,
-                        out_height,
-                        out_width,
-                        kernel,
-                        stride,
-                        padding,
-                    },
-                    count,
-                )
+                let (at, windows) = (self.at(*at), window.for_kernels());
+                kernels.launch(MaxPoolBackward { dy, at, dx, count, windows }, count)
             }
-            &Work::AvgPool { window: w } => {
+            Work::AvgPool { window } => {
                 let Some(dx) = dx else { return Ok(()) };
-                let ([_, height, width], [_, out_height, out_width]) = (w.x.map(|n| n as u32), w.y.map(|n| n as u32));
-                let [kernel, stride, padding] = [w.kernel, w.stride, w.padding].map(|n| n as u32);
-                kernels.launch(
-                    AvgPoolBackward { dy, dx, count, height, width, out_height, out_width, kernel, stride, padding },
-                    count,
-                )
+                kernels.launch(AvgPoolBackward { dy, dx, count, windows: window.for_kernels() }, count)
             }
             Work::Dropout { .. } => dx.map_or(Ok(()), |dx| self.dropout(step, dy, dx, count)),
             Work::Residual { inner, copy, .. } => {

@@ -6,7 +6,7 @@ use super::kernels::{
     ActForward, Add, AvgPoolForward, BiasAct, Dropout, MaxPoolForward, NormForward, NormJoin, NormMoments, NormRunning,
 };
 use super::memory::Address;
-use super::network::{Behaviour, Pass};
+use super::pass::{Behaviour, Pass};
 use super::plan::{Act, Channels, Step, Work};
 use super::product::Product;
 
@@ -34,22 +34,12 @@ impl Pass<'_> {
                 self.norm(step, slots, eps, shape, act, self.at(moments))
             }
             &Work::Act(Act { kind: act, slope }) => kernels.launch(ActForward { x, y, count, act, slope }, count),
-            &Work::MaxPool { window: w, at } => {
-                let ([_, height, width], [_, out_height, out_width]) = (w.x.map(|n| n as u32), w.y.map(|n| n as u32));
-                let [kernel, stride, padding] = [w.kernel, w.stride, w.padding].map(|n| n as u32);
-                let at = self.at(at);
-                kernels.launch(
-                    MaxPoolForward { x, y, at, count, height, width, out_height, out_width, kernel, stride, padding },
-                    count,
-                )
+            Work::MaxPool { window, at } => {
+                let (at, windows) = (self.at(*at), window.for_kernels());
+                kernels.launch(MaxPoolForward { x, y, at, count, windows }, count)
             }
-            &Work::AvgPool { window: w } => {
-                let ([_, height, width], [_, out_height, out_width]) = (w.x.map(|n| n as u32), w.y.map(|n| n as u32));
-                let [kernel, stride, padding] = [w.kernel, w.stride, w.padding].map(|n| n as u32);
-                kernels.launch(
-                    AvgPoolForward { x, y, count, height, width, out_height, out_width, kernel, stride, padding },
-                    count,
-                )
+            Work::AvgPool { window } => {
+                kernels.launch(AvgPoolForward { x, y, count, windows: window.for_kernels() }, count)
             }
             Work::Dropout { .. } => self.dropout(step, x, y, count),
             Work::Residual { inner, inner_y, .. } => {
@@ -86,17 +76,20 @@ impl Pass<'_> {
                 let (mean, variance) = (self.weight(mean), self.weight(variance));
                 kernels.launch(NormRunning { mean, variance, moments, channels, eps }, channels)?;
             }
-            Behaviour::Train { share, .. } => {
+            Behaviour::Train => {
                 if total < 2 {
                     candle_core::bail!("{total} value for each channel: training needs at least 2 (a larger shard)")
                 }
                 kernels
                     .launch_blocks(NormMoments { x, partial, channels, plane, total, length }, (channels, splits))?;
+                // in evaluation as in training they go nowhere
+                let training = self.workspace.training();
                 let [running_mean, running_variance] =
-                    [mean, variance].map(|slot| if share.is_some() { self.gradient(slot) } else { 0 });
-                let share = share.unwrap_or(0.0);
+                    [mean, variance].map(|slot| if training { self.gradient(slot) } else { 0 });
+                let inputs = self.at(self.workspace.plan.inputs);
                 kernels.launch(
                     NormJoin {
+                        inputs,
                         partial,
                         moments,
                         running_mean,
@@ -105,7 +98,6 @@ impl Pass<'_> {
                         splits,
                         total,
                         length,
-                        share,
                         eps,
                     },
                     channels,
@@ -119,14 +111,16 @@ impl Pass<'_> {
 
     /// Both ways: what was dropped is drawn again.
     pub(super) fn dropout(&self, step: &Step, x: Address, y: Address, count: u32) -> Result<()> {
-        let Work::Dropout { p, name, row, repeat } = &step.work else { return Ok(()) };
-        let Behaviour::Train { turn, .. } = self.behaviour else { return self.gpu.copy(x, y, count as usize) };
-        let [key0, key1] = turn.key(name).words();
+        let &Work::Dropout { p, number, row, repeat } = &step.work else { return Ok(()) };
+        if self.behaviour == Behaviour::Evaluate {
+            return self.gpu.copy(x, y, count as usize);
+        }
         // p = 1 keeps nothing: no infinite scale
-        let keep = if *p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
-        let (row, repeat, epoch) = (*row as u32, *repeat as u32, turn.number());
-        let examples = self.at(self.workspace.plan.numbers);
-        let parameters = Dropout { x, y, examples, count, row, repeat, key0, key1, epoch, keep, probability: *p };
+        let keep = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
+        let (row, repeat, plan) = (row as u32, repeat as u32, &self.workspace.plan);
+        let [inputs, keys, examples] = [plan.inputs, plan.keys, plan.numbers].map(|region| self.at(region));
+        let key = keys + 8 * number as Address;
+        let parameters = Dropout { inputs, key, examples, x, y, count, row, repeat, keep, probability: p };
         self.gpu.kernels.launch(parameters, count)
     }
 }

@@ -1,50 +1,102 @@
-//! The gradient function and the logits of [`crate::gradient`] and [`crate::evaluate`], on a GPU.
+//! The gradient of [`crate::node`] and the logits of [`crate::evaluate`], on a GPU.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-use super::loss::Loss;
-use super::network::{Behaviour, Network};
+use super::inputs::{self, Head};
+use super::pass::{Behaviour, Pass};
+use super::sums::{Join, joins};
 use super::weights::Packed;
 use super::workspace::Workspace;
 use crate::dataset::Batch;
-use crate::gradient::{Gradient, StepContext};
+use crate::gradient::{StepContext, check};
 use crate::model::{ComputeError, Draws, Mode, Model};
+use crate::node::{Counts, Sum, Summing};
 
-/// Forward and backward over one shard, which has been checked.
-pub(crate) fn gradient(
-    model: &Model,
-    weights: &Packed,
-    shard: &Batch,
-    context: &StepContext,
-) -> Result<Gradient, ComputeError> {
-    let (gpu, count) = (&weights.gpu, shard.labels.len());
-    let share = count as f32 / context.batch_size as f32;
-    let turn = Draws::training(context.seed, context.epoch, &shard.examples).turn();
-    let numbers = [&shard.examples[..], &shard.labels];
-    let prepared = prepare(model, weights, &shard.images, numbers, count, true);
-    let (workspace, images) = prepared.map_err(ComputeError::at("on the GPU"))?;
-    let slopes = OnceLock::new();
-    let (name, divisor) = (context.loss, context.batch_size as f64);
-    let loss = Loss { gpu: Arc::clone(gpu), workspace: Arc::clone(&workspace), name, divisor, slopes };
-    let network = network(weights, &workspace, Behaviour::Train { turn, share: Some(share) });
-    let run = || {
-        gpu.clear(workspace.gradient(), weights.layout.len())?;
-        let losses = images.apply_op2(weights.var(), network)?.apply_op1(loss)?;
-        losses.backward()?;
-        let mut host = workspace.host();
-        gpu.download(workspace.gradient(), host.gradient.values_mut())?;
-        gpu.download(workspace.at(workspace.plan.predictions), host.predictions.values_mut())?;
-        // waits for everything before it, too
-        let losses = losses.to_vec1::<f64>()?;
-        gpu.wait()?;
-        let answers = host.predictions.values().iter().zip(&shard.labels);
-        let correct = answers.filter(|(answer, label)| answer == label).count() as u32;
-        let flat = weights.layout.gather(model, host.gradient.values());
-        Ok(Gradient { flat, loss_sum: losses.iter().sum(), correct, count: count as u32 })
+/// What a node's shards are computed with.
+pub(crate) struct Step<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) weights: &'a Packed,
+    pub(crate) context: &'a StepContext,
+}
+
+/// The gradients of a node's shards, of `sizes` examples each, added along the tree on the device. All shards are asked for, then
+/// somebody waits, once. `batch` makes a shard's, by its place in the node.
+pub(crate) fn sum(
+    Step { model, weights, context }: Step,
+    summing: &Summing,
+    sizes: &[usize],
+    mut batch: impl FnMut(usize) -> Result<Batch, ComputeError>,
+) -> Result<Sum, ComputeError> {
+    let (gpu, layout) = (&weights.gpu, &weights.layout);
+    let on_gpu = |error| ComputeError::at("on the GPU")(error);
+    let joins = joins(summing.top, summing.leaves);
+    let levels = joins.iter().map(|join| (join.depth - join.merges + 1) as usize).max().unwrap_or(0);
+    let examples: usize = sizes.iter().sum();
+
+    let mut staging = weights.staging();
+    let prepared = (|| {
+        gpu.bind()?;
+        let workspaces =
+            sizes.iter().map(|&size| weights.workspace(model, size, true)).collect::<Result<Vec<_>, _>>()?;
+        staging.before_passes(gpu)?;
+        let sums = staging.reserve_sums(gpu, examples, levels, layout.len())?;
+        staging.reserve(workspaces.iter().map(|one| one.plan.inputs.len).sum(), sums.home().len)?;
+        Ok((workspaces, sums))
+    })();
+    let (workspaces, sums) = prepared.map_err(on_gpu)?;
+
+    let rounded = if summing.rounded { layout.parameters() as u32 } else { 0 };
+    let (mut words, mut done) = (0, 0);
+    let mut labels = Vec::with_capacity(examples);
+    for (number, (&size, &Join { depth, merges })) in sizes.iter().zip(&joins).enumerate() {
+        let shard = batch(number)?;
+        let count = check(model, &shard, context)?;
+        if count != size {
+            return Err(ComputeError::Batch(format!("a shard of {size} examples came with {count}")));
+        }
+        let [losses, predictions] = sums.results(done);
+        let share = count as f32 / context.batch_size as f32;
+        let (divisor, loss) = (context.batch_size as f64, context.loss);
+        let head = Head { divisor, losses, predictions, sums: sums.first(), depth, merges, rounded, loss, share };
+        let turn = Draws::training(context.seed, context.epoch, &shard.examples).turn();
+        let (workspace, plan) = (&workspaces[number], &workspaces[number].plan);
+        let room = &mut staging.inputs.values_mut()[words..][..plan.inputs.len];
+        inputs::write(room, plan, Some(&head), Some(turn), [&shard.examples, &shard.labels]);
+        let ask = || {
+            gpu.upload(&*room, workspace.at(plan.inputs))?;
+            pass(weights, workspace, Behaviour::Train).run(&shard.images)
+        };
+        ask().map_err(on_gpu)?;
+        words += plan.inputs.len;
+        done += count;
+        labels.extend(shard.labels);
+    }
+
+    let home = sums.home();
+    let come = (|| {
+        gpu.download(sums.at(home), &mut staging.home.values_mut()[..home.len])?;
+        staging.wait(gpu)
+    })();
+    come.map_err(on_gpu)?;
+    let (results, packed) = sums.read(&staging.home.values()[..home.len]);
+    let sum = Sum { shards: counts(sizes, results.zip(labels)), flat: layout.gather(model, packed) };
+    staging.keep(sums);
+    Ok(sum)
+}
+
+/// Each shard's, from every example's (loss, answer) and label.
+fn counts(sizes: &[usize], mut examples: impl Iterator<Item = ((f64, u32), u32)>) -> Vec<Counts> {
+    let of = |&size: &usize| {
+        let mut counts = Counts { loss_sum: 0.0, correct: 0, count: size as u32, digest: 0 };
+        for ((loss, answer), label) in examples.by_ref().take(size) {
+            counts.loss_sum += loss;
+            counts.correct += u32::from(answer == label);
+        }
+        counts
     };
-    run().map_err(ComputeError::at("on the GPU"))
+    sizes.iter().map(of).collect()
 }
 
 /// Images, and how layers behave.
@@ -55,49 +107,34 @@ pub(crate) struct Examples<'a> {
 
 /// The logits of checked images, on the CPU.
 pub(crate) fn logits(model: &Model, weights: &Packed, batch: &Examples) -> Result<Tensor, ComputeError> {
-    let (behaviour, numbers) = match batch.mode {
-        Mode::Evaluate => (Behaviour::Evaluate, &[][..]),
+    let gpu = &weights.gpu;
+    let (behaviour, turn, numbers) = match batch.mode {
+        Mode::Evaluate => (Behaviour::Evaluate, None, &[][..]),
         Mode::EvaluateAsTrained { draws } | Mode::Train { draws, .. } => {
-            (Behaviour::Train { turn: draws.turn(), share: None }, draws.examples())
+            (Behaviour::Train, Some(draws.turn()), draws.examples())
         }
     };
     let run = || {
+        gpu.bind()?;
         let count = batch.images.dims().first().copied().unwrap_or(0);
-        let (workspace, images) = prepare(model, weights, batch.images, [numbers, &[]], count, false)?;
-        let network = network(weights, &workspace, behaviour);
-        let logits = images.apply_op2(&weights.detached(), network)?.to_device(&Device::Cpu);
-        weights.gpu.wait()?;
-        logits
+        let workspace = weights.workspace(model, count, false)?;
+        let plan = &workspace.plan;
+        let mut staging = weights.staging();
+        staging.before_passes(gpu)?;
+        staging.reserve(plan.inputs.len, plan.logits.len)?;
+        if let Some(turn) = turn {
+            let room = &mut staging.inputs.values_mut()[..plan.inputs.len];
+            inputs::write(room, plan, None, Some(turn), [numbers, &[]]);
+            gpu.upload(&*room, workspace.at(plan.inputs))?;
+        }
+        pass(weights, &workspace, behaviour).run(batch.images)?;
+        gpu.download(workspace.at(plan.logits), &mut staging.home.values_mut()[..plan.logits.len])?;
+        staging.wait(gpu)?;
+        Tensor::from_slice(&staging.home.values()[..plan.logits.len], (plan.examples, plan.classes), &Device::Cpu)
     };
     run().map_err(ComputeError::at("on the GPU"))
 }
 
-fn network(weights: &Packed, workspace: &Arc<Workspace>, behaviour: Behaviour) -> Network {
-    let (gpu, layout) = (Arc::clone(&weights.gpu), Arc::clone(&weights.layout));
-    Network { gpu, workspace: Arc::clone(workspace), layout, behaviour }
-}
-
-/// A workspace, and images on the device; there with them example numbers and labels, as far as there are any.
-fn prepare(
-    model: &Model,
-    weights: &Packed,
-    images: &Tensor,
-    [numbers, labels]: [&[u32]; 2],
-    count: usize,
-    training: bool,
-) -> candle_core::Result<(Arc<Workspace>, Tensor)> {
-    let gpu = &weights.gpu;
-    gpu.bind()?;
-    let workspace = weights.workspace(model, count, training)?;
-    let mut host = workspace.host();
-    let plan = &workspace.plan;
-    // pinned memory, so that the copies need nobody; whoever used it last has waited for its pass
-    let pinned = host.numbers.values_mut();
-    for (values, region, start) in [(numbers, plan.numbers, 0), (labels, plan.labels, count)] {
-        pinned[start..][..values.len()].copy_from_slice(values);
-        gpu.upload(&pinned[start..][..values.len()], workspace.at(region))?;
-    }
-    drop(host);
-    let images = images.to_device(gpu.device())?.contiguous()?;
-    Ok((workspace, images))
+fn pass<'a>(weights: &'a Packed, workspace: &'a Arc<Workspace>, behaviour: Behaviour) -> Pass<'a> {
+    Pass { gpu: &weights.gpu, workspace, behaviour, layout: &weights.layout, weights: weights.at() }
 }

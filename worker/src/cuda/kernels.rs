@@ -17,6 +17,19 @@ const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 /// Threads of a block: `BLOCK` in kernel.h.
 pub(super) const BLOCK: u32 = 256;
 
+/// `struct window` of kernel.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Windows {
+    pub(super) height: u32,
+    pub(super) width: u32,
+    pub(super) out_height: u32,
+    pub(super) out_width: u32,
+    pub(super) kernel: u32,
+    pub(super) stride: u32,
+    pub(super) padding: u32,
+}
+
 /// The parameters of one kernel.
 pub(super) trait Parameters: DeviceRepr {
     const NUMBER: usize;
@@ -50,7 +63,7 @@ kernels! {
     ActBackward act_backward { x: Address, dy: Address, dx: Address, count: u32, act: u32, slope: f32 }
     Add add { a: Address, b: Address, y: Address, count: u32 }
     Dropout dropout {
-        x: Address, y: Address, examples: Address, count: u32, row: u32, repeat: u32, key0: u32, key1: u32, epoch: u32,
+        inputs: Address, key: Address, examples: Address, x: Address, y: Address, count: u32, row: u32, repeat: u32,
         keep: f32, probability: f64,
     }
     BiasBackward bias_backward {
@@ -60,8 +73,8 @@ kernels! {
     ColumnBackward column_backward { y: Address, dy: Address, db: Address, rows: u32, columns: u32, act: u32, slope: f32 }
     NormMoments norm_moments { x: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32 }
     NormJoin norm_join {
-        partial: Address, moments: Address, running_mean: Address, running_variance: Address, channels: u32, splits: u32,
-        total: u32, length: u32, share: f32, eps: f64,
+        inputs: Address, partial: Address, moments: Address, running_mean: Address, running_variance: Address, channels: u32,
+        splits: u32, total: u32, length: u32, eps: f64,
     }
     NormRunning norm_running { mean: Address, variance: Address, moments: Address, channels: u32, eps: f64 }
     NormForward norm_forward {
@@ -77,26 +90,12 @@ kernels! {
         x: Address, dy: Address, moments: Address, weight: Address, dweight: Address, dbias: Address, dx: Address,
         count: u32, plane: u32, channels: u32, total: u32,
     }
-    MaxPoolForward max_pool_forward {
-        x: Address, y: Address, at: Address, count: u32, height: u32, width: u32, out_height: u32, out_width: u32,
-        kernel: u32, stride: u32, padding: u32,
-    }
-    MaxPoolBackward max_pool_backward {
-        dy: Address, at: Address, dx: Address, count: u32, height: u32, width: u32, out_height: u32, out_width: u32,
-        kernel: u32, stride: u32, padding: u32,
-    }
-    AvgPoolForward avg_pool_forward {
-        x: Address, y: Address, count: u32, height: u32, width: u32, out_height: u32, out_width: u32, kernel: u32,
-        stride: u32, padding: u32,
-    }
-    AvgPoolBackward avg_pool_backward {
-        dy: Address, dx: Address, count: u32, height: u32, width: u32, out_height: u32, out_width: u32, kernel: u32,
-        stride: u32, padding: u32,
-    }
-    LossRows loss_rows {
-        logits: Address, labels: Address, gradient: Address, losses: Address, predictions: Address, rows: u32, classes: u32,
-        kind: u32, divisor: f64,
-    }
+    MaxPoolForward max_pool_forward { x: Address, y: Address, at: Address, count: u32, windows: Windows }
+    MaxPoolBackward max_pool_backward { dy: Address, at: Address, dx: Address, count: u32, windows: Windows }
+    AvgPoolForward avg_pool_forward { x: Address, y: Address, count: u32, windows: Windows }
+    AvgPoolBackward avg_pool_backward { dy: Address, dx: Address, count: u32, windows: Windows }
+    LossRows loss_rows { inputs: Address, logits: Address, labels: Address, gradient: Address, rows: u32, classes: u32 }
+    JoinSums join_sums { inputs: Address, gradient: Address, count: u32 }
     Images images {
         pixels: Address, examples: Address, draws: Address, out: Address, mean: [f32; 3], deviation: [f32; 3], plain: u32,
     }

@@ -1,15 +1,14 @@
-//! The GPU: the same network by cuDNN, cuBLAS and kernels of our own, as candle custom ops on candle's CUDA device.
-//!
-//! A network is one op. candle's graph has three nodes then (images, network, loss), and what lies between the layers is planned
-//! once for a number of examples instead of being allocated, cleared and added up at each of them.
+//! The GPU: the same network by cuDNN, cuBLAS and kernels of our own. candle's tensors bring the images and take the logits; what lies
+//! between is planned once for a number of examples instead of being allocated, cleared and added up at each layer, and asked for as
+//! one CUDA graph.
 //!
 //! - [`gpu`]: the device, its handles, its class; [`kernels`]: our kernels and how they are launched
 //! - [`memory`]: device and pinned memory; [`regions`]: who lies where in it
-//! - [`plan`]: from layers to steps; [`backward_plan`]: where their gradients lie
-//! - [`network`]: the op; [`forward`], [`backward`]: its two passes; [`convolution`], [`product`]: the libraries' part of them;
-//!   [`trial`]: a convolution's fastest algorithms
-//! - [`loss`]: the op after it; [`gradient`]: all together; [`weights`]: one version's values on the device; [`workspace`]: a plan with its
-//!   memory
+//! - [`plan`]: from layers to steps; [`backward_plan`]: where their gradients lie; [`inputs`]: what differs from pass to pass
+//! - [`pass`]: one pass; [`forward`], [`backward`]: its two ways; [`convolution`], [`product`]: the libraries' part of them; [`trial`]: the
+//!   fastest algorithms; [`graph`]: a pass as a CUDA graph
+//! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`weights`]: one version's values there; [`staging`]: what
+//!   they and everything else are copied from and to; [`workspace`]: a plan with its memory
 //! - [`images`]: the data set on the device, augmented and normalised there
 //!
 //! Every sum has one order: algorithms are named here and never chosen by time or memory, workspaces are fixed, and no kernel adds
@@ -21,14 +20,17 @@ mod convolution;
 mod forward;
 mod gpu;
 mod gradient;
+mod graph;
 mod images;
+mod inputs;
 mod kernels;
-mod loss;
 mod memory;
-mod network;
+mod pass;
 mod plan;
 mod product;
 mod regions;
+mod staging;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -36,6 +38,6 @@ mod weights;
 mod workspace;
 
 pub use gpu::{Gpu, GpuError, count};
-pub(crate) use gradient::{Examples, gradient, logits};
+pub(crate) use gradient::{Examples, Step, logits, sum};
 pub use images::Resident;
 pub(crate) use weights::Packed;

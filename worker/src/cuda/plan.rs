@@ -3,6 +3,8 @@
 use candle_core::{Result, bail};
 
 use super::backward_plan;
+use super::inputs;
+use super::kernels::Windows;
 use super::regions::{Region, Regions};
 use crate::model::{Layer, Model, Op, Shape};
 
@@ -73,6 +75,14 @@ pub(super) struct Window {
     pub(super) padding: usize,
 }
 
+impl Window {
+    pub(super) fn for_kernels(&self) -> Windows {
+        let ([_, height, width], [_, out_height, out_width]) = (self.x.map(|n| n as u32), self.y.map(|n| n as u32));
+        let [kernel, stride, padding] = [self.kernel, self.stride, self.padding].map(|n| n as u32);
+        Windows { height, width, out_height, out_width, kernel, stride, padding }
+    }
+}
+
 /// What a step does.
 #[derive(Clone, Debug)]
 pub(super) enum Work {
@@ -106,10 +116,10 @@ pub(super) enum Work {
     AvgPool {
         window: Window,
     },
-    /// `row`: values of an example; `repeat`: of them, that share a draw.
+    /// `number`: which of the plan's; `row`: values of an example; `repeat`: of them, that share a draw.
     Dropout {
         p: f64,
-        name: String,
+        number: usize,
         row: usize,
         repeat: usize,
     },
@@ -141,11 +151,14 @@ pub(super) struct Plan {
     pub(super) classes: usize,
     pub(super) steps: Vec<Step>,
     pub(super) convolutions: Vec<Window>,
+    /// The names by which dropout layers draw.
+    pub(super) dropouts: Vec<String>,
     pub(super) images: Region,
-    /// What dropout is keyed by, one number an example.
+    /// All that differs from pass to pass; within it the dropouts' keys, what they are keyed by (one number an example), and labels.
+    pub(super) inputs: Region,
+    pub(super) keys: Region,
     pub(super) numbers: Region,
     pub(super) labels: Region,
-    pub(super) predictions: Region,
     pub(super) logits: Region,
     pub(super) dlogits: Region,
     /// Parts of sums; each step leaves it to the next.
@@ -161,6 +174,7 @@ struct Planner<'a> {
     training: bool,
     regions: Regions,
     convolutions: Vec<Window>,
+    dropouts: Vec<String>,
     scratch: usize,
 }
 
@@ -170,27 +184,35 @@ impl Plan {
         if (examples * size).max(1) > i32::MAX as usize {
             bail!("{examples} images of {} at once are more than 32 bits count: take more shards", model.input())
         }
-        let mut planner =
-            Planner { model, examples, training, regions: Regions::default(), convolutions: Vec::new(), scratch: 1 };
-        let [images, numbers, labels, predictions] =
-            [examples * size, examples, examples, examples].map(|len| planner.regions.take(len));
+        let (regions, convolutions, dropouts) = Default::default();
+        let mut planner = Planner { model, examples, training, regions, convolutions, dropouts, scratch: 1 };
+        let images = planner.regions.take(examples * size);
         let (mut steps, logits) = planner.chain(model.layers(), images, model.input())?;
         let dlogits = planner.regions.take(logits.len);
         if training {
             backward_plan::place(&mut steps, &mut planner.regions, dlogits, false);
         }
         let scratch = planner.regions.take_apart(planner.scratch);
-        let Planner { regions, convolutions, .. } = planner;
+        let mut start = planner.regions.take_apart(0).start;
+        let [_, keys, numbers, labels] =
+            [inputs::HEAD, 2 * planner.dropouts.len(), examples, examples].map(|len| {
+                start += len;
+                Region { start: start - len, len }
+            });
+        let inputs = planner.regions.take_apart(labels.start + labels.len - planner.regions.most());
+        let Planner { regions, convolutions, dropouts, .. } = planner;
         let classes = model.classes();
         Ok(Self {
             examples,
             classes,
             steps,
             convolutions,
+            dropouts,
             images,
+            inputs,
+            keys,
             numbers,
             labels,
-            predictions,
             logits,
             dlogits,
             scratch,
@@ -263,13 +285,11 @@ impl Planner<'_> {
                 (Work::AvgPool { window }, self.regions.take(y_len))
             }
             &Op::Dropout { p } => {
-                let row = x.len / n.max(1);
-                (Work::Dropout { p, name: layer.name.clone(), row, repeat: 1 }, self.regions.take(y_len))
+                (self.dropout(layer, p, x.len / n.max(1), 1), self.regions.take(y_len))
             }
             &Op::Dropout2d { p } => {
                 let [_, height, width] = image(shape)?;
-                let work = Work::Dropout { p, name: layer.name.clone(), row: x.len / n.max(1), repeat: height * width };
-                (work, self.regions.take(y_len))
+                (self.dropout(layer, p, x.len / n.max(1), height * width), self.regions.take(y_len))
             }
             Op::Residual { layers } => {
                 let (inner, inner_y) = self.chain(layers, x, shape)?;
@@ -282,6 +302,11 @@ impl Planner<'_> {
         };
         steps.push(Step { place: layer.place.clone(), work, x, y, dy: Region::default(), dx: None });
         Ok(y)
+    }
+
+    fn dropout(&mut self, layer: &Layer, p: f64, row: usize, repeat: usize) -> Work {
+        self.dropouts.push(layer.name.clone());
+        Work::Dropout { p, number: self.dropouts.len() - 1, row, repeat }
     }
 
     fn scratch(&mut self, values: u32) {

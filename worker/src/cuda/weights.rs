@@ -1,14 +1,16 @@
-//! One version's values on the device: a candle variable in which every tensor begins at a place that the libraries like.
+//! One version's values on the device, in a block in which every tensor begins at a place that the libraries like.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::{DType, Result, Storage, Tensor, Var};
+use candle_core::Result;
 
 use super::gpu::Gpu;
-use super::memory::{Address, Pinned, address};
-use super::regions::Regions;
-use super::workspace::Workspace;
+use super::graph;
+use super::memory::{Address, Block};
+use super::regions::{Region, Regions};
+use super::staging::Staging;
+use super::workspace::{Making, Workspace};
 use crate::model::Model;
 
 /// Where the tensors lie, by slot: in values from the beginning.
@@ -16,17 +18,33 @@ use crate::model::Model;
 pub(super) struct Layout {
     starts: Vec<usize>,
     len: usize,
+    /// Where buffers begin, which lie behind all parameters.
+    parameters: usize,
 }
 
 impl Layout {
     fn new(model: &Model) -> Self {
         let mut regions = Regions::default();
-        let starts = model.tensors().iter().map(|tensor| regions.take(tensor.range.len()).start).collect();
-        Self { starts, len: regions.most() }
+        let (tensors, mut starts) = (model.tensors(), vec![0; model.tensors().len()]);
+        // in the flat vector's order, which has parameters first
+        let mut slots: Vec<usize> = (0..tensors.len()).collect();
+        slots.sort_by_key(|&slot| tensors[slot].range.start);
+        let mut parameters = 0;
+        for slot in slots {
+            starts[slot] = regions.take(tensors[slot].range.len()).start;
+            if tensors[slot].range.start < model.schema().parameters() {
+                parameters = regions.most();
+            }
+        }
+        Self { starts, len: regions.most(), parameters }
     }
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    pub(super) fn parameters(&self) -> usize {
+        self.parameters
     }
 
     /// The address of a slot, where the first one is at `base`.
@@ -54,15 +72,13 @@ impl Layout {
 /// The tensors of one version of a model, on a GPU.
 pub(crate) struct Packed {
     pub(super) gpu: Arc<Gpu>,
-    pub(super) layout: Arc<Layout>,
-    var: Var,
-    start: Address,
-    /// What the device copies from, and to. A lock because weights are shared; one thread computes.
-    staging: Mutex<Pinned<f32>>,
+    pub(super) layout: Layout,
+    block: Block,
+    /// A lock because weights are shared; one thread computes, and it holds this as long as the device may touch what is in it.
+    staging: Mutex<Staging>,
     /// By number of examples, and whether a backward pass follows: what a pass needs is made once. The lock is as above.
     workspaces: Mutex<HashMap<(usize, bool), Arc<Workspace>>>,
-    /// The fastest algorithms, whatever their bits.
-    trial: bool,
+    making: Making,
 }
 
 impl std::fmt::Debug for Packed {
@@ -72,16 +88,14 @@ impl std::fmt::Debug for Packed {
 }
 
 impl Packed {
+    /// `trial`: with the fastest algorithms, whatever their bits.
     pub(crate) fn new(gpu: &Arc<Gpu>, model: &Model, flat: &[f32], trial: bool) -> Result<Self> {
         gpu.bind()?;
-        let layout = Arc::new(Layout::new(model));
-        let var = Var::zeros(layout.len(), DType::F32, gpu.device())?;
-        let start = match &*var.as_tensor().storage_and_layout().0 {
-            Storage::Cuda(storage) => address(storage.as_cuda_slice::<f32>()?),
-            _ => candle_core::bail!("a variable of a GPU is not on it"),
-        };
-        let staging = Mutex::new(Pinned::new(layout.len())?);
-        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, workspaces: Mutex::default(), trial };
+        let layout = Layout::new(model);
+        let block = Block::new(&gpu.stream, layout.len())?;
+        let staging = Mutex::new(Staging::new(layout.len())?);
+        let making = Making { trial, graphs: graph::wanted()? };
+        let packed = Self { gpu: Arc::clone(gpu), layout, block, staging, workspaces: Mutex::default(), making };
         packed.set(model, flat)?;
         Ok(packed)
     }
@@ -89,11 +103,18 @@ impl Packed {
     /// The values of another version, in place.
     pub(crate) fn set(&self, model: &Model, flat: &[f32]) -> Result<()> {
         self.gpu.bind()?;
-        // the last copy may still read the staging memory
-        self.gpu.wait()?;
-        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-        self.layout.spread(model, flat, staging.values_mut());
-        self.gpu.upload(staging.values(), self.start)
+        let mut staging = self.staging();
+        staging.before_weights(&self.gpu)?;
+        self.layout.spread(model, flat, staging.weights.values_mut());
+        self.gpu.upload(staging.weights.values(), self.at())
+    }
+
+    pub(super) fn at(&self) -> Address {
+        self.block.at(Region { start: 0, len: self.layout.len() })
+    }
+
+    pub(super) fn staging(&self) -> MutexGuard<'_, Staging> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a pass over `examples` examples needs.
@@ -102,18 +123,8 @@ impl Packed {
         if let Some(found) = all.get(&(examples, training)) {
             return Ok(Arc::clone(found));
         }
-        let made = Arc::new(Workspace::new(&self.gpu, model, self.layout.len(), examples, training, self.trial)?);
+        let made = Arc::new(Workspace::new(&self.gpu, model, self.layout.len(), examples, training, self.making)?);
         all.insert((examples, training), Arc::clone(&made));
         Ok(made)
-    }
-
-    /// What a pass is differentiated by.
-    pub(super) fn var(&self) -> &Tensor {
-        self.var.as_tensor()
-    }
-
-    /// The same values, without a gradient.
-    pub(super) fn detached(&self) -> Tensor {
-        self.var.as_detached_tensor()
     }
 }

@@ -1,15 +1,24 @@
 //! A plan with its memory.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use candle_core::Result;
 
 use super::convolution::{Convolution, Room};
 use super::gpu::Gpu;
-use super::memory::{Address, Block, Pinned};
+use super::graph::Graph;
+use super::memory::{Address, Block};
+use super::pass::Behaviour;
 use super::plan::Plan;
 use super::regions::Region;
 use crate::model::Model;
+
+/// How a workspace is made, whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Making {
+    /// Convolutions with whatever algorithms are fastest here, instead of those of the table.
+    pub(super) trial: bool,
+    /// Passes become CUDA graphs.
+    pub(super) graphs: bool,
+}
 
 /// What a pass over so many examples needs, kept for the next one.
 pub(super) struct Workspace {
@@ -20,27 +29,19 @@ pub(super) struct Workspace {
     block: Block,
     /// The gradient, laid out as the weights are; empty without training.
     gradient: Region,
-    /// A lock because workspaces are shared; one thread computes.
-    host: Mutex<Host>,
-}
-
-/// Pinned memory for what goes there and comes back.
-pub(super) struct Host {
-    pub(super) gradient: Pinned<f32>,
-    /// Example numbers, then labels.
-    pub(super) numbers: Pinned<u32>,
-    pub(super) predictions: Pinned<u32>,
+    /// As in training, and in evaluation.
+    graphs: [Graph; 2],
 }
 
 impl Workspace {
-    /// `weights`: values of the weights' layout. `trial`: of convolutions' algorithms.
+    /// `weights`: values of the weights' layout.
     pub(super) fn new(
         gpu: &Gpu,
         model: &Model,
         weights: usize,
         examples: usize,
         training: bool,
-        trial: bool,
+        Making { trial, graphs }: Making,
     ) -> Result<Self> {
         let plan = Plan::new(model, examples, training)?;
         let convolutions =
@@ -51,24 +52,29 @@ impl Workspace {
         let room = Region { start: values + gradient.len, len: bytes.div_ceil(4) };
         let block = Block::new(&gpu.stream, room.start + room.len)?;
         let room = Room { start: block.at(room), bytes };
-        let numbers = plan.numbers.len + plan.labels.len;
-        let host = Mutex::new(Host {
-            gradient: Pinned::new(gradient.len)?,
-            numbers: Pinned::new(numbers)?,
-            predictions: Pinned::new(examples)?,
-        });
-        Ok(Self { plan, convolutions, room, block, gradient, host })
+        // once: every pass writes the same places anew, and what lies between them is never anything else
+        gpu.clear(block.at(gradient), gradient.len)?;
+        let graphs = [Graph::new(graphs), Graph::new(graphs)];
+        Ok(Self { plan, convolutions, room, block, gradient, graphs })
     }
 
     pub(super) fn at(&self, region: Region) -> Address {
         self.block.at(region)
     }
 
-    pub(super) fn gradient(&self) -> Address {
-        self.block.at(self.gradient)
+    /// Whether a backward pass follows.
+    pub(super) fn training(&self) -> bool {
+        self.gradient.len > 0
     }
 
-    pub(super) fn host(&self) -> MutexGuard<'_, Host> {
-        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn gradient(&self) -> Region {
+        self.gradient
+    }
+
+    pub(super) fn graph(&self, behaviour: Behaviour) -> &Graph {
+        match behaviour {
+            Behaviour::Train => &self.graphs[0],
+            Behaviour::Evaluate => &self.graphs[1],
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use lockstep_proto::buffers::Buffers;
 use lockstep_proto::recipe::Wire;
-use lockstep_proto::tree::{Node, Reduction};
+use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{
     self, Evaluation, Failed, FromWorker, Gradient, GradientSummary, Lease, ShardOutcome, ShardsWork, SliceWork,
     from_worker, lease,
@@ -20,9 +20,9 @@ use super::plane::Plane;
 use crate::dataset::{Batches, Purpose};
 use crate::device::Processor;
 use crate::evaluate::{AsTrained, EvaluationContext, evaluate};
-use crate::gradient::{StepContext, gradient};
-use crate::layers;
+use crate::gradient::StepContext;
 use crate::model::Weights;
+use crate::node::{self, Summing};
 
 /// Something for the thread to do, in the order in which it came.
 #[derive(Debug)]
@@ -221,39 +221,30 @@ impl Computer {
         let node = wire::Node { level: top.level, index: top.index };
         let (seed, loss) = (self.prepared.recipe.seed, self.prepared.recipe.loss.name);
         let context = StepContext { seed, epoch: work.epoch, batch_size: work.batch_size as usize, loss };
-        let mut tree = Reduction::new(leaves);
-        let (mut sum, mut outcomes) = (None, Vec::with_capacity(work.shards.len()));
         let (prepared, batches) = (&self.prepared, &self.batches);
         let gather = |examples: &[u32]| {
-            let batch = batches.batch(&prepared.records.train, examples, Purpose::Train { epoch: work.epoch });
-            batch.map_err(|error| error.to_string())
+            batches.batch(&prepared.records.train, examples, Purpose::Train { epoch: work.epoch })
         };
-        let gradients = layers::each_alone(work.shards.len(), |i| {
-            let made = if ready[i].is_some() { None } else { Some(gather(&work.shards[i].examples)?) };
-            let batch = ready[i].as_ref().or(made.as_ref()).ok_or("a shard without a batch")?;
-            gradient(&prepared.model, weights, batch, &context).map_err(|error| error.to_string())
+        let summing = Summing {
+            top,
+            leaves,
+            rounded: prepared.recipe.wire == Wire::Bf16,
+            broken: self.lie_at_step.is_some_and(|step| work.step >= step),
+        };
+        let sizes: Vec<usize> = work.shards.iter().map(|shard| shard.examples.len()).collect();
+        let sum = node::sum(&prepared.model, weights, &context, &summing, &sizes, |number| match &ready[number] {
+            Some(batch) => Ok(batch.clone()),
+            None => gather(&work.shards[number].examples),
         });
-        for (shard, found) in work.shards.into_iter().zip(gradients) {
-            let mut found = found?;
-            if self.prepared.recipe.wire == Wire::Bf16 {
-                // at the leaf, however it travels: sums are of rounded values on every path
-                codec::round(&mut found.flat[..self.prepared.schema.parameters()]);
-            }
-            if let (Some(step), Some(first)) = (self.lie_at_step, found.flat.first_mut())
-                && work.step >= step
-            {
-                *first = f32::from_bits(first.to_bits() ^ 1);
-            }
-            outcomes.push(ShardOutcome {
-                shard: shard.shard,
-                loss_sum: found.loss_sum,
-                correct: found.correct,
-                count: found.count,
-                digest: tensors::digest_values(&found.flat),
-            });
-            sum = tree.add_below(top, Node::leaf(shard.shard), found.flat);
-        }
-        let values = sum.ok_or("the shards of a lease do not make up its node")?;
+        let sum = sum.map_err(|error| error.to_string())?;
+        let outcome = |(shard, counts): (&wire::Shard, &node::Counts)| ShardOutcome {
+            shard: shard.shard,
+            loss_sum: counts.loss_sum,
+            correct: counts.correct,
+            count: counts.count,
+            digest: counts.digest,
+        };
+        let (outcomes, values) = (work.shards.iter().zip(&sum.shards).map(outcome).collect(), sum.flat);
         let compute_us = start.elapsed().as_micros() as u64;
         let summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
         self.send_gradient(lease, version, node, values, summary);

@@ -25,6 +25,26 @@ typedef unsigned int u32;
 /* The number of this thread, of all. */
 #define HERE() (blockIdx.x * blockDim.x + threadIdx.x)
 
+/* What differs from one pass of a plan to the next. It lies on the device, at the plan's own place, so that a captured pass needs no
+ * other parameters; `inputs.rs` writes it. Dropout's keys, example numbers and labels follow. */
+struct inputs {
+    double divisor;   /* of the loss's slopes */
+    double *losses;   /* where each example's loss goes */
+    u32 *predictions; /* and its answer */
+    float *sums;      /* sums that wait for their other half, one after the other */
+    u32 depth;        /* how many wait */
+    u32 merges;       /* how many of them this gradient completes */
+    u32 rounded;      /* so many of the gradient's values are rounded to bf16 */
+    u32 loss;         /* which one, by loss.cu's numbers */
+    u32 turn;         /* dropout's first coordinate: the epoch */
+    float share;      /* of the batch, for running statistics */
+};
+
+/* A square window over planes, and what comes of them. */
+struct window {
+    u32 height, width, out_height, out_width, kernel, stride, padding;
+};
+
 /* What follows a layer in the same kernel. */
 enum { NOTHING = 0, RELU = 1, LEAKY_RELU = 2 };
 

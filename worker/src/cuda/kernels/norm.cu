@@ -33,10 +33,10 @@ KERNEL(norm_moments) {
 /* moments[channel]: mean, and 1 / sqrt(variance + eps). For the running statistics, `share` of the mean and of the unbiased
  * variance, where they are wanted. */
 struct norm_join {
+    const struct inputs *inputs;
     const float *partial;
     float *moments, *running_mean, *running_variance;
     u32 channels, splits, total, length;
-    float share;
     double eps;
 };
 KERNEL(norm_join) {
@@ -54,8 +54,8 @@ KERNEL(norm_join) {
     p.moments[2 * channel] = (float)mean;
     p.moments[2 * channel + 1] = (float)(1.0 / sqrt(squares / count + p.eps));
     if (p.running_mean) {
-        p.running_mean[channel] = p.share * (float)mean;
-        p.running_variance[channel] = p.share * (float)(squares / (count - 1.0));
+        p.running_mean[channel] = p.inputs->share * (float)mean;
+        p.running_variance[channel] = p.inputs->share * (float)(squares / (count - 1.0));
     }
 }
 

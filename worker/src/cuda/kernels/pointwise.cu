@@ -68,17 +68,18 @@ DEVICE u32 philox(u32 k0, u32 k1, u32 at, u32 epoch, u32 example) {
 /* Forward and backward are one: the same draws again cost less than memory for the mask. `row` values of an example, a draw for
  * `repeat` of them. */
 struct dropout {
+    const struct inputs *inputs;
+    const u32 *key, *examples;
     const float *x;
     float *y;
-    const u32 *examples;
-    u32 count, row, repeat, key0, key1, epoch;
+    u32 count, row, repeat;
     float keep;
     double probability;
 };
 KERNEL(dropout) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 bits = philox(p.key0, p.key1, i % p.row / p.repeat, p.epoch, p.examples[i / p.row]);
+    u32 bits = philox(p.key[0], p.key[1], i % p.row / p.repeat, p.inputs->turn, p.examples[i / p.row]);
     float unit = (float)(bits >> 8) * (1.0f / 16777216.0f);
     p.y[i] = p.x[i] * ((double)unit >= p.probability ? p.keep : 0.0f);
 }

@@ -6,27 +6,28 @@ struct max_pool_forward {
     const float *x;
     float *y;
     u32 *at;
-    u32 count, height, width, out_height, out_width, kernel, stride, padding;
+    u32 count;
+    struct window w;
 };
 KERNEL(max_pool_forward) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 column = i % p.out_width, row = i / p.out_width % p.out_height;
-    const float *plane = p.x + (unsigned long long)(i / (p.out_width * p.out_height)) * p.height * p.width;
-    int top = (int)(row * p.stride) - (int)p.padding, left = (int)(column * p.stride) - (int)p.padding;
-    int bottom = top + (int)p.kernel, right = left + (int)p.kernel;
+    u32 column = i % p.w.out_width, row = i / p.w.out_width % p.w.out_height;
+    const float *plane = p.x + (unsigned long long)(i / (p.w.out_width * p.w.out_height)) * p.w.height * p.w.width;
+    int top = (int)(row * p.w.stride) - (int)p.w.padding, left = (int)(column * p.w.stride) - (int)p.w.padding;
+    int bottom = top + (int)p.w.kernel, right = left + (int)p.w.kernel;
     if (top < 0) top = 0;
     if (left < 0) left = 0;
-    if (bottom > (int)p.height) bottom = (int)p.height;
-    if (right > (int)p.width) right = (int)p.width;
+    if (bottom > (int)p.w.height) bottom = (int)p.w.height;
+    if (right > (int)p.w.width) right = (int)p.w.width;
     float best = -INFINITY;
-    u32 winner = (u32)top * p.width + (u32)left;
+    u32 winner = (u32)top * p.w.width + (u32)left;
     for (int y = top; y < bottom; y++) {
         for (int x = left; x < right; x++) {
-            float value = plane[y * (int)p.width + x];
+            float value = plane[y * (int)p.w.width + x];
             if (value > best || value != value) {
                 best = value;
-                winner = (u32)y * p.width + (u32)x;
+                winner = (u32)y * p.w.width + (u32)x;
             }
         }
     }
@@ -48,18 +49,19 @@ struct max_pool_backward {
     const float *dy;
     const u32 *at;
     float *dx;
-    u32 count, height, width, out_height, out_width, kernel, stride, padding;
+    u32 count;
+    struct window w;
 };
 KERNEL(max_pool_backward) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 here = i % (p.height * p.width), column = here % p.width, row = here / p.width;
-    u32 plane = i / (p.height * p.width) * p.out_height * p.out_width;
+    u32 here = i % (p.w.height * p.w.width), column = here % p.w.width, row = here / p.w.width;
+    u32 plane = i / (p.w.height * p.w.width) * p.w.out_height * p.w.out_width;
     float sum = 0.0f;
-    for (u32 y = first_over(row, p.kernel, p.stride, p.padding); y < behind_over(row, p.out_height, p.stride, p.padding); y++) {
-        for (u32 x = first_over(column, p.kernel, p.stride, p.padding);
-             x < behind_over(column, p.out_width, p.stride, p.padding); x++) {
-            u32 window = plane + y * p.out_width + x;
+    for (u32 y = first_over(row, p.w.kernel, p.w.stride, p.w.padding); y < behind_over(row, p.w.out_height, p.w.stride, p.w.padding); y++) {
+        for (u32 x = first_over(column, p.w.kernel, p.w.stride, p.w.padding);
+             x < behind_over(column, p.w.out_width, p.w.stride, p.w.padding); x++) {
+            u32 window = plane + y * p.w.out_width + x;
             if (p.at[window] == here) sum += p.dy[window];
         }
     }
@@ -70,38 +72,40 @@ KERNEL(max_pool_backward) {
 struct avg_pool_forward {
     const float *x;
     float *y;
-    u32 count, height, width, out_height, out_width, kernel, stride, padding;
+    u32 count;
+    struct window w;
 };
 KERNEL(avg_pool_forward) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 column = i % p.out_width, row = i / p.out_width % p.out_height;
-    const float *plane = p.x + (unsigned long long)(i / (p.out_width * p.out_height)) * p.height * p.width;
-    int top = (int)(row * p.stride) - (int)p.padding, left = (int)(column * p.stride) - (int)p.padding;
+    u32 column = i % p.w.out_width, row = i / p.w.out_width % p.w.out_height;
+    const float *plane = p.x + (unsigned long long)(i / (p.w.out_width * p.w.out_height)) * p.w.height * p.w.width;
+    int top = (int)(row * p.w.stride) - (int)p.w.padding, left = (int)(column * p.w.stride) - (int)p.w.padding;
     float sum = 0.0f;
-    for (int y = top; y < top + (int)p.kernel; y++) {
-        for (int x = left; x < left + (int)p.kernel; x++) {
-            if (y >= 0 && y < (int)p.height && x >= 0 && x < (int)p.width) sum += plane[y * (int)p.width + x];
+    for (int y = top; y < top + (int)p.w.kernel; y++) {
+        for (int x = left; x < left + (int)p.w.kernel; x++) {
+            if (y >= 0 && y < (int)p.w.height && x >= 0 && x < (int)p.w.width) sum += plane[y * (int)p.w.width + x];
         }
     }
-    p.y[i] = sum / (float)(p.kernel * p.kernel);
+    p.y[i] = sum / (float)(p.w.kernel * p.w.kernel);
 }
 
 struct avg_pool_backward {
     const float *dy;
     float *dx;
-    u32 count, height, width, out_height, out_width, kernel, stride, padding;
+    u32 count;
+    struct window w;
 };
 KERNEL(avg_pool_backward) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 here = i % (p.height * p.width), column = here % p.width, row = here / p.width;
-    u32 plane = i / (p.height * p.width) * p.out_height * p.out_width;
+    u32 here = i % (p.w.height * p.w.width), column = here % p.w.width, row = here / p.w.width;
+    u32 plane = i / (p.w.height * p.w.width) * p.w.out_height * p.w.out_width;
     float sum = 0.0f;
-    for (u32 y = first_over(row, p.kernel, p.stride, p.padding); y < behind_over(row, p.out_height, p.stride, p.padding); y++) {
-        for (u32 x = first_over(column, p.kernel, p.stride, p.padding);
-             x < behind_over(column, p.out_width, p.stride, p.padding); x++) {
-            sum += p.dy[plane + y * p.out_width + x] / (float)(p.kernel * p.kernel);
+    for (u32 y = first_over(row, p.w.kernel, p.w.stride, p.w.padding); y < behind_over(row, p.w.out_height, p.w.stride, p.w.padding); y++) {
+        for (u32 x = first_over(column, p.w.kernel, p.w.stride, p.w.padding);
+             x < behind_over(column, p.w.out_width, p.w.stride, p.w.padding); x++) {
+            sum += p.dy[plane + y * p.w.out_width + x] / (float)(p.w.kernel * p.w.kernel);
         }
     }
     p.dx[i] = sum;

@@ -1,4 +1,4 @@
-/* Bias gradients: the activation's slope first, then sums over examples and places. */
+/* Sums: of bias gradients, the activation's slope first, over examples and places; of whole gradients along the reduction tree. */
 #include "kernel.h"
 
 /* dy, in place: through the activation whose output was y. partial[split][channel]: the split's part of the sum. A block for each
@@ -69,4 +69,31 @@ KERNEL(column_backward) {
         for (u32 other = 1; other < BLOCK / 32; other++) sum += room[other * 32 + threadIdx.x];
         p.db[column] = sum;
     }
+}
+
+/* To the nearest bf16, ties to even, as proto/src/codec.rs has it. */
+DEVICE float to_bf16(float value) {
+    u32 bits = __float_as_uint(value);
+    if (value != value) return __uint_as_float((bits & 0xffff0000u) | 0x00400000u);
+    return __uint_as_float((bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u);
+}
+
+/* A shard's gradient joins the sums that wait: the last ones first, as many as it completes, and what comes of it waits in the place of
+ * the first of those. An addition in f32 is the same whichever half comes first, so these are the sums of proto/src/tree.rs. */
+struct join_sums {
+    const struct inputs *inputs;
+    const float *gradient;
+    u32 count;
+};
+KERNEL(join_sums) {
+    u32 i = HERE();
+    if (i >= p.count) return;
+    u32 at = p.inputs->depth;
+    float sum = p.gradient[i];
+    if (i < p.inputs->rounded) sum = to_bf16(sum);
+    for (u32 merged = 0; merged < p.inputs->merges; merged++) {
+        at--;
+        sum = p.inputs->sums[(unsigned long long)at * p.count + i] + sum;
+    }
+    p.inputs->sums[(unsigned long long)at * p.count + i] = sum;
 }

@@ -1,0 +1,105 @@
+//! The gradient of a node of the reduction tree: every shard below it alone, then their sum along the tree. The same bits as if each had
+//! travelled by itself.
+
+use lockstep_proto::tree::{Node, Reduction};
+use lockstep_proto::{codec, tensors};
+
+use crate::dataset::Batch;
+use crate::gradient::{StepContext, gradient};
+#[cfg(feature = "cuda")]
+use crate::gradient::{Gradient, check};
+use crate::layers;
+use crate::model::{ComputeError, Model, Weights};
+
+/// Which sum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Summing {
+    pub(crate) top: Node,
+    /// Shards of the step, or as many as there are up to the node's last.
+    pub(crate) leaves: u32,
+    /// Each shard's parameters are rounded to bf16, however they travel: sums are of rounded values on every path.
+    pub(crate) rounded: bool,
+    /// For tests: a bit of each gradient is wrong, as broken memory would have it.
+    pub(crate) broken: bool,
+}
+
+/// Of one shard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Counts {
+    pub(crate) loss_sum: f64,
+    pub(crate) correct: u32,
+    pub(crate) count: u32,
+    /// Of its own gradient; 0 on a GPU, where nobody sees it alone.
+    pub(crate) digest: u64,
+}
+
+/// A node's.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Sum {
+    /// In schema order.
+    pub(crate) flat: Vec<f32>,
+    /// In the order of the shards.
+    pub(crate) shards: Vec<Counts>,
+}
+
+/// Computes the node's shards, which have `sizes` examples each; `batch` makes one, by its place in the node.
+///
+/// # Errors
+/// As [`gradient`]; as many sizes as the node has no shards.
+pub(crate) fn sum(
+    model: &Model,
+    weights: &Weights,
+    context: &StepContext,
+    summing: &Summing,
+    sizes: &[usize],
+    batch: impl Fn(usize) -> Result<Batch, ComputeError> + Sync + Send,
+) -> Result<Sum, ComputeError> {
+    let &Summing { top, leaves, rounded, broken } = summing;
+    let shards = top.covers(leaves);
+    if shards.len() != sizes.len() || sizes.is_empty() || sizes.contains(&0) {
+        let have = shards.len();
+        let problem = format!("node {top:?} has {have} shards of {leaves}, and examples came for each of these: {sizes:?}");
+        return Err(ComputeError::Batch(problem));
+    }
+    let spoil = |flat: &mut [f32]| {
+        if let Some(first) = flat.first_mut().filter(|_| broken) {
+            *first = f32::from_bits(first.to_bits() ^ 1);
+        }
+    };
+    #[cfg(feature = "cuda")]
+    if let Some(weights) = weights.packed() {
+        let mut sum = crate::cuda::sum(crate::cuda::Step { model, weights, context }, summing, sizes, batch)?;
+        spoil(&mut sum.flat);
+        return Ok(sum);
+    }
+    let gradients = layers::each_alone(sizes.len(), |number| gradient(model, weights, &batch(number)?, context));
+    let (mut tree, mut sum, mut counts) = (Reduction::new(leaves), None, Vec::with_capacity(sizes.len()));
+    for (shard, found) in shards.zip(gradients) {
+        let mut found = found?;
+        if rounded {
+            codec::round(&mut found.flat[..model.schema().parameters()]);
+        }
+        spoil(&mut found.flat);
+        let digest = tensors::digest_values(&found.flat);
+        counts.push(Counts { loss_sum: found.loss_sum, correct: found.correct, count: found.count, digest });
+        sum = tree.add_below(top, Node::leaf(shard), found.flat);
+    }
+    let flat = sum.ok_or_else(|| ComputeError::Batch(format!("the shards do not make up node {top:?}")))?;
+    Ok(Sum { flat, shards: counts })
+}
+
+/// The same for one shard that is a node of its own, as [`gradient`] has it.
+#[cfg(feature = "cuda")]
+pub(crate) fn alone(
+    model: &Model,
+    weights: &Weights,
+    shard: &Batch,
+    context: &StepContext,
+) -> Result<Gradient, ComputeError> {
+    let count = check(model, shard, context)?;
+    let summing = Summing { top: Node::leaf(0), leaves: 1, rounded: false, broken: false };
+    let Sum { flat, shards } = sum(model, weights, context, &summing, &[count], |_| Ok(shard.clone()))?;
+    let loss_sum = shards.iter().map(|one| one.loss_sum).sum();
+    let correct = shards.iter().map(|one| one.correct).sum();
+    Ok(Gradient { flat, loss_sum, correct, count: count as u32 })
+}
