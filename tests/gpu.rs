@@ -15,6 +15,12 @@ fn desk() -> Option<Desk> {
     Some(desk)
 }
 
+/// Only the stand-ins count and refuse.
+fn on_standin(desk: &Desk) -> bool {
+    let class = desk.run(&["bench", "--workers", "1", "--steps", "20", "--device", "cuda:0", "--json"]).ok().json();
+    class["device_class"].as_str().is_some_and(|class| class.contains("Stand-in"))
+}
+
 /// With so many GPUs, as the stand-ins show them.
 fn with_gpus(desk: &Desk, gpus: &str, args: &[&str]) -> Done {
     desk.start_under(&["env", &format!("STANDIN_DEVICES={gpus}")], args).finish()
@@ -89,9 +95,8 @@ fn without_the_promise_a_gpu_and_a_cpu_share_a_run() {
 #[test]
 fn each_gpu_gets_a_worker_and_a_gpu_that_is_not_there_is_named() {
     let Some(desk) = desk() else { return };
-    let class = desk.run(&["bench", "--workers", "1", "--steps", "20", "--device", "cuda:0", "--json"]).ok().json();
     desk.run(&["train", "--data", "images", "--device", "cuda:99"]).refused(&["cuda:99", "GPUs of this machine"]);
-    if !class["device_class"].as_str().is_some_and(|class| class.contains("Stand-in")) {
+    if !on_standin(&desk) {
         return; // how many there are is not for the test to say
     }
     let args = [&["train", "--data", "images", "--out", "two", "--plain"], SHORT].concat();
@@ -102,4 +107,75 @@ fn each_gpu_gets_a_worker_and_a_gpu_that_is_not_there_is_named() {
     let args = [&["train", "--data", "images", "--out", "none"], SHORT].concat();
     with_gpus(&desk, "0", &args).ok();
     assert!(desk.summary("none")["device_class"].as_str().is_some_and(|class| class.starts_with("cpu/")));
+}
+
+/// Each pass kernel by kernel has the bits of the graphs, and so has one whose capture CUDA refuses, which is said once.
+#[test]
+fn graphs_change_no_bit() {
+    let Some(desk) = desk() else { return };
+    let args =
+        ["verify", "lenet-dropout-bn", "--data", "images", "--workers", "1", "--steps", "4", "--batch-size", "24"];
+    let with = |environment: &[&str]| {
+        let before = [&["env"], environment].concat();
+        let done = desk.start_under(&before, &[&args[..], &["--device", "cuda:0", "--json"]].concat()).finish().ok();
+        (done.json()["weights_hash"].as_str().expect("a hash").to_owned(), done.stderr)
+    };
+    let (hash, said) = with(&[]);
+    assert!(!said.contains("CUDA graphs"), "{said}");
+    for environment in ["LOCKSTEP_CUDA_GRAPHS=off", "STANDIN_CAPTURE=off"] {
+        let (other, said) = with(&[environment]);
+        assert_eq!(other, hash, "{environment}");
+        if environment.starts_with("STANDIN") && on_standin(&desk) {
+            assert_eq!(said.matches("CUDA graphs are refused").count(), 1, "{said}");
+        }
+    }
+}
+
+/// What the host asks for in one step of lenet, 4 shards of 16 images: docs/gpu.md has these numbers. Counted as the difference of two
+/// runs, one of which has 20 steps more, so that what happens once is not in it.
+#[test]
+fn a_step_costs_few_calls() {
+    let Some(desk) = desk() else { return };
+    if !on_standin(&desk) {
+        return;
+    }
+    let counted = |steps: u32, graphs: &str| {
+        let folder = format!("{steps}{graphs}");
+        std::fs::create_dir(desk.path(&folder)).expect("a folder");
+        let count = format!("STANDIN_COUNT={}/%p", desk.path(&folder).display());
+        let steps = steps.to_string();
+        let args =
+            ["bench", "--model", "lenet", "--batch-size", "64", "--shards", "4", "--workers", "1", "--steps", &steps];
+        desk.start_under(&["env", &count, graphs], &[&args[..], &["--device", "cuda:0"]].concat()).finish().ok();
+        let mut counters = std::collections::HashMap::<String, u64>::new();
+        for file in std::fs::read_dir(desk.path(&folder)).expect("the counters' folder") {
+            let text = std::fs::read_to_string(file.expect("a file").path()).expect("counters");
+            for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+                *counters.entry(name.to_owned()).or_default() += value.parse::<u64>().expect("a number");
+            }
+        }
+        counters
+    };
+    let names = [
+        "launches",
+        "graph_launches",
+        "graph_nodes",
+        "convolutions",
+        "products",
+        "h2d",
+        "d2d",
+        "d2h",
+        "memsets",
+        "allocations",
+        "synchronisations",
+    ];
+    for (graphs, expected) in [
+        ("NOTHING=off", [1, 4, 128, 0, 0, 6, 4, 1, 0, 2, 1]),
+        ("LOCKSTEP_CUDA_GRAPHS=off", [73, 0, 0, 20, 36, 6, 4, 1, 0, 2, 1]),
+    ] {
+        let [few, many] = [20, 40].map(|steps| counted(steps, graphs));
+        let of = |counters: &std::collections::HashMap<String, u64>, name| counters.get(name).copied().unwrap_or(0);
+        let step = names.map(|name| (of(&many, name) - of(&few, name)) / 20);
+        assert_eq!(step, expected, "{names:?}, {graphs}");
+    }
 }

@@ -5,9 +5,9 @@ use lockstep_proto::tree::{Node, Reduction};
 use lockstep_proto::{codec, tensors};
 
 use crate::dataset::Batch;
-use crate::gradient::{StepContext, gradient};
 #[cfg(feature = "cuda")]
 use crate::gradient::{Gradient, check};
+use crate::gradient::{StepContext, gradient};
 use crate::layers;
 use crate::model::{ComputeError, Model, Weights};
 
@@ -58,7 +58,8 @@ pub(crate) fn sum(
     let shards = top.covers(leaves);
     if shards.len() != sizes.len() || sizes.is_empty() || sizes.contains(&0) {
         let have = shards.len();
-        let problem = format!("node {top:?} has {have} shards of {leaves}, and examples came for each of these: {sizes:?}");
+        let problem =
+            format!("node {top:?} has {have} shards of {leaves}, and examples came for each of these: {sizes:?}");
         return Err(ComputeError::Batch(problem));
     }
     let spoil = |flat: &mut [f32]| {

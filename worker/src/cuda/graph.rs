@@ -95,3 +95,100 @@ fn capture(gpu: &Gpu, ask: impl Fn() -> Result<()>) -> Result<CudaGraph> {
     asked?;
     graph?.ok_or_else(|| Error::msg("the capture gave no graph"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::super::memory::Block;
+    use super::super::regions::Region;
+    use super::super::tests::gpu;
+    use super::*;
+
+    const VALUES: Region = Region { start: 0, len: 64 };
+
+    /// Two places on the device, and what the second one has.
+    struct Pair(Block, Block);
+
+    impl Pair {
+        fn new(gpu: &Gpu) -> Self {
+            gpu.bind().expect("a context");
+            let block = || Block::new(&gpu.stream, VALUES.len).expect("room for 64 values");
+            Self(block(), block())
+        }
+
+        /// Sets the first one.
+        fn set(&self, gpu: &Gpu, value: f32) {
+            gpu.upload(&[value; 64], self.0.at(VALUES)).expect("uploaded");
+        }
+
+        fn copy(&self, gpu: &Gpu) -> Result<()> {
+            gpu.copy(self.0.at(VALUES), self.1.at(VALUES), VALUES.len)
+        }
+
+        fn second(&self, gpu: &Gpu) -> f32 {
+            let mut found = [0.0; 64];
+            gpu.download(self.1.at(VALUES), &mut found).expect("downloaded");
+            gpu.wait().expect("done");
+            found[63]
+        }
+    }
+
+    #[test]
+    fn what_is_captured_is_not_done_and_is_done_at_each_launch() {
+        let Some(gpu) = gpu() else { return };
+        let pair = Pair::new(&gpu);
+        pair.set(&gpu, 1.0);
+        pair.copy(&gpu).expect("copied");
+        pair.set(&gpu, 2.0);
+        let graph = capture(&gpu, || pair.copy(&gpu)).expect("captured");
+        assert_eq!(pair.second(&gpu), 1.0, "nothing was launched");
+        for value in [2.0, 3.0] {
+            pair.set(&gpu, value);
+            graph.launch().expect("launched");
+            assert_eq!(pair.second(&gpu), value);
+        }
+    }
+
+    #[test]
+    fn a_pass_is_asked_for_twice_and_then_launched() {
+        let Some(gpu) = gpu() else { return };
+        let (pair, asked) = (Pair::new(&gpu), Cell::new(0));
+        let (with, without) = (Graph::new(true), Graph::new(false));
+        for round in 1..=5 {
+            pair.set(&gpu, round as f32);
+            let ask = || {
+                asked.set(asked.get() + 1);
+                pair.copy(&gpu)
+            };
+            with.run(&gpu, ask).expect("a good pass");
+            assert_eq!((pair.second(&gpu), asked.get()), (round as f32, round.min(2)));
+        }
+        asked.set(0);
+        for round in 1..=3 {
+            without.run(&gpu, || pair.copy(&gpu).map(|()| asked.set(round))).expect("a good pass");
+            assert_eq!(asked.get(), round);
+        }
+    }
+
+    /// CUDA refuses a wait, and an allocation, within a capture, which is over then. The pass goes on without.
+    #[test]
+    fn what_a_capture_must_not_see_ends_it_and_the_pass_goes_on() {
+        let Some(gpu) = gpu() else { return };
+        let pair = Pair::new(&gpu);
+        type Ask<'a> = &'a dyn Fn() -> Result<()>;
+        let waits = || pair.copy(&gpu).and_then(|()| gpu.wait());
+        let allocates = || pair.copy(&gpu).and_then(|()| super::super::memory::Pinned::<f32>::new(1).map(drop));
+        for ask in [&waits as Ask, &allocates] {
+            let error = capture(&gpu, ask).err().expect("refused").to_string();
+            assert!(error.contains("CAPTURE"), "{error}");
+            let graph = Graph::new(true);
+            for round in 0..4 {
+                pair.set(&gpu, round as f32);
+                graph.run(&gpu, ask).expect("without a graph");
+                assert_eq!(pair.second(&gpu), round as f32);
+            }
+        }
+        capture(&gpu, || pair.copy(&gpu)).expect("the stream is as it was");
+    }
+}

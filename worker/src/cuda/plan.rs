@@ -194,11 +194,10 @@ impl Plan {
         }
         let scratch = planner.regions.take_apart(planner.scratch);
         let mut start = planner.regions.take_apart(0).start;
-        let [_, keys, numbers, labels] =
-            [inputs::HEAD, 2 * planner.dropouts.len(), examples, examples].map(|len| {
-                start += len;
-                Region { start: start - len, len }
-            });
+        let [_, keys, numbers, labels] = [inputs::HEAD, 2 * planner.dropouts.len(), examples, examples].map(|len| {
+            start += len;
+            Region { start: start - len, len }
+        });
         let inputs = planner.regions.take_apart(labels.start + labels.len - planner.regions.most());
         let Planner { regions, convolutions, dropouts, .. } = planner;
         let classes = model.classes();
@@ -284,9 +283,7 @@ impl Planner<'_> {
                 let window = Window { examples: n, x: from, y: to, kernel, stride, padding };
                 (Work::AvgPool { window }, self.regions.take(y_len))
             }
-            &Op::Dropout { p } => {
-                (self.dropout(layer, p, x.len / n.max(1), 1), self.regions.take(y_len))
-            }
+            &Op::Dropout { p } => (self.dropout(layer, p, x.len / n.max(1), 1), self.regions.take(y_len)),
             &Op::Dropout2d { p } => {
                 let [_, height, width] = image(shape)?;
                 (self.dropout(layer, p, x.len / n.max(1), height * width), self.regions.take(y_len))

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use lockstep_proto::codec;
 use lockstep_proto::keys::Key;
 use lockstep_proto::recipe::model::ModelSpec;
 use lockstep_proto::recipe::{DataSettings, LossName};
 use lockstep_proto::records::{Records, Split};
+use lockstep_proto::tree::{Node, Reduction};
 
 use super::convolution::Convolution;
 use super::{Gpu, Resident, count};
@@ -16,11 +18,12 @@ use crate::device::Processor;
 use crate::evaluate::{AsTrained, EvaluationContext, evaluate};
 use crate::gradient::{Gradient, StepContext, gradient};
 use crate::model::{Model, Shape, Weights};
+use crate::node::{self, Summing};
 
 const SEED: u64 = 5;
 
 /// A GPU, with products in full f32: TF32 would hide mistakes in the last digits.
-fn gpu() -> Option<Arc<Gpu>> {
+pub(super) fn gpu() -> Option<Arc<Gpu>> {
     if count() == 0 {
         // a build with the feature may be tested where there is no GPU
         eprintln!("SKIPPED: no GPU, and no stand-in for one (tests/standin)");
@@ -128,6 +131,52 @@ fn models_of_the_recipes_have_the_cpus_gradients() {
     }
 }
 
+/// Oracle: the shards one by one, added by the tree of the CPU. Their bits, whether a pass is asked for kernel by kernel or launched
+/// as a graph, and whatever was computed before.
+#[test]
+fn a_nodes_sum_is_that_of_its_shards() {
+    let Some(gpu) = gpu() else { return };
+    let model = model(ALL, [3, 13, 11]);
+    let [_, weights] = both(&gpu, &model);
+    let sizes = [4, 4, 3, 4, 3];
+    let shards = sizes.map(|size| batch(&model, size));
+    let context = context(LossName::CrossEntropy);
+    // three of five shards, the last one alone on its level; then two of them; then one
+    for (top, leaves) in [(Node::root(5), 5), (Node { level: 1, index: 1 }, 5), (Node { level: 2, index: 1 }, 5)] {
+        let covered: Vec<usize> = top.covers(leaves).map(|shard| shard as usize).collect();
+        for rounded in [false, true] {
+            let (mut tree, mut expected, mut losses) = (Reduction::new(leaves), None, Vec::new());
+            for &shard in &covered {
+                let mut found = gradient(&model, &weights, &shards[shard], &context).expect("a good shard");
+                if rounded {
+                    codec::round(&mut found.flat[..model.schema().parameters()]);
+                }
+                losses.push((found.loss_sum, found.correct, found.count));
+                expected = tree.add_below(top, Node::leaf(shard as u32), found.flat);
+            }
+            let expected: Vec<u32> = expected.expect("complete").iter().map(|value| value.to_bits()).collect();
+            let summing = Summing { top, leaves, rounded, broken: false };
+            let sizes: Vec<usize> = covered.iter().map(|&shard| shards[shard].labels.len()).collect();
+            let sum = |sizes: &[usize]| {
+                node::sum(&model, &weights, &context, &summing, sizes, |number| Ok(shards[covered[number]].clone()))
+            };
+            for _ in 0..3 {
+                let found = sum(&sizes).expect("good shards");
+                let bits: Vec<u32> = found.flat.iter().map(|value| value.to_bits()).collect();
+                assert!(bits == expected, "{top:?}, rounded {rounded}");
+                let counts: Vec<_> = found.shards.iter().map(|one| (one.loss_sum, one.correct, one.count)).collect();
+                assert_eq!(counts, losses);
+            }
+            // one that comes with other examples than it said ends the node, and the next one is as ever
+            let mut wrong = sizes.clone();
+            *wrong.last_mut().expect("a shard") += 1;
+            let error = sum(&wrong).expect_err("too few").to_string();
+            assert!(error.contains("examples came with"), "{error}");
+            assert!(sum(&[]).expect_err("nothing").to_string().contains("shards"), "{top:?}");
+        }
+    }
+}
+
 /// Sums over many values are cut into parts: a channel of 6 × 32 × 32 values has three.
 #[test]
 fn sums_of_many_values_are_joined() {
@@ -230,6 +279,19 @@ fn images_are_the_cpus_to_the_bit() {
             let (expected, found) = (values(&expected), values(&found));
             let off = expected.iter().zip(&found).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
             assert_eq!(off, 0, "{name}, epoch {epoch}: values that differ");
+        }
+        // several at once are parts of one, unless one has a mistake
+        let lists = [&[3, 1, 2][..], &[7], &[0, 39, 5, 6]];
+        for (lists, has) in [(lists, true), ([lists[0], &[40], lists[2]], false)] {
+            let all = there.all(&records.train, &lists, Purpose::Train { epoch: 1 });
+            for ((batch, list), last) in all.iter().zip(lists).zip([true, has, true]) {
+                let alone = here.batch(&records.train, list, Purpose::Train { epoch: 1 }).ok();
+                assert!(batch.is_some() == last && alone.is_some() == last, "{name}");
+                let values =
+                    |batch: &Batch| batch.images.flatten_all().and_then(|v| v.to_vec1::<f32>()).expect("values");
+                let seen = |batch: &Batch| (batch.labels.clone(), batch.examples.clone(), values(batch));
+                assert!(batch.as_ref().map(seen) == alone.as_ref().map(seen), "{name}");
+            }
         }
         let found = there.batch(&records.test, &[8, 0], Purpose::Evaluate).expect("good examples");
         assert_eq!(found.labels, [8, 0]);

@@ -4,6 +4,7 @@ use lockstep_proto::recipe::DataSettings;
 use lockstep_proto::records::Split;
 
 use super::{Augmenter, Batch, IMAGE, Normalise, Records};
+use crate::layers;
 use crate::model::ComputeError;
 
 /// What a batch is for.
@@ -61,5 +62,29 @@ impl Batches {
             return Ok(Batch { images, labels, examples: examples.to_vec() });
         }
         Batch::gather(&records, examples, augmenter.as_ref(), self.normalise.as_ref())
+    }
+
+    /// Gathers several batches; none where one can't be made.
+    pub fn all(&self, split: &Split, lists: &[&[u32]], purpose: Purpose) -> Vec<Option<Batch>> {
+        #[cfg(feature = "cuda")]
+        if let Some(made) = self.at_once(split, lists, purpose) {
+            return made.into_iter().map(Some).collect();
+        }
+        layers::each_alone(lists.len(), |list| self.batch(split, lists[list], purpose).ok())
+    }
+
+    /// Small batches cost a GPU less as parts of one. None where there is no GPU, or a list has a mistake: the others do without it.
+    #[cfg(feature = "cuda")]
+    fn at_once(&self, split: &Split, lists: &[&[u32]], purpose: Purpose) -> Option<Vec<Batch>> {
+        self.resident.as_ref().filter(|resident| resident.has(split) && lists.len() > 1)?;
+        let whole = self.batch(split, &lists.concat(), purpose).ok()?;
+        let mut start = 0;
+        let part = |list: &&[u32]| {
+            let (from, count) = (start, list.len());
+            start += count;
+            let images = whole.images.narrow(0, from, count).ok()?;
+            Some(Batch { images, labels: whole.labels[from..][..count].to_vec(), examples: list.to_vec() })
+        };
+        lists.iter().map(part).collect()
     }
 }

@@ -1,9 +1,6 @@
 //! The next step's batches, prepared while this worker would wait for the others.
 
-use lockstep_proto::wire::Shard;
-
 use crate::dataset::Batch;
-use crate::layers;
 
 /// Batches of training examples, each whole and of one epoch.
 #[derive(Debug, Default)]
@@ -13,13 +10,8 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Prepares `shards`, whose batches `batch` makes. One that can't be made is left to whoever asks for it, who can say so.
-    pub(super) fn prepare<E>(
-        epoch: u32,
-        shards: &[Shard],
-        batch: impl Fn(&[u32]) -> Result<Batch, E> + Sync + Send,
-    ) -> Self {
-        let made = layers::each_alone(shards.len(), |i| batch(&shards[i].examples).ok());
+    /// Keeps what was made for `epoch`. What can't be made is left to whoever asks for it, who can say so.
+    pub(super) fn new(epoch: u32, made: Vec<Option<Batch>>) -> Self {
         Self { epoch, batches: made.into_iter().flatten().collect() }
     }
 
@@ -35,18 +27,15 @@ mod tests {
     use super::*;
     use candle_core::{DType, Device, Tensor};
 
-    fn batch(examples: &[u32]) -> Result<Batch, String> {
-        if examples.contains(&99) {
-            return Err("no such example".to_owned());
-        }
+    fn batch(examples: &[u32]) -> Option<Batch> {
         let images = Tensor::zeros(1, DType::F32, &Device::Cpu).expect("a tensor");
-        Ok(Batch { images, labels: Vec::new(), examples: examples.to_vec() })
+        (!examples.contains(&99)).then(|| Batch { images, labels: Vec::new(), examples: examples.to_vec() })
     }
 
     #[test]
     fn only_what_was_asked_for_is_used() {
-        let shards = [vec![1, 2], vec![3, 99], vec![4]].map(|examples| Shard { shard: 0, examples });
-        let mut ahead = Ahead::prepare(7, &shards, batch);
+        let made = [&[1, 2][..], &[3, 99], &[4]].map(batch);
+        let mut ahead = Ahead::new(7, made.to_vec());
         assert!(ahead.take(7, &[1]).is_none() && ahead.take(8, &[1, 2]).is_none(), "other examples, another epoch");
         assert!(ahead.take(7, &[3, 99]).is_none(), "it could not be made");
         assert_eq!(ahead.take(7, &[4]).expect("prepared").examples, [4]);

@@ -222,9 +222,8 @@ impl Computer {
         let (seed, loss) = (self.prepared.recipe.seed, self.prepared.recipe.loss.name);
         let context = StepContext { seed, epoch: work.epoch, batch_size: work.batch_size as usize, loss };
         let (prepared, batches) = (&self.prepared, &self.batches);
-        let gather = |examples: &[u32]| {
-            batches.batch(&prepared.records.train, examples, Purpose::Train { epoch: work.epoch })
-        };
+        let gather =
+            |examples: &[u32]| batches.batch(&prepared.records.train, examples, Purpose::Train { epoch: work.epoch });
         let summing = Summing {
             top,
             leaves,
@@ -248,7 +247,9 @@ impl Computer {
         let compute_us = start.elapsed().as_micros() as u64;
         let summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
         self.send_gradient(lease, version, node, values, summary);
-        self.ahead = Ahead::prepare(work.epoch, &work.next, gather);
+        let next: Vec<&[u32]> = work.next.iter().map(|shard| &shard.examples[..]).collect();
+        let purpose = Purpose::Train { epoch: work.epoch };
+        self.ahead = Ahead::new(work.epoch, batches.all(&prepared.records.train, &next, purpose));
         Ok(())
     }
 
