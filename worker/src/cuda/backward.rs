@@ -4,7 +4,7 @@ use candle_core::Result;
 
 use super::kernels::{
     ActBackward, Add, AvgPoolBackward, BiasBackward, ColumnBackward, FinishSums, MaxPoolBackward, NormBackward,
-    NormFinish, NormSums,
+    NormFinish, NormSums, Windows,
 };
 use super::pass::Pass;
 use super::plan::{Act, Channels, Step, Work};
@@ -23,20 +23,28 @@ impl Pass<'_> {
         let partial = self.at(self.workspace.plan.scratch);
         let count = step.x.len as u32;
         match &step.work {
-            &Work::Conv { number, weight, bias, out, act } => {
-                if bias.is_some() || !act.is_none() {
+            &Work::Conv { number, weight, bias, out, act, pool } => {
+                let draw = pool.map_or(dy, |pool| self.at(pool.draw));
+                if bias.is_some() || !act.is_none() || pool.is_some() {
                     let Channels { channels, plane, total, length, splits } = out;
                     let Act { kind: act, slope } = act;
-                    let sums = BiasBackward { y, dy, partial, channels, plane, total, length, act, slope };
+                    let (at, windows) =
+                        pool.map_or((0, Windows::default()), |pool| (self.at(pool.at), pool.window.for_kernels()));
+                    // one part is the sum, and never -0.0, which adding it to 0 would change
+                    let alone = bias.filter(|_| splits == 1).map(|bias| self.gradient(bias));
+                    let partial = alone.unwrap_or(partial);
+                    let dx = draw;
+                    let sums =
+                        BiasBackward { y, dy, at, dx, partial, channels, plane, total, length, act, slope, windows };
                     kernels.launch_blocks(sums, (channels, splits))?;
-                    if let Some(bias) = bias {
+                    if let Some(bias) = bias.filter(|_| splits > 1) {
                         let out = self.gradient(bias);
                         kernels.launch(FinishSums { partial, out, channels, splits }, channels)?;
                     }
                 }
                 let (convolution, room) = (&self.workspace.convolutions[number], self.workspace.room);
-                convolution.weight_gradient(gpu, x, dy, self.gradient(weight), room)?;
-                dx.map_or(Ok(()), |dx| convolution.input_gradient(gpu, self.weight(weight), dy, dx, room))
+                convolution.weight_gradient(gpu, x, draw, self.gradient(weight), room)?;
+                dx.map_or(Ok(()), |dx| convolution.input_gradient(gpu, self.weight(weight), draw, dx, room))
             }
             &Work::Linear { inputs, outputs, weight, bias, act } => {
                 let product = Product { rows: step.x.len / inputs, inputs, outputs };

@@ -19,6 +19,15 @@ pub(super) fn place(steps: &mut [Step], regions: &mut Regions, mut dy: Region, w
                 }
                 dy
             }
+            Work::Conv { pool: Some(pool), .. } => {
+                pool.draw = regions.take(pool.raw.len);
+                let dx = if wanted { regions.take(step.x.len) } else { dy };
+                regions.give(pool.draw);
+                if wanted {
+                    regions.give(dy);
+                }
+                dx
+            }
             Work::Conv { .. } | Work::Linear { .. } | Work::MaxPool { .. } | Work::AvgPool { .. } if wanted => {
                 let dx = regions.take(step.x.len);
                 regions.give(dy);

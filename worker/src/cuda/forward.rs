@@ -21,9 +21,13 @@ impl Pass<'_> {
         let (x, y) = (self.at(step.x), self.at(step.y));
         let count = step.y.len as u32;
         match &step.work {
-            &Work::Conv { number, weight, bias, out, act } => {
-                self.workspace.convolutions[number].forward(gpu, x, self.weight(weight), y, self.workspace.room)?;
-                self.bias_act(y, bias, out.channels, out.plane, count, act)
+            &Work::Conv { number, weight, bias, out, act, pool } => {
+                let raw = pool.map_or(y, |pool| self.at(pool.raw));
+                self.workspace.convolutions[number].forward(gpu, x, self.weight(weight), raw, self.workspace.room)?;
+                let Some(pool) = pool else { return self.bias_act(y, bias, out.channels, out.plane, count, act) };
+                let (bias, at) = (bias.map_or(0, |slot| self.weight(slot)), self.at(pool.at));
+                let (channels, Act { kind: act, slope }, windows) = (out.channels, act, pool.window.for_kernels());
+                kernels.launch(MaxPoolForward { x: raw, bias, y, at, count, channels, act, slope, windows }, count)
             }
             &Work::Linear { inputs, outputs, weight, bias, act } => {
                 let product = Product { rows: step.x.len / inputs, inputs, outputs };
@@ -36,7 +40,8 @@ impl Pass<'_> {
             &Work::Act(Act { kind: act, slope }) => kernels.launch(ActForward { x, y, count, act, slope }, count),
             Work::MaxPool { window, at } => {
                 let (at, windows) = (self.at(*at), window.for_kernels());
-                kernels.launch(MaxPoolForward { x, y, at, count, windows }, count)
+                let plain = MaxPoolForward { x, bias: 0, y, at, count, channels: 1, act: 0, slope: 0.0, windows };
+                kernels.launch(plain, count)
             }
             Work::AvgPool { window } => {
                 kernels.launch(AvgPoolForward { x, y, count, windows: window.for_kernels() }, count)

@@ -8,6 +8,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaSlice, CudaStre
 use candle_core::cuda_backend::cudarc::{cublas, cudnn};
 use candle_core::{CudaDevice, Device, Error, Result};
 
+use super::graph;
 use super::kernels::Kernels;
 use super::memory::{Address, address};
 
@@ -43,6 +44,8 @@ pub struct Gpu {
     pub(super) blas: Arc<cublas::CudaBlas>,
     pub(super) dnn: cudnn::sys::cudnnHandle_t,
     pub(super) tf32: bool,
+    /// Passes become CUDA graphs.
+    pub(super) graphs: bool,
     class: String,
     _blas_workspace: CudaSlice<u8>,
 }
@@ -78,6 +81,7 @@ impl Gpu {
     }
 
     fn start(number: usize, tf32: bool) -> Result<Self> {
+        let graphs = graph::wanted()?;
         let device = Device::new_cuda_with_stream(number)?;
         let cuda = device.as_cuda_device()?.clone();
         // SAFETY: there is one stream; its order is all the tracking that is needed
@@ -99,7 +103,7 @@ impl Gpu {
         // SAFETY: both were made just now
         unsafe { cudnn::result::set_stream(dnn, stream.cu_stream().cast()) }.map_err(Error::wrap)?;
         let class = class(&context, *blas.handle(), tf32)?;
-        Ok(Self { device, cuda, stream, kernels, blas, dnn, tf32, class, _blas_workspace: workspace })
+        Ok(Self { device, cuda, stream, kernels, blas, dnn, tf32, graphs, class, _blas_workspace: workspace })
     }
 
     /// `cuda/NVIDIA H100 80GB HBM3/cublas13.0.2/cudnn9.10.2/tf32/kernels1`: what two workers must have in common for their bits to agree.

@@ -73,6 +73,9 @@ impl Graph {
                     *state = State::Never;
                     // once: there may be as many plans as shards have sizes
                     static SAID: Once = Once::new();
+                    // candle adds a backtrace where one is asked for
+                    let problem = problem.to_string();
+                    let problem = problem.lines().next().unwrap_or_default();
                     SAID.call_once(|| {
                         tracing::warn!(
                             "CUDA graphs are refused here, so that small networks are slower: {problem}; {SWITCH}=off says no more of it"

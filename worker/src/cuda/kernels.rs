@@ -19,7 +19,7 @@ pub(super) const BLOCK: u32 = 256;
 
 /// `struct window` of kernel.h.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Windows {
     pub(super) height: u32,
     pub(super) width: u32,
@@ -67,7 +67,8 @@ kernels! {
         keep: f32, probability: f64,
     }
     BiasBackward bias_backward {
-        y: Address, dy: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32, act: u32, slope: f32,
+        y: Address, dy: Address, at: Address, dx: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32,
+        act: u32, slope: f32, windows: Windows,
     }
     FinishSums finish_sums { partial: Address, out: Address, channels: u32, splits: u32 }
     ColumnBackward column_backward { y: Address, dy: Address, db: Address, rows: u32, columns: u32, act: u32, slope: f32 }
@@ -90,7 +91,9 @@ kernels! {
         x: Address, dy: Address, moments: Address, weight: Address, dweight: Address, dbias: Address, dx: Address,
         count: u32, plane: u32, channels: u32, total: u32,
     }
-    MaxPoolForward max_pool_forward { x: Address, y: Address, at: Address, count: u32, windows: Windows }
+    MaxPoolForward max_pool_forward {
+        x: Address, bias: Address, y: Address, at: Address, count: u32, channels: u32, act: u32, slope: f32, windows: Windows,
+    }
     MaxPoolBackward max_pool_backward { dy: Address, at: Address, dx: Address, count: u32, windows: Windows }
     AvgPoolForward avg_pool_forward { x: Address, y: Address, count: u32, windows: Windows }
     AvgPoolBackward avg_pool_backward { dy: Address, dx: Address, count: u32, windows: Windows }

@@ -83,6 +83,16 @@ impl Window {
     }
 }
 
+/// A max pool that follows a convolution, its bias and its activation in the same kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pool {
+    pub(super) window: Window,
+    pub(super) at: Region,
+    /// What the convolution makes, for the pool alone, and its gradient: both are free again after the step.
+    pub(super) raw: Region,
+    pub(super) draw: Region,
+}
+
 /// What a step does.
 #[derive(Clone, Debug)]
 pub(super) enum Work {
@@ -93,6 +103,7 @@ pub(super) enum Work {
         bias: Option<usize>,
         out: Channels,
         act: Act,
+        pool: Option<Pool>,
     },
     Linear {
         inputs: usize,
@@ -232,17 +243,30 @@ impl Planner<'_> {
                 Some(act) => (act, 2),
                 None => (Act::default(), 1),
             };
-            let y = self.layer(layer, act, x, shape, &mut steps)?;
+            let pool = layers
+                .get(used)
+                .filter(|next| matches!(layer.op, Op::Conv { .. }) && matches!(next.op, Op::MaxPool { .. }));
+            let used = used + usize::from(pool.is_some());
+            let y = self.layer(layer, act, pool, x, shape, &mut steps)?;
             // in evaluation nobody looks back; the chain's own input is the caller's
             if !self.training && y != x && x != first {
                 self.regions.give(x);
             }
-            (x, shape, layers) = (y, layer.output, &layers[used..]);
+            (x, shape, layers) = (y, layers[used - 1].output, &layers[used..]);
         }
         Ok((steps, x))
     }
 
-    fn layer(&mut self, layer: &Layer, act: Act, x: Region, shape: Shape, steps: &mut Vec<Step>) -> Result<Region> {
+    /// `act` and `pool`: what follows in the same step.
+    fn layer(
+        &mut self,
+        layer: &Layer,
+        act: Act,
+        pool: Option<&Layer>,
+        x: Region,
+        shape: Shape,
+        steps: &mut Vec<Step>,
+    ) -> Result<Region> {
         let n = self.examples;
         let y_len = n * layer.output.bounded_len().unwrap_or(0);
         if y_len > i32::MAX as usize {
@@ -258,7 +282,14 @@ impl Planner<'_> {
                 let number = self.convolutions.len();
                 self.convolutions.push(Window { examples: n, x: from, y: to, kernel, stride, padding });
                 self.scratch(out.splits * out.channels);
-                (Work::Conv { number, weight, bias, out, act }, self.regions.take(y_len))
+                let (pool, y) = match pool {
+                    None => (None, self.regions.take(y_len)),
+                    Some(pool) => {
+                        let (pool, y) = self.pooled(pool, to, y_len)?;
+                        (Some(pool), y)
+                    }
+                };
+                (Work::Conv { number, weight, bias, out, act, pool }, y)
             }
             &Op::Linear { weight, bias } => {
                 let (inputs, outputs) = (x.len / n.max(1), y_len / n.max(1));
@@ -299,6 +330,18 @@ impl Planner<'_> {
         };
         steps.push(Step { place: layer.place.clone(), work, x, y, dy: Region::default(), dx: None });
         Ok(y)
+    }
+
+    /// Where the pool of a convolution has its things, and its output; the convolution makes `raw_len` values, of shape `from`.
+    fn pooled(&mut self, layer: &Layer, from: [usize; 3], raw_len: usize) -> Result<(Pool, Region)> {
+        let &Op::MaxPool { kernel, stride, padding } = &layer.op else { bail!("{}: no max pool", layer.place) };
+        let to = image(layer.output)?;
+        let window = Window { examples: self.examples, x: from, y: to, kernel, stride, padding };
+        let len = self.examples * to.iter().product::<usize>();
+        let [raw, at, y] = [raw_len, len, len].map(|len| self.regions.take(len));
+        // the backward pass asks for the winners and their values alone
+        self.regions.give(raw);
+        Ok((Pool { window, at, raw, draw: Region::default() }, y))
     }
 
     fn dropout(&mut self, layer: &Layer, p: f64, row: usize, repeat: usize) -> Work {

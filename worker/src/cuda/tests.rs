@@ -49,10 +49,15 @@ fn context(loss: LossName) -> StepContext {
     StepContext { seed: SEED, epoch: 2, batch_size: 20, loss }
 }
 
-/// Weights of both, a little off the start so that no bias is 0 and running statistics are not 0 and 1.
-fn both(gpu: &Arc<Gpu>, model: &Model) -> [Weights; 2] {
+/// A little off the start, so that no bias is 0 and running statistics are not 0 and 1.
+fn flat(model: &Model) -> Vec<f32> {
     let mut draws = Key::new(SEED, "test", "weights").stream(0, 0, 0);
-    let flat: Vec<f32> = model.initial(SEED).iter().map(|w| w + draws.range(0.0, 0.02)).collect();
+    model.initial(SEED).iter().map(|w| w + draws.range(0.0, 0.02)).collect()
+}
+
+/// Weights of both.
+fn both(gpu: &Arc<Gpu>, model: &Model) -> [Weights; 2] {
+    let flat = flat(model);
     [Processor::Cpu, Processor::Gpu(Arc::clone(gpu))]
         .map(|processor| Weights::on(&processor, model, &flat).expect("the model's own"))
 }
@@ -174,6 +179,52 @@ fn a_nodes_sum_is_that_of_its_shards() {
             assert!(error.contains("examples came with"), "{error}");
             assert!(sum(&[]).expect_err("nothing").to_string().contains("shards"), "{top:?}");
         }
+    }
+}
+
+/// Oracle: the same model with a dropout of nothing before each pool, which keeps the pool a step of its own. Windows that overlap,
+/// leave pixels out, and have padding; with and without bias and activation; a channel of many values, and of few.
+#[test]
+fn a_pool_in_its_convolutions_step_has_the_bits_of_its_own() {
+    let Some(gpu) = gpu() else { return };
+    let overlapping = "kernel_size = 3, stride = 2, padding = 1";
+    for (act, bias, pool) in [
+        ("relu", true, overlapping),
+        ("relu", true, "kernel_size = 2"),
+        ("leaky_relu", true, overlapping),
+        ("relu", false, "kernel_size = 5, stride = 4"),
+        ("", true, overlapping),
+        ("", false, "kernel_size = 3"),
+    ] {
+        // at most ten layers: the tensors of both are in one order then
+        let build = |between: &str| {
+            let act = if act.is_empty() { String::new() } else { format!("{{ type = \"{act}\" }},") };
+            let conv = format!(
+                "{{ type = \"conv\", out_channels = 6, kernel_size = 3, padding = 1, bias = {bias} }}, {act} {between}"
+            );
+            let text = format!(
+                "name = \"pools\"
+                layers = [
+                  {conv} {{ type = \"max_pool\", {pool} }},
+                  {{ type = \"residual\", layers = [
+                    {conv} {{ type = \"max_pool\", kernel_size = 3, stride = 1, padding = 1 }},
+                  ] }},
+                  {{ type = \"flatten\" }}, {{ type = \"linear\", out_features = 10 }},
+                ]"
+            );
+            model(&text, [3, 26, 22])
+        };
+        let models = ["", "{ type = \"dropout\", p = 0.0 },"].map(build);
+        agrees(&models[0], &both(&gpu, &models[0]), 7, LossName::CrossEntropy, 2e-4);
+        let flat = flat(&models[0]);
+        let [joined, apart] = models.each_ref().map(|model| {
+            let on = Weights::on(&Processor::Gpu(Arc::clone(&gpu)), model, &flat).expect("as many values");
+            let shard = batch(model, 7);
+            let found = gradient(model, &on, &shard, &context(LossName::CrossEntropy)).expect("a good shard");
+            let bits: Vec<u32> = found.flat.iter().map(|value| value.to_bits()).collect();
+            (bits, found.loss_sum.to_bits())
+        });
+        assert!(joined == apart, "{act:?}, bias {bias}, {pool}");
     }
 }
 

@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::Result;
 
 use super::gpu::Gpu;
-use super::graph;
 use super::memory::{Address, Block};
 use super::regions::{Region, Regions};
 use super::staging::Staging;
-use super::workspace::{Making, Workspace};
+use super::workspace::Workspace;
 use crate::model::Model;
 
 /// Where the tensors lie, by slot: in values from the beginning.
@@ -78,7 +77,8 @@ pub(crate) struct Packed {
     staging: Mutex<Staging>,
     /// By number of examples, and whether a backward pass follows: what a pass needs is made once. The lock is as above.
     workspaces: Mutex<HashMap<(usize, bool), Arc<Workspace>>>,
-    making: Making,
+    /// The fastest algorithms, whatever their bits.
+    trial: bool,
 }
 
 impl std::fmt::Debug for Packed {
@@ -88,14 +88,12 @@ impl std::fmt::Debug for Packed {
 }
 
 impl Packed {
-    /// `trial`: with the fastest algorithms, whatever their bits.
     pub(crate) fn new(gpu: &Arc<Gpu>, model: &Model, flat: &[f32], trial: bool) -> Result<Self> {
         gpu.bind()?;
         let layout = Layout::new(model);
         let block = Block::new(&gpu.stream, layout.len())?;
         let staging = Mutex::new(Staging::new(layout.len())?);
-        let making = Making { trial, graphs: graph::wanted()? };
-        let packed = Self { gpu: Arc::clone(gpu), layout, block, staging, workspaces: Mutex::default(), making };
+        let packed = Self { gpu: Arc::clone(gpu), layout, block, staging, workspaces: Mutex::default(), trial };
         packed.set(model, flat)?;
         Ok(packed)
     }
@@ -123,7 +121,7 @@ impl Packed {
         if let Some(found) = all.get(&(examples, training)) {
             return Ok(Arc::clone(found));
         }
-        let made = Arc::new(Workspace::new(&self.gpu, model, self.layout.len(), examples, training, self.making)?);
+        let made = Arc::new(Workspace::new(&self.gpu, model, self.layout.len(), examples, training, self.trial)?);
         all.insert((examples, training), Arc::clone(&made));
         Ok(made)
     }

@@ -11,15 +11,6 @@ use super::plan::Plan;
 use super::regions::Region;
 use crate::model::Model;
 
-/// How a workspace is made, whatever its size.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Making {
-    /// Convolutions with whatever algorithms are fastest here, instead of those of the table.
-    pub(super) trial: bool,
-    /// Passes become CUDA graphs.
-    pub(super) graphs: bool,
-}
-
 /// What a pass over so many examples needs, kept for the next one.
 pub(super) struct Workspace {
     pub(super) plan: Plan,
@@ -34,14 +25,14 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// `weights`: values of the weights' layout.
+    /// `weights`: values of the weights' layout. `trial`: convolutions with whatever algorithms are fastest here.
     pub(super) fn new(
         gpu: &Gpu,
         model: &Model,
         weights: usize,
         examples: usize,
         training: bool,
-        Making { trial, graphs }: Making,
+        trial: bool,
     ) -> Result<Self> {
         let plan = Plan::new(model, examples, training)?;
         let convolutions =
@@ -54,7 +45,7 @@ impl Workspace {
         let room = Room { start: block.at(room), bytes };
         // once: every pass writes the same places anew, and what lies between them is never anything else
         gpu.clear(block.at(gradient), gradient.len)?;
-        let graphs = [Graph::new(graphs), Graph::new(graphs)];
+        let graphs = [Graph::new(gpu.graphs), Graph::new(gpu.graphs)];
         Ok(Self { plan, convolutions, room, block, gradient, graphs })
     }
 

@@ -1,12 +1,14 @@
 /* Pools over square windows. Gradients are gathered, a thread an input, in the order of the windows: nothing is added at once. */
-#include "kernel.h"
+#include "pool.h"
 
-/* The greatest of each window: padding never wins, the first of equals wins, NaN wins over all. `at`: where it is in its plane. */
+/* The greatest of each window, after a bias of its channel (may be null) and the activation: padding never wins, the first of equals
+ * wins, NaN wins over all. `at`: where it is in its plane. */
 struct max_pool_forward {
-    const float *x;
+    const float *x, *bias;
     float *y;
     u32 *at;
-    u32 count;
+    u32 count, channels, act;
+    float slope;
     struct window w;
 };
 KERNEL(max_pool_forward) {
@@ -20,11 +22,14 @@ KERNEL(max_pool_forward) {
     if (left < 0) left = 0;
     if (bottom > (int)p.w.height) bottom = (int)p.w.height;
     if (right > (int)p.w.width) right = (int)p.w.width;
+    u32 channel = i / (p.w.out_width * p.w.out_height) % p.channels;
     float best = -INFINITY;
     u32 winner = (u32)top * p.w.width + (u32)left;
     for (int y = top; y < bottom; y++) {
         for (int x = left; x < right; x++) {
             float value = plane[y * (int)p.w.width + x];
+            if (p.bias) value += p.bias[channel];
+            value = activated(p.act, p.slope, value);
             if (value > best || value != value) {
                 best = value;
                 winner = (u32)y * p.w.width + (u32)x;
@@ -35,16 +40,6 @@ KERNEL(max_pool_forward) {
     p.at[i] = winner;
 }
 
-/* The first and the last window, from 0, that has this row (or column) under it. */
-DEVICE u32 first_over(u32 row, u32 kernel, u32 stride, u32 padding) {
-    u32 reach = row + padding + 1;
-    return reach > kernel ? (reach - kernel + stride - 1) / stride : 0;
-}
-DEVICE u32 behind_over(u32 row, u32 places, u32 stride, u32 padding) {
-    u32 behind = (row + padding) / stride + 1;
-    return behind < places ? behind : places;
-}
-
 struct max_pool_backward {
     const float *dy;
     const u32 *at;
@@ -53,19 +48,8 @@ struct max_pool_backward {
     struct window w;
 };
 KERNEL(max_pool_backward) {
-    u32 i = HERE();
-    if (i >= p.count) return;
-    u32 here = i % (p.w.height * p.w.width), column = here % p.w.width, row = here / p.w.width;
-    u32 plane = i / (p.w.height * p.w.width) * p.w.out_height * p.w.out_width;
-    float sum = 0.0f;
-    for (u32 y = first_over(row, p.w.kernel, p.w.stride, p.w.padding); y < behind_over(row, p.w.out_height, p.w.stride, p.w.padding); y++) {
-        for (u32 x = first_over(column, p.w.kernel, p.w.stride, p.w.padding);
-             x < behind_over(column, p.w.out_width, p.w.stride, p.w.padding); x++) {
-            u32 window = plane + y * p.w.out_width + x;
-            if (p.at[window] == here) sum += p.dy[window];
-        }
-    }
-    p.dx[i] = sum;
+    u32 i = HERE(), winner = 0;
+    if (i < p.count) p.dx[i] = from_windows(&p.w, p.at, p.dy, i, &winner);
 }
 
 /* The mean of each window, padding counted as zeros. */

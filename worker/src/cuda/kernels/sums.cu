@@ -1,13 +1,16 @@
 /* Sums: of bias gradients, the activation's slope first, over examples and places; of whole gradients along the reduction tree. */
-#include "kernel.h"
+#include "pool.h"
 
-/* dy, in place: through the activation whose output was y. partial[split][channel]: the split's part of the sum. A block for each
- * channel and split; a split is `length` values of the channel, counted over examples and places. */
+/* dx = dy, through a max pool (if `at` is not null) and the activation before it, whose output was y; without a pool dx is dy.
+ * partial[split][channel]: the split's part of the sum. A block for each channel and split; a split is `length` values of the
+ * channel, counted over examples and places. */
 struct bias_backward {
-    const float *y;
-    float *dy, *partial;
+    const float *y, *dy;
+    const u32 *at;
+    float *dx, *partial;
     u32 channels, plane, total, length, act;
     float slope;
+    struct window w;
 };
 KERNEL(bias_backward) {
     SHARED float room[BLOCK];
@@ -15,12 +18,12 @@ KERNEL(bias_backward) {
     if (end > p.total) end = p.total;
     float sum = 0.0f;
     for (u32 i = split * p.length + threadIdx.x; i < end; i += BLOCK) {
-        u32 at = (i / p.plane * p.channels + channel) * p.plane + i % p.plane;
-        float dy = p.dy[at];
-        if (p.act != NOTHING) {
-            dy = slope_of(p.act, p.slope, p.y[at], dy);
-            p.dy[at] = dy;
-        }
+        u32 here = (i / p.plane * p.channels + channel) * p.plane + i % p.plane;
+        /* a value is the output of every window that it wins; one that wins none gets 0, whatever is seen */
+        u32 seen = p.at ? 0 : here;
+        float dy = p.at ? from_windows(&p.w, p.at, p.dy, here, &seen) : p.dy[here];
+        if (p.act != NOTHING) dy = slope_of(p.act, p.slope, p.y[seen], dy);
+        if (p.at || p.act != NOTHING) p.dx[here] = dy;
         sum += dy;
     }
     sum = block_sum(sum, room);
