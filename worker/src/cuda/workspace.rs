@@ -18,6 +18,7 @@ pub(super) struct Workspace {
     /// What the convolutions use beside.
     pub(super) room: Room,
     block: Block,
+    training: bool,
     /// The gradient, laid out as the weights are; empty without training.
     gradient: Region,
     /// As in training, and in evaluation.
@@ -44,9 +45,11 @@ impl Workspace {
         let block = Block::new(&gpu.stream, room.start + room.len)?;
         let room = Room { start: block.at(room), bytes };
         // once: every pass writes the same places anew, and what lies between them is never anything else
-        gpu.clear(block.at(gradient), gradient.len)?;
+        if gradient.len > 0 {
+            gpu.clear(block.at(gradient), gradient.len)?;
+        }
         let graphs = [Graph::new(gpu.graphs), Graph::new(gpu.graphs)];
-        Ok(Self { plan, convolutions, room, block, gradient, graphs })
+        Ok(Self { plan, convolutions, room, block, training, gradient, graphs })
     }
 
     pub(super) fn at(&self, region: Region) -> Address {
@@ -55,7 +58,7 @@ impl Workspace {
 
     /// Whether a backward pass follows.
     pub(super) fn training(&self) -> bool {
-        self.gradient.len > 0
+        self.training
     }
 
     pub(super) fn gradient(&self) -> Region {

@@ -45,6 +45,11 @@ struct window {
     u32 height, width, out_height, out_width, kernel, stride, padding;
 };
 
+/* Where value `i` of a channel lies, counted over examples and places. */
+DEVICE u32 place(u32 i, u32 channel, u32 channels, u32 plane) {
+    return (i / plane * channels + channel) * plane + i % plane;
+}
+
 /* What follows a layer in the same kernel. */
 enum { NOTHING = 0, RELU = 1, LEAKY_RELU = 2 };
 

@@ -2,10 +2,6 @@
  * are about its own mean, and splits are joined by Chan's formula, so that nothing cancels. */
 #include "kernel.h"
 
-DEVICE u32 place(u32 i, u32 channel, u32 channels, u32 plane) {
-    return (i / plane * channels + channel) * plane + i % plane;
-}
-
 /* partial[split][channel]: mean, and sum of squares about it. */
 struct norm_moments {
     const float *x;

@@ -18,7 +18,7 @@ KERNEL(bias_backward) {
     if (end > p.total) end = p.total;
     float sum = 0.0f;
     for (u32 i = split * p.length + threadIdx.x; i < end; i += BLOCK) {
-        u32 here = (i / p.plane * p.channels + channel) * p.plane + i % p.plane;
+        u32 here = place(i, channel, p.channels, p.plane);
         /* a value is the output of every window that it wins; one that wins none gets 0, whatever is seen */
         u32 seen = p.at ? 0 : here;
         float dy = p.at ? from_windows(&p.w, p.at, p.dy, here, &seen) : p.dy[here];
