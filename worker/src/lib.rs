@@ -13,6 +13,7 @@ pub mod gradient;
 pub mod layers;
 pub mod model;
 pub mod predict;
+mod ring;
 mod session;
 
 pub use error::WorkerError;

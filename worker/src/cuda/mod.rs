@@ -9,6 +9,7 @@
 //! - [`network`]: the op; [`forward`], [`backward`]: its two passes; [`convolution`], [`product`]: the libraries' part of them
 //! - [`loss`]: the op after it; [`gradient`]: all together; [`weights`]: one version's values on the device; [`workspace`]: a plan with its
 //!   memory
+//! - `ring`: sums among GPUs by NCCL, with that feature
 //! - [`images`]: the data set on the device, augmented and normalised there
 //!
 //! Every sum has one order: algorithms are named here and never chosen by time or memory, workspaces are fixed, and no kernel adds
@@ -28,6 +29,8 @@ mod network;
 mod plan;
 mod product;
 mod regions;
+#[cfg(feature = "nccl")]
+mod ring;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -36,4 +39,6 @@ mod workspace;
 pub use gpu::{Gpu, GpuError, count};
 pub(crate) use gradient::{Examples, gradient, logits};
 pub use images::Resident;
+#[cfg(feature = "nccl")]
+pub(crate) use ring::{Ring, ring_identity, ring_name};
 pub(crate) use weights::Packed;
