@@ -21,6 +21,7 @@ enum {
     CUDA_ERROR_FILE_NOT_FOUND = 301,
     CUDA_ERROR_INVALID_HANDLE = 400,
     CUDA_ERROR_NOT_FOUND = 500,
+    CUDA_ERROR_NOT_READY = 600,
     CUDA_ERROR_NOT_SUPPORTED = 801,
 };
 
@@ -99,6 +100,8 @@ size_t standin_total_memory(void);
 struct context *standin_context(void);
 // driver_stream.c: true for the default streams (null, 1, 2) and a live handle.
 bool standin_stream_ok(const struct stream *stream);
+// Has `call` say whether a stream waits for another process.
+void standin_late(bool (*call)(const struct stream *));
 
 // fibres.c: runs a grid of blocks. The caller holds the lock.
 struct dimensions {
