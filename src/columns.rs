@@ -31,11 +31,15 @@ pub fn aligned(columns: &[Align], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// `start` and `text` in lines of at most `width` letters; those after the first begin where the text does.
+/// A space at which no line ends.
+pub const TOGETHER: char = '\u{a0}';
+
+/// `start` and `text` in lines of at most `width` letters; those after the first begin where the text does. Words
+/// with [`TOGETHER`] between them stay on one line.
 pub fn folded(start: &str, text: &str, width: usize) -> String {
     let indent = start.chars().count();
     let (mut lines, mut line, mut letters) = (String::new(), start.to_owned(), indent);
-    for (n, word) in text.split_whitespace().enumerate() {
+    for (n, word) in text.split_ascii_whitespace().enumerate() {
         let more = word.chars().count();
         if n > 0 && letters + 1 + more > width {
             lines += &line;
@@ -48,7 +52,7 @@ pub fn folded(start: &str, text: &str, width: usize) -> String {
         line += word;
         letters += more;
     }
-    lines + line.trim_end()
+    (lines + line.trim_end()).replace(TOGETHER, " ")
 }
 
 #[cfg(test)]
@@ -67,6 +71,7 @@ mod tests {
     fn a_long_text_goes_on_below_itself() {
         assert_eq!(folded("ä: ", "one two  three", 10), "ä: one two\n   three");
         assert_eq!(folded("a: ", "", 10), "a:");
+        assert_eq!(folded("", &format!("one two{TOGETHER}3"), 8), "one\ntwo 3");
         // a word is never cut
         assert_eq!(folded("", "abcdef gh", 4), "abcdef\ngh");
     }

@@ -58,6 +58,9 @@ pub fn workers(asked: Option<usize>, device: DeviceChoice) -> usize {
 
 /// What worker `number` of several on this machine gets as its `--device`: they share out the GPUs.
 pub fn of_worker(device: DeviceChoice, number: usize) -> Result<DeviceChoice> {
+    if device == DeviceChoice::Cpu {
+        return Ok(device); // whoever asks for the CPU may have a driver that is better not woken
+    }
     match (device, gpus()) {
         (DeviceChoice::Auto, 0) => Ok(DeviceChoice::Cpu),
         (DeviceChoice::Cuda(_), 0) => Err(no_gpu(device)),

@@ -6,7 +6,7 @@ use lockstep_proto::recipe::{Recipe, Reported};
 use serde_json::{Value, json};
 
 use crate::cli::{RecipeArgs, RecipesArgs, RecipesCommand};
-use crate::columns::{Align, aligned, folded};
+use crate::columns::{Align, TOGETHER, aligned, folded};
 use crate::exit::{Failure, Result};
 use crate::prepare;
 
@@ -115,7 +115,8 @@ fn cells(row: &Reported) -> [String; 6] {
 fn remarks(row: &Reported) -> Vec<String> {
     // all reports are of CIFAR-10
     let name = |class: usize| CIFAR10_CLASSES.get(class).map_or_else(|| class.to_string(), |name| (*name).to_owned());
-    let classes = row.per_class.iter().enumerate().map(|(class, value)| format!("{} {}", name(class), percent(*value)));
+    let classes =
+        row.per_class.iter().enumerate().map(|(class, value)| format!("{}{TOGETHER}{}", name(class), percent(*value)));
     let classes = classes.collect::<Vec<_>>().join(", ");
     [classes, row.note.clone()].into_iter().filter(|remark| !remark.is_empty()).collect()
 }
@@ -147,6 +148,6 @@ mod tests {
             note: "n".to_owned(),
         };
         assert_eq!(cells(&row), ["3", "30.00%", "20.00%", "10.00%", "0.0819", "2e5"]);
-        assert_eq!(remarks(&row), ["airplane 50.00%, automobile 25.00%", "n"]);
+        assert_eq!(remarks(&row), ["airplane\u{a0}50.00%, automobile\u{a0}25.00%", "n"]);
     }
 }

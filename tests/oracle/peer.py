@@ -3,10 +3,10 @@
 
     lockstep recipes show NAME --json | python peer.py IMAGES [--seeds 0,1,2] [--epochs N] [--threads T]
 
-IMAGES: the folder cifar-10-batches-bin. Layers, initial weights, shuffling and dropout are PyTorch's own; what the recipe augments,
-partitions or penalises is refused. One line of JSON a seed and epoch asked for: {"seed", "epoch", "train_loss", "train_accuracy",
-"test_loss", "test_accuracy", "dead_outputs"}; losses and accuracies of training are means as trained. A dead output is above 0 for
-less than one test image in a thousand, where the network ends in a ReLU.
+IMAGES: the folder cifar-10-batches-bin. Layers, initial weights, shuffling, dropout and the images held out for validation are PyTorch's
+own, augmentations torchvision's; partitions, schedules and warm starts are refused. One line of JSON a seed and epoch: {"seed", "epoch",
+"train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_accuracy", "dead_outputs"}; losses and accuracies of training are
+means as trained, with penalties. A dead output is above 0 for less than one test image in a thousand, where the network ends in a ReLU.
 """
 import argparse
 import json
@@ -44,6 +44,24 @@ def network(layers):
     return nn.Sequential(*parts)
 
 
+def augmentation(data):
+    """torchvision's, in our order; None where there is nothing to do."""
+    affine = data["rotation"] or data["translate"] != [0.0, 0.0] or data["scale"] != [1.0, 1.0]
+    colours = {name: data[name] for name in ("brightness", "contrast", "saturation", "hue")}
+    if not (data["crop_padding"] or data["horizontal_flip"] or data["vertical_flip"] or affine or any(colours.values())):
+        return None
+    from torchvision.transforms import v2
+    parts = []
+    if data["crop_padding"]:
+        parts.append(v2.RandomCrop(32, padding=data["crop_padding"]))
+    parts += [v2.RandomHorizontalFlip(data["horizontal_flip"]), v2.RandomVerticalFlip(data["vertical_flip"])]
+    if affine:
+        parts.append(v2.RandomAffine(data["rotation"], translate=data["translate"], scale=data["scale"]))
+    if any(colours.values()):
+        parts.append(v2.ColorJitter(**colours))
+    return v2.Compose(parts)
+
+
 def split(folder, names):
     raw = np.concatenate([np.fromfile(os.path.join(folder, name), np.uint8).reshape(-1, 3073) for name in names])
     return torch.from_numpy(raw[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32) / 255.0), torch.from_numpy(raw[:, 0].astype(np.int64))
@@ -58,23 +76,30 @@ def main():
     args = parser.parse_args()
     recipe = json.load(sys.stdin)
     data, optimizer = recipe["data"], recipe["optimizer"]
-    plain = {"fraction": 1.0, "validation": 0.0, "partition": "shuffled", "translate": [0.0, 0.0], "scale": [1.0, 1.0]}
-    plain |= {name: 0.0 for name in ("horizontal_flip", "vertical_flip", "rotation", "brightness", "contrast", "saturation", "hue")}
-    wrong = [name for name, value in plain.items() if data[name] != value] + ["crop_padding"] * bool(data["crop_padding"])
-    if wrong or recipe["loss"] != {"name": "cross-entropy", "l1": 0.0, "l2": 0.0} or recipe["schedule"]["name"] != "constant":
-        sys.exit(f"peer.py: only plain recipes, and this one has {wrong or 'a loss or a schedule'}")
+    wrong = [name for name, plain in (("fraction", 1.0), ("partition", "shuffled")) if data[name] != plain]
+    wrong += [f"init_from {recipe['init_from']}"] * bool(recipe["init_from"])
+    if wrong or recipe["loss"]["name"] != "cross-entropy" or recipe["schedule"]["name"] != "constant":
+        sys.exit(f"peer.py: not with {wrong or 'another loss or a schedule'}")
+    l1, l2 = recipe["loss"]["l1"], recipe["loss"]["l2"]
     if args.threads:
         torch.set_num_threads(args.threads)
     x, y = split(args.images, [f"data_batch_{number}.bin" for number in range(1, 6)])
     rows = {"all": slice(None), "first-half": slice(0, 25000), "second-half": slice(25000, None),
             "even": slice(0, None, 2), "odd": slice(1, None, 2)}[data["subset"]]
     mean, std = (torch.tensor(data[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
-    x, y = (x[rows] - mean) / std, y[rows]
+    x, y = x[rows], y[rows]
+    augment = augmentation(data)
+    if not augment:
+        x = (x - mean) / std
     test_x, test_y = split(args.images, ["test_batch.bin"])
     test_x = (test_x - mean) / std
     relu = recipe["model"]["layers"][-1]["type"] == "relu"
     for seed in map(int, args.seeds.split(",")):
         torch.manual_seed(seed)
+        order = torch.randperm(len(x))
+        held = order[:round(len(x) * data["validation"])]
+        kept = order[len(held):]
+        held_x = (x[held] - mean) / std if augment else x[held]
         net = network(json.loads(json.dumps(recipe["model"]["layers"])))
         if optimizer["name"] == "adam":
             step = torch.optim.Adam(net.parameters(), lr=optimizer["lr"], betas=optimizer["betas"], eps=optimizer["eps"],
@@ -85,9 +110,18 @@ def main():
         for epoch in range(1, (args.epochs or recipe["epochs"]) + 1):
             net.train()
             loss_sum = right = 0
-            for index in torch.randperm(len(x)).split(recipe["batch_size"]):
-                out = net(x[index])
+            for index in kept[torch.randperm(len(kept))].split(recipe["batch_size"]):
+                if augment:
+                    images = torch.stack([augment(image) for image in (x[index] * 255).round().byte()])
+                    images = (images.float() / 255 - mean) / std
+                else:
+                    images = x[index]
+                out = net(images)
                 loss = F.cross_entropy(out, y[index])
+                if l1:
+                    loss = loss + l1 * sum(p.abs().sum() for p in net.parameters())
+                if l2:
+                    loss = loss + l2 * sum((p * p).sum() for p in net.parameters())
                 step.zero_grad(set_to_none=True)
                 loss.backward()
                 step.step()
@@ -95,9 +129,12 @@ def main():
             net.eval()
             with torch.no_grad():
                 out = torch.cat([net(part) for part in test_x.split(500)])
-            line = {"seed": seed, "epoch": epoch, "train_loss": loss_sum / len(x), "train_accuracy": right / len(x),
+                held_out = [net(part).argmax(1) for part in held_x.split(500)] if len(held) else []
+            line = {"seed": seed, "epoch": epoch, "train_loss": loss_sum / len(kept), "train_accuracy": right / len(kept),
                     "test_loss": F.cross_entropy(out, test_y).item(),
                     "test_accuracy": (out.argmax(1) == test_y).float().mean().item()}
+            if held_out:
+                line["validation_accuracy"] = (torch.cat(held_out) == y[held]).float().mean().item()
             if relu:
                 alive = (out > 0).sum(0)
                 line["dead_outputs"] = [number for number in range(out.shape[1]) if alive[number] * 1000 < len(out)]

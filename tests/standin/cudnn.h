@@ -1,4 +1,4 @@
-// What the two files of cuDNN share: descriptors and status numbers of cuDNN 9.
+// What the files of cuDNN share: descriptors and status numbers of cuDNN 9.
 #ifndef STANDIN_CUDNN_H
 #define STANDIN_CUDNN_H
 
@@ -38,6 +38,21 @@ struct convolution {
     int padding[2], stride[2], dilation[2], mode, type, math, groups;
 };
 enum { CUDNN = 0x6375646e, TENSOR = 0x54656e73, FILTER = 0x46696c74, CONVOLUTION = 0x436f6e76 };
+
+enum pass { FORWARD, DATA, WEIGHTS };
+
+// cudnnConvolution…AlgoPerf_t of all three passes.
+struct performance {
+    int algorithm, status;
+    float time;
+    size_t memory;
+    int determinism, math, reserved[3];
+};
+enum { HALF_MATH = 2 };
+
+// The bytes that an algorithm wants, or why it can't be had.
+int standin_workspace(enum pass pass, const struct tensor *x, const struct filter *w, const struct convolution *it, const struct tensor *y,
+                      int algorithm, size_t *bytes);
 
 #define LIVE(handle, number) ((handle) && (handle)->magic == (number))
 

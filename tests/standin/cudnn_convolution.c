@@ -35,12 +35,11 @@ int cudnnGetConvolution2dForwardOutputDim(struct convolution *it, struct tensor 
     return *h > 0 && *width > 0 ? SUCCESS : BAD_PARAM;
 }
 
-enum pass { FORWARD, DATA, WEIGHTS };
 static const char *const counters[] = {"convolutions_forward", "convolutions_backward_data", "convolutions_backward_filter"};
 
 // The bytes an algorithm wants. Algorithm 0 wants none, as cuDNN's; the others some, that differ with the shape, so that a
 // caller who keeps the size of another layer is found out. Algorithms that cuDNN has for 3x3 at stride 1 or not at all are refused.
-static int workspace(enum pass pass, const struct tensor *x, const struct filter *w, const struct convolution *it,
+int standin_workspace(enum pass pass, const struct tensor *x, const struct filter *w, const struct convolution *it,
                      const struct tensor *y, int algorithm, size_t *bytes) {
     int result = fit(x, w, it, y);
     if (result) return result;
@@ -56,25 +55,19 @@ static int workspace(enum pass pass, const struct tensor *x, const struct filter
 }
 int cudnnGetConvolutionForwardWorkspaceSize(struct cudnn *handle, struct tensor *x, struct filter *w, struct convolution *it,
                                             struct tensor *y, int algorithm, size_t *bytes) {
-    return LIVE(handle, CUDNN) ? workspace(FORWARD, x, w, it, y, algorithm, bytes) : BAD_PARAM;
+    return LIVE(handle, CUDNN) ? standin_workspace(FORWARD, x, w, it, y, algorithm, bytes) : BAD_PARAM;
 }
 int cudnnGetConvolutionBackwardDataWorkspaceSize(struct cudnn *handle, struct filter *w, struct tensor *dy,
                                                  struct convolution *it, struct tensor *dx, int algorithm, size_t *bytes) {
-    return LIVE(handle, CUDNN) ? workspace(DATA, dx, w, it, dy, algorithm, bytes) : BAD_PARAM;
+    return LIVE(handle, CUDNN) ? standin_workspace(DATA, dx, w, it, dy, algorithm, bytes) : BAD_PARAM;
 }
 int cudnnGetConvolutionBackwardFilterWorkspaceSize(struct cudnn *handle, struct tensor *x, struct tensor *dy,
                                                    struct convolution *it, struct filter *dw, int algorithm, size_t *bytes) {
-    return LIVE(handle, CUDNN) ? workspace(WEIGHTS, x, dw, it, dy, algorithm, bytes) : BAD_PARAM;
+    return LIVE(handle, CUDNN) ? standin_workspace(WEIGHTS, x, dw, it, dy, algorithm, bytes) : BAD_PARAM;
 }
 
 // What the heuristics answer: algorithm 1, which is deterministic in cuDNN's table for all three passes, and then 0, which is
 // not so for the gradient of the weights and of the data.
-struct performance {
-    int algorithm, status;
-    float time;
-    size_t memory;
-    int determinism, math, reserved[3];
-};
 static int heuristics(enum pass pass, const struct tensor *x, const struct filter *w, const struct convolution *it,
                       const struct tensor *y, int wanted, int *given, struct performance *out) {
     if (!given || !out) return NULL_POINTER;
@@ -83,7 +76,7 @@ static int heuristics(enum pass pass, const struct tensor *x, const struct filte
     for (int at = 0; at < 2 && at < wanted; at++) {
         int algorithm = 1 - at;
         size_t bytes;
-        int result = workspace(pass, x, w, it, y, algorithm, &bytes);
+        int result = standin_workspace(pass, x, w, it, y, algorithm, &bytes);
         if (result) return result;
         out[at] = (struct performance){algorithm, SUCCESS, -1.0f, bytes, pass == FORWARD || algorithm == 1, it->math, {0}};
         *given = at + 1;
@@ -217,7 +210,7 @@ static int convolve(enum pass pass, struct cudnn *handle, const float *alpha, co
     if (!handle || !alpha || !beta || !x || !w || !y) return NULL_POINTER;
     if (handle->magic != CUDNN || !standin_stream_ok(handle->stream)) return BAD_PARAM;
     size_t wanted;
-    int result = workspace(pass, x_shape, w_shape, it, y_shape, algorithm, &wanted);
+    int result = standin_workspace(pass, x_shape, w_shape, it, y_shape, algorithm, &wanted);
     if (result) return result;
     if (wanted && !space) return NULL_POINTER;
     if (space_bytes < wanted) {

@@ -8,6 +8,7 @@ use candle_core::{Error, Result};
 use super::gpu::Gpu;
 use super::memory::Address;
 use super::plan::Window;
+use super::trial::{self, fastest};
 
 /// The first of these that has the shape is taken: never the fastest of a trial, which another run may not find. All of them add in
 /// one order each time (cuDNN's guide lists which do; ALGO_0 of the two gradients adds atomically).
@@ -29,7 +30,8 @@ pub(super) struct Convolution {
     x: sys::cudnnTensorDescriptor_t,
     y: sys::cudnnTensorDescriptor_t,
     w: sys::cudnnFilterDescriptor_t,
-    conv: sys::cudnnConvolutionDescriptor_t,
+    /// Of the forward pass, of the input's and of the weight's gradient: an algorithm may want products of its own.
+    conv: [sys::cudnnConvolutionDescriptor_t; 3],
     forward: sys::cudnnConvolutionFwdAlgo_t,
     input: sys::cudnnConvolutionBwdDataAlgo_t,
     weight: sys::cudnnConvolutionBwdFilterAlgo_t,
@@ -65,7 +67,8 @@ fn choose<A: Copy>(all: &[A], bytes: impl Fn(A) -> std::result::Result<usize, Cu
 }
 
 impl Convolution {
-    pub(super) fn new(gpu: &Gpu, window: &Window) -> Result<Self> {
+    /// `trial`: with whatever algorithms are fastest here, instead of those of the table.
+    pub(super) fn new(gpu: &Gpu, window: &Window, trial: bool) -> Result<Self> {
         let int = |size: usize| i32::try_from(size).map_err(Error::wrap);
         let Window { examples, x: [channels, height, width], y: [filters, out_height, out_width], .. } = *window;
         let (kernel, stride, padding) = (int(window.kernel)?, int(window.stride)?, int(window.padding)?);
@@ -82,24 +85,65 @@ impl Convolution {
             let (x, y) =
                 (result::create_tensor_descriptor().map_err(wrap)?, result::create_tensor_descriptor().map_err(wrap)?);
             let w = result::create_filter_descriptor().map_err(wrap)?;
-            let conv = result::create_convolution_descriptor().map_err(wrap)?;
             result::set_tensor4d_descriptor(x, format, float, x_shape).map_err(wrap)?;
             result::set_tensor4d_descriptor(y, format, float, y_shape).map_err(wrap)?;
             result::set_filter4d_descriptor(w, float, format, w_shape).map_err(wrap)?;
-            result::set_convolution2d_descriptor(conv, padding, padding, stride, stride, 1, 1, mode, float)
-                .map_err(wrap)?;
-            result::set_convolution_math_type(conv, maths).map_err(wrap)?;
+            let mut conv = [std::ptr::null_mut(); 3];
+            for conv in &mut conv {
+                *conv = result::create_convolution_descriptor().map_err(wrap)?;
+                result::set_convolution2d_descriptor(*conv, padding, padding, stride, stride, 1, 1, mode, float)
+                    .map_err(wrap)?;
+                result::set_convolution_math_type(*conv, maths).map_err(wrap)?;
+            }
             let (forward, one) = choose(&FORWARD, |algorithm| {
-                result::get_convolution_forward_workspace_size(gpu.dnn, x, w, conv, y, algorithm)
+                result::get_convolution_forward_workspace_size(gpu.dnn, x, w, conv[0], y, algorithm)
             })?;
             let (input, two) = choose(&INPUT, |algorithm| {
-                result::get_convolution_backward_data_workspace_size(gpu.dnn, w, y, conv, x, algorithm)
+                result::get_convolution_backward_data_workspace_size(gpu.dnn, w, y, conv[1], x, algorithm)
             })?;
             let (weight, three) = choose(&WEIGHT, |algorithm| {
-                result::get_convolution_backward_filter_workspace_size(gpu.dnn, x, y, conv, w, algorithm)
+                result::get_convolution_backward_filter_workspace_size(gpu.dnn, x, y, conv[2], w, algorithm)
             })?;
-            Ok(Self { x, y, w, conv, forward, input, weight, workspace: one.max(two).max(three) })
+            let mut it = Self { x, y, w, conv, forward, input, weight, workspace: one.max(two).max(three) };
+            if trial {
+                it.try_all(gpu)?;
+            }
+            Ok(it)
         }
+    }
+
+    /// Takes the fastest algorithms instead, each with the products that it was fastest with.
+    fn try_all(&mut self, gpu: &Gpu) -> Result<()> {
+        let (x, y, w, [one, two, three], dnn) = (self.x, self.y, self.w, self.conv, gpu.dnn);
+        // SAFETY: descriptors that are set; cuDNN allocates what it tries them on, and writes as many answers as there is room for
+        let found = unsafe {
+            [
+                fastest(gpu, |most, given, all| {
+                    sys::cudnnFindConvolutionForwardAlgorithm(dnn, x, w, one, y, most, given, all.cast())
+                })?,
+                fastest(gpu, |most, given, all| {
+                    sys::cudnnFindConvolutionBackwardDataAlgorithm(dnn, w, y, two, x, most, given, all.cast())
+                })?,
+                fastest(gpu, |most, given, all| {
+                    sys::cudnnFindConvolutionBackwardFilterAlgorithm(dnn, x, y, three, w, most, given, all.cast())
+                })?,
+            ]
+        };
+        for (conv, found) in self.conv.iter().zip(&found) {
+            // SAFETY: as above
+            unsafe { result::set_convolution_math_type(*conv, found.maths) }.map_err(wrap)?;
+        }
+        let [one, two, three] = found.map(|found| found.algorithm);
+        (self.forward, self.input, self.weight) = (trial::forward(one)?, trial::input(two)?, trial::weight(three)?);
+        self.workspace = found.iter().map(|found| found.bytes).max().unwrap_or(0);
+        tracing::debug!("convolution algorithms by trial: {found:?}");
+        Ok(())
+    }
+
+    /// By number: forward, the input's and the weight's gradient.
+    #[cfg(test)]
+    pub(super) fn algorithms(&self) -> [u32; 3] {
+        [self.forward as u32, self.input as u32, self.weight as u32]
     }
 
     /// Bytes that it wants beside.
@@ -119,7 +163,7 @@ impl Convolution {
                 x as *const _,
                 self.w,
                 w as *const _,
-                self.conv,
+                self.conv[0],
                 self.forward,
                 room.start as *mut _,
                 room.bytes,
@@ -143,7 +187,7 @@ impl Convolution {
                 w as *const _,
                 self.y,
                 dy as *const _,
-                self.conv,
+                self.conv[1],
                 self.input,
                 room.start as *mut _,
                 room.bytes,
@@ -167,7 +211,7 @@ impl Convolution {
                 x as *const _,
                 self.y,
                 dy as *const _,
-                self.conv,
+                self.conv[2],
                 self.weight,
                 room.start as *mut _,
                 room.bytes,
@@ -187,7 +231,9 @@ impl Drop for Convolution {
             let _ = result::destroy_tensor_descriptor(self.x);
             let _ = result::destroy_tensor_descriptor(self.y);
             let _ = result::destroy_filter_descriptor(self.w);
-            let _ = result::destroy_convolution_descriptor(self.conv);
+            for conv in self.conv {
+                let _ = result::destroy_convolution_descriptor(conv);
+            }
         }
     }
 }

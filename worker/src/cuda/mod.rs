@@ -6,7 +6,8 @@
 //! - [`gpu`]: the device, its handles, its class; [`kernels`]: our kernels and how they are launched
 //! - [`memory`]: device and pinned memory; [`regions`]: who lies where in it
 //! - [`plan`]: from layers to steps; [`backward_plan`]: where their gradients lie
-//! - [`network`]: the op; [`forward`], [`backward`]: its two passes; [`convolution`], [`product`]: the libraries' part of them
+//! - [`network`]: the op; [`forward`], [`backward`]: its two passes; [`convolution`], [`product`]: the libraries' part of them;
+//!   [`trial`]: a convolution's fastest algorithms
 //! - [`loss`]: the op after it; [`gradient`]: all together; [`weights`]: one version's values on the device; [`workspace`]: a plan with its
 //!   memory
 //! - `ring`: sums among GPUs by NCCL, with that feature
@@ -33,6 +34,7 @@ mod regions;
 mod ring;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod weights;
 mod workspace;
 

@@ -9,6 +9,7 @@ use lockstep_proto::recipe::model::ModelSpec;
 use lockstep_proto::recipe::{DataSettings, LossName};
 use lockstep_proto::records::{Records, Split};
 
+use super::convolution::Convolution;
 use super::{Gpu, Resident, count};
 use crate::dataset::{Batch, Batches, IMAGE, Purpose};
 use crate::device::Processor;
@@ -155,6 +156,26 @@ fn evaluation_is_the_cpus_in_both_modes() {
             assert!((found.loss_sum - expected.loss_sum).abs() < 1e-4 * expected.loss_sum);
         }
     }
+}
+
+/// The stand-ins' trial finds other algorithms than the table has, after some that nobody should take.
+#[test]
+fn algorithms_by_trial_have_the_cpus_gradients() {
+    let Some(gpu) = gpu() else { return };
+    let model = model(ALL, [3, 13, 11]);
+    let [cpu, table] = both(&gpu, &model);
+    let processor = Processor::Gpu(Arc::clone(&gpu));
+    let trial = Weights::with(&processor, &model, &model.initial(SEED), false).expect("the model's own");
+    let [table, found] = [&table, &trial].map(|on| {
+        let workspace = on.packed().expect("on the GPU").workspace(&model, 9, true).expect("it fits");
+        workspace.convolutions.iter().map(Convolution::algorithms).collect::<Vec<_>>()
+    });
+    assert!(!gpu.class().contains("Stand-in") || table.iter().zip(&found).all(|(a, b)| a != b), "{table:?} {found:?}");
+    let cpu = [cpu, trial].map(|mut on| {
+        on.set(&model, &model.initial(SEED)).expect("the model's own");
+        on
+    });
+    agrees(&model, &cpu, 9, LossName::CrossEntropy, 2e-4);
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Packed {
     staging: Mutex<Pinned<f32>>,
     /// By number of examples, and whether a backward pass follows: what a pass needs is made once. The lock is as above.
     workspaces: Mutex<HashMap<(usize, bool), Arc<Workspace>>>,
+    /// The fastest algorithms, whatever their bits.
+    trial: bool,
 }
 
 impl std::fmt::Debug for Packed {
@@ -70,7 +72,7 @@ impl std::fmt::Debug for Packed {
 }
 
 impl Packed {
-    pub(crate) fn new(gpu: &Arc<Gpu>, model: &Model, flat: &[f32]) -> Result<Self> {
+    pub(crate) fn new(gpu: &Arc<Gpu>, model: &Model, flat: &[f32], trial: bool) -> Result<Self> {
         gpu.bind()?;
         let layout = Arc::new(Layout::new(model));
         let var = Var::zeros(layout.len(), DType::F32, gpu.device())?;
@@ -79,7 +81,7 @@ impl Packed {
             _ => candle_core::bail!("a variable of a GPU is not on it"),
         };
         let staging = Mutex::new(Pinned::new(layout.len())?);
-        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, workspaces: Mutex::default() };
+        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, workspaces: Mutex::default(), trial };
         packed.set(model, flat)?;
         Ok(packed)
     }
@@ -100,7 +102,7 @@ impl Packed {
         if let Some(found) = all.get(&(examples, training)) {
             return Ok(Arc::clone(found));
         }
-        let made = Arc::new(Workspace::new(&self.gpu, model, self.layout.len(), examples, training)?);
+        let made = Arc::new(Workspace::new(&self.gpu, model, self.layout.len(), examples, training, self.trial)?);
         all.insert((examples, training), Arc::clone(&made));
         Ok(made)
     }

@@ -33,11 +33,18 @@ pub(super) struct Host {
 }
 
 impl Workspace {
-    /// `weights`: values of the weights' layout.
-    pub(super) fn new(gpu: &Gpu, model: &Model, weights: usize, examples: usize, training: bool) -> Result<Self> {
+    /// `weights`: values of the weights' layout. `trial`: of convolutions' algorithms.
+    pub(super) fn new(
+        gpu: &Gpu,
+        model: &Model,
+        weights: usize,
+        examples: usize,
+        training: bool,
+        trial: bool,
+    ) -> Result<Self> {
         let plan = Plan::new(model, examples, training)?;
         let convolutions =
-            plan.convolutions.iter().map(|window| Convolution::new(gpu, window)).collect::<Result<Vec<_>>>()?;
+            plan.convolutions.iter().map(|window| Convolution::new(gpu, window, trial)).collect::<Result<Vec<_>>>()?;
         let bytes = convolutions.iter().map(Convolution::workspace).max().unwrap_or(0);
         let values = plan.regions.most();
         let gradient = Region { start: values, len: if training { weights } else { 0 } };

@@ -32,17 +32,32 @@ impl Weights {
         })
     }
 
-    /// The same on a processor: passes with these weights are computed there.
+    /// The same on a processor: passes with these weights are computed there, with algorithms that always give the same bits.
     ///
     /// # Errors
     /// As [`Weights::new`]; a GPU whose memory does not hold them.
     pub fn on(processor: &Processor, model: &Model, flat: &[f32]) -> Result<Self, ComputeError> {
+        Self::with(processor, model, flat, true)
+    }
+
+    /// As [`Weights::on`]. Without `deterministic` a GPU tries all algorithms of a convolution and takes the fastest.
+    ///
+    /// # Errors
+    /// As [`Weights::on`].
+    pub fn with(
+        processor: &Processor,
+        model: &Model,
+        flat: &[f32],
+        #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU has one algorithm a shape"))]
+        deterministic: bool,
+    ) -> Result<Self, ComputeError> {
         match processor {
             Processor::Cpu => Self::new(model, flat),
             #[cfg(feature = "cuda")]
             Processor::Gpu(gpu) => {
                 check(model, flat)?;
-                let packed = crate::cuda::Packed::new(gpu, model, flat).map_err(ComputeError::at("weights"))?;
+                let packed =
+                    crate::cuda::Packed::new(gpu, model, flat, !deterministic).map_err(ComputeError::at("weights"))?;
                 Ok(Self { vars: Vec::new(), packed: Some(packed) })
             }
         }

@@ -192,7 +192,7 @@ impl Computer {
         }
         let result = match &mut self.weights {
             Some((held, weights)) => weights.set(&self.prepared.model, values).map(|()| *held = version),
-            None => Weights::on(&self.processor, &self.prepared.model, values)
+            None => Weights::with(&self.processor, &self.prepared.model, values, self.prepared.recipe.deterministic)
                 .map(|weights| self.weights = Some((version, weights))),
         };
         if let Err(error) = result {
