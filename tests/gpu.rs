@@ -76,7 +76,7 @@ fn without_the_promise_a_gpu_and_a_cpu_share_a_run() {
     let Some(desk) = desk() else { return };
     let out =
         ["coordinator", "--data", "images", "--plain", "--listen", "127.0.0.1:0", "--out", "run", "--min-workers", "2"];
-    let mut running = desk.start(&[&out[..], SHORT, &["--fast", "--batch-size", "48"]].concat());
+    let mut running = desk.start(&[&out[..], &["--max-steps", "3", "--fast", "--batch-size", "48"]].concat());
     let line = running.wait_for_error("join with");
     let address = line.trim().rsplit(' ').next().expect("an address").to_owned();
     let workers = ["cuda:0", "cpu"].map(|device| desk.start(&["worker", "--join", &address, "--device", device]));

@@ -80,13 +80,13 @@ fn messages() -> Vec<Vec<u8>> {
         worker(from_worker::Message::Part(wire::Part { lease: 7, version: 8, summary: Some(summary) })),
         worker(from_worker::Message::Ring(wire::RingNews {
             generation: 3,
-            news: Some(wire::ring_news::News::Named(vec![7; wire::RING_ID_BYTES].into())),
+            news: Some(wire::ring_news::News::Named(vec![7; wire::RING_ID_BYTES])),
         })),
         coordinator(to_worker::Message::FormRing(wire::FormRing {
             generation: 3,
             rank: 1,
             size: 2,
-            id: vec![7; wire::RING_ID_BYTES].into(),
+            id: vec![7; wire::RING_ID_BYTES],
         })),
         coordinator(to_worker::Message::DissolveRing(wire::DissolveRing { generation: 3 })),
         worker(from_worker::Message::Evaluation(wire::Evaluation {

@@ -43,7 +43,7 @@ impl Actor {
                     self.add_part(worker, answer);
                 }
                 Command::Form { worker, generation, rank, size, id } => {
-                    self.form(worker, FormRing { generation, rank, size, id: id.unwrap_or_default().into() });
+                    self.form(worker, FormRing { generation, rank, size, id: id.unwrap_or_default() });
                 }
                 Command::Dissolve { generation, members, reissued, reason } => {
                     self.dissolve(generation, &members, reissued, &reason);

@@ -206,21 +206,20 @@ pub(super) fn part(message: Part) -> Answered {
     let Part { lease, version, summary } = message;
     let summary = summary.unwrap_or_default();
     let [compute_us, encode_us, wait_us] = times(&summary);
-    let answer = check(&summary).err().unwrap_or_else(|| Answer::Part {
-        version,
-        values: None,
-        outcomes: summary.outcomes,
-        compute_us,
-        encode_us,
-        wait_us,
-    });
+    let answer = match check(&summary) {
+        Err(answer) => answer,
+        Ok(()) => {
+            let outcomes = summary.outcomes;
+            Answer::Part { version, values: None, outcomes, compute_us, encode_us, wait_us }
+        }
+    };
     (lease, answer)
 }
 
 /// A worker's word on its ring, if it makes sense.
 pub(super) fn ring(message: RingNews) -> Result<RingWord, String> {
     Ok(match message.news {
-        Some(ring_news::News::Named(id)) if id.len() == RING_ID_BYTES => RingWord::Named { id: id.into() },
+        Some(ring_news::News::Named(id)) if id.len() == RING_ID_BYTES => RingWord::Named { id },
         Some(ring_news::News::Named(id)) => {
             return Err(format!("it gave its ring a name of {} bytes, and they have {RING_ID_BYTES}", id.len()));
         }

@@ -77,7 +77,7 @@ fn of_a_rank() -> [from_worker::Message; 4] {
     let ring = |news| from_worker::Message::Ring(wire::RingNews { generation: 3, news: Some(news) });
     [
         from_worker::Message::Part(part),
-        ring(wire::ring_news::News::Named(vec![7; wire::RING_ID_BYTES].into())),
+        ring(wire::ring_news::News::Named(vec![7; wire::RING_ID_BYTES])),
         ring(wire::ring_news::News::Broken("ß".repeat(2000))),
         ring(wire::ring_news::News::Waits(true)),
     ]

@@ -18,8 +18,11 @@ use crate::ring::{GoOn, RingError};
 /// For so long the thread asks without pause: on one machine a sum takes less.
 const SPIN: Duration = Duration::from_millis(1);
 
-/// … then it leaves the core to others between two questions.
-const PAUSE: Duration = Duration::from_micros(50);
+/// … then it leaves the core to others between two questions: for a fiftieth of what it has waited already, which is as much as it may come
+/// too late, up to a millisecond.
+fn pause(waited: Duration) -> Duration {
+    (waited / 50).min(Duration::from_millis(1))
+}
 
 /// `ncclConfig_t` as NCCL 2.14 had it, the first one. Later ones see by its size and version which fields it lacks.
 #[repr(C)]
@@ -133,7 +136,7 @@ impl Ring {
                 return Err(RingError::Dissolved);
             }
             if waited > SPIN {
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(pause(waited));
             } else {
                 std::hint::spin_loop();
             }
@@ -199,4 +202,68 @@ fn said(what: &str, status: sys::ncclResult_t, communicator: Option<sys::ncclCom
     };
     let long = if long.is_empty() { long } else { format!(" ({long})") };
     RingError::Failed(format!("{what}: {short}{long}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::count;
+
+    fn processor() -> Option<Processor> {
+        if count() == 0 {
+            eprintln!("SKIPPED: no GPU, and no stand-in for one (tests/standin)");
+            return None;
+        }
+        Some(Processor::Gpu(Arc::new(Gpu::open(0, true).expect("the first GPU opens"))))
+    }
+
+    /// Patience that only a hang exhausts.
+    fn patient(waited: Duration) -> bool {
+        waited < Duration::from_secs(60)
+    }
+
+    #[test]
+    fn one_rank_has_the_sum_that_it_gives() {
+        let Some(processor) = processor() else { return };
+        let name = ring_name().expect("a name");
+        assert_eq!(name.len(), RING_ID_BYTES);
+        let mut ring = Ring::form(&processor, &name, 0, 1, &mut patient).expect("a ring of one");
+        for length in [5, 5, 70_001] {
+            let given: Vec<f32> = (0..length).map(|i| i as f32 - 2.5).collect();
+            let mut values = given.clone();
+            ring.sum(&mut values, &mut patient).expect("a sum");
+            assert_eq!(values, given);
+        }
+        let Processor::Gpu(gpu) = &processor else { panic!("a GPU") };
+        let (version, uuid) = ring_identity(gpu).expect("NCCL is here");
+        assert!(version > 20_000 && uuid.len() == 32, "{version} {uuid}");
+    }
+
+    #[test]
+    fn a_rank_that_never_comes_is_waited_for_until_somebody_says_no() {
+        let Some(processor) = processor() else { return };
+        let name = ring_name().expect("a name");
+        let mut asked = 0;
+        let mut thrice = |_| {
+            asked += 1;
+            asked < 3
+        };
+        let error = Ring::form(&processor, &name, 0, 2, &mut thrice).err();
+        assert_eq!((error, asked), (Some(RingError::Dissolved), 3));
+        // and the next ring is formed all the same
+        assert!(Ring::form(&processor, &ring_name().expect("a name"), 0, 1, &mut patient).is_ok());
+    }
+
+    #[test]
+    fn two_ranks_on_one_gpu_are_told_so() {
+        let Some(processor) = processor() else { return };
+        let name = ring_name().expect("a name");
+        let form = |rank| Ring::form(&processor, &name, rank, 2, &mut patient).err();
+        let errors =
+            std::thread::scope(|scope| [0, 1].map(|rank| scope.spawn(move || form(rank))).map(|one| one.join()));
+        for error in errors {
+            let Ok(Some(RingError::Failed(text))) = error else { panic!("{error:?}") };
+            assert!(text.contains("invalid usage"), "{text}");
+        }
+    }
 }

@@ -80,7 +80,7 @@ fn samples() -> Vec<Vec<u8>> {
         to_worker::Message::Parameters(part(&codec::pack(&values(), PARAMETERS), true)),
         to_worker::Message::Lease(wire::Lease { lease: 7, version: 8, work: Some(lease::Work::Shards(shards)) }),
         to_worker::Message::Lease(wire::Lease { lease: 8, version: 8, work: Some(lease::Work::Shards(ring)) }),
-        to_worker::Message::FormRing(wire::FormRing { generation: 3, rank: 1, size: 2, id: vec![7; 128].into() }),
+        to_worker::Message::FormRing(wire::FormRing { generation: 3, rank: 1, size: 2, id: vec![7; 128] }),
         to_worker::Message::Welcome(wire::Welcome {
             shared: Some(wire::SharedMemory { parameters: Some(region(3)), gradients: Some(region(4)) }),
             ..Default::default()

@@ -93,7 +93,7 @@ impl Seat {
         let id = match rank {
             0 => {
                 let name = ring::name()?;
-                say(generation, News::Named(name.clone().into()));
+                say(generation, News::Named(name.clone()));
                 name
             }
             _ => id.to_vec(),
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_place_that_can_not_be_is_refused() {
-        let form = |rank, size, bytes: usize| FormRing { generation: 1, rank, size, id: vec![1; bytes].into() };
+        let form = |rank, size, bytes: usize| FormRing { generation: 1, rank, size, id: vec![1; bytes] };
         assert!(check(&form(0, 1, 0)).is_ok() && check(&form(1, 2, 128)).is_ok());
         for bad in [form(0, 0, 0), form(2, 2, 128), form(1, 2, 127), form(0, 2, 128), form(1, 5000, 128)] {
             assert!(check(&bad).is_err(), "{bad:?}");

@@ -1,5 +1,6 @@
 //! One schedule: processes that join, compute, lie, freeze, die and come back, drawn from a seed, under a clock of its own.
 
+mod end;
 mod harm;
 mod rings;
 
@@ -11,11 +12,12 @@ use lockstep_proto::keys::{Key, Stream};
 use lockstep_proto::recipe::PartitionName;
 
 use super::super::mutant::Mutant;
-use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Phase, Purpose, Work, WorkerId};
+use super::super::{Command, Engine, Event, Finding, LeaseId, Phase, Purpose, Work, WorkerId};
 use super::process::{Process, What};
 use super::toy;
-use super::world::{Broken, Counts, Job, Payload, World};
+use super::world::{Broken, Job, Payload, World};
 use crate::plan::{Plan, sample};
+pub(super) use end::End;
 use rings::Gathering;
 
 /// Milliseconds of bad weather. Then nothing goes wrong any more, and the run must end.
@@ -25,13 +27,6 @@ const PATIENCE: u64 = 300_000;
 /// How often the actor's clock ticks and workers call.
 const TICK: u64 = 100;
 const BEAT: u64 = 500;
-
-/// What a schedule came to.
-pub(super) struct End {
-    pub(super) counts: Counts,
-    pub(super) restarts: u64,
-    pub(super) gaps: u64,
-}
 
 pub(super) struct Weather {
     dice: Stream,
@@ -383,26 +378,5 @@ impl Weather {
         self.owner.insert(worker, process);
         self.later(BEAT, What::Beat(process, worker));
         self.tell(Event::Joined { worker }, None)
-    }
-
-    /// Whether the run came to what it should.
-    fn judge(self) -> Result<End, Broken> {
-        let Self { world, plan, poison, restarts, gaps, .. } = self;
-        let expected = match (poison, &world.outcome) {
-            (Some((step, _)), Some(Outcome::Failed { reason })) if reason.contains("NaN") => step,
-            (None, Some(Outcome::Complete)) => plan.total_steps(),
-            (_, outcome) => return Err(format!("it ended with {outcome:?}")),
-        };
-        if world.version != expected {
-            return Err(format!("{} steps of {expected}", world.version));
-        }
-        if world.value != toy::undisturbed(&plan, expected) {
-            return Err("another result than that of the quiet run".to_owned());
-        }
-        let due: Vec<u64> = (0..=expected).filter(|version| plan.evaluates(*version)).collect();
-        if world.evaluations != due {
-            return Err(format!("evaluations after {:?}, due after {due:?}", world.evaluations));
-        }
-        Ok(End { counts: world.counts, restarts, gaps })
     }
 }

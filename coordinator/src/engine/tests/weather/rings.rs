@@ -76,8 +76,8 @@ impl Weather {
 
     /// A process is gone: others may notice before the coordinator does.
     pub(super) fn mourn(&mut self, process: usize) {
-        let rings = self.rings.iter().filter(|(_, ring)| ring.seated.contains(&process));
-        let Some((generation, ring)) = rings.last() else { return };
+        let mut rings = self.rings.iter().rev().filter(|(_, ring)| ring.seated.contains(&process));
+        let Some((generation, ring)) = rings.next() else { return };
         let (generation, left) = (*generation, ring.seated.clone());
         for other in left {
             if let (Some(session), true) = (self.processes[other].session, self.dice.below(2) == 0) {
