@@ -3,7 +3,7 @@
 use lockstep_worker::device::Processor;
 use lockstep_worker::layers::{self, KernelSet};
 
-use crate::cli::{ComputeArgs, DeviceChoice};
+use crate::cli::{ComputeArgs, DeviceChoice, PlaneArgs};
 use crate::exit::{Failure, Result};
 
 /// Worker processes where nobody says how many, and there is no GPU.
@@ -70,6 +70,29 @@ pub fn of_worker(device: DeviceChoice, number: usize) -> Result<DeviceChoice> {
         (DeviceChoice::Auto | DeviceChoice::Cuda(None), gpus) => Ok(DeviceChoice::Cuda(Some(number % gpus))),
         (device, _) => Ok(device),
     }
+}
+
+/// Whether `workers` on this machine can be NCCL's ranks, if that is asked for: it is said before anything is started.
+pub fn check_plane(plane: PlaneArgs, workers: usize, device: DeviceChoice) -> Result {
+    if !plane.nccl() {
+        return Ok(());
+    }
+    let own = match device {
+        DeviceChoice::Cpu => 0,
+        DeviceChoice::Cuda(Some(_)) => 1,
+        DeviceChoice::Auto | DeviceChoice::Cuda(None) => gpus(),
+    };
+    let problem = if !cfg!(feature = "nccl") {
+        "this build has no NCCL; build with --features nccl (docs/gpu.md)".to_owned()
+    } else if own == 0 || gpus() == 0 {
+        format!("it sums gradients among GPUs, and --device {device} gives none here")
+    } else if workers > own {
+        let gpus = if own == 1 { "1 GPU".to_owned() } else { format!("{own} GPUs") };
+        format!("{workers} workers for {gpus}, and NCCL has one rank a GPU; give --workers {own} or another --device")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::mistake(format!("--plane nccl: {problem}, or leave --plane out")))
 }
 
 fn no_gpu(device: DeviceChoice) -> Failure {

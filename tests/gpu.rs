@@ -5,7 +5,7 @@ use crate::support::{Desk, Done, skip};
 const SHORT: &[&str] = &["--max-steps", "3", "--batch-size", "24"];
 
 /// None where there is no GPU.
-fn desk() -> Option<Desk> {
+pub fn desk() -> Option<Desk> {
     let desk = Desk::new();
     let found = desk.run(&["worker", "--join", "127.0.0.1:9", "--reconnect", "0", "--device", "cuda:0"]);
     if found.code == Some(64) {
@@ -22,7 +22,7 @@ fn on_standin(desk: &Desk) -> bool {
 }
 
 /// With so many GPUs, as the stand-ins show them.
-fn with_gpus(desk: &Desk, gpus: &str, args: &[&str]) -> Done {
+pub fn with_gpus(desk: &Desk, gpus: &str, args: &[&str]) -> Done {
     desk.start_under(&["env", &format!("STANDIN_DEVICES={gpus}")], args).finish()
 }
 

@@ -11,6 +11,8 @@ mod gpu;
 mod load;
 mod map;
 mod models;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod network;
 mod predict;
 mod real_images;

@@ -111,6 +111,22 @@ fn without_the_promise_device_classes_mix_and_nothing_that_compares_bits_is_offe
 }
 
 #[test]
+fn sums_among_gpus_are_refused_under_the_promise_and_to_workers_without_one() {
+    let desk = Desk::new();
+    let nccl = [RUN, &["--plane", "nccl", "--set", "evaluation.every_epochs=0"]].concat();
+    let out = ["coordinator", "--data", "images", "--listen", "127.0.0.1:0", "--out", "no"];
+    desk.run(&[&out[..], &nccl].concat()).refused(&["--plane nccl", "one result", "--fast", "leave --plane nccl out"]);
+    desk.train("no", &[&nccl[..], &["--fast", "--device", "cpu"]].concat())
+        .refused(&["--plane nccl", "leave --plane out"]);
+    let (running, address) = coordinator(&desk, "run", &[&nccl[..], &["--fast", "--min-workers", "1"]].concat());
+    let cpu = desk.run(&["worker", "--join", &address, "--device", "cpu", "--threads", "1"]);
+    cpu.refused(&["--plane nccl", "--features nccl", "--device cuda"]);
+    desk.run(&["stop", &address]).ok();
+    let done = running.finish().ok();
+    assert!(done.stdout.contains("gradients are summed among the GPUs"), "{}", done.stdout);
+}
+
+#[test]
 fn a_worker_that_is_asked_to_stop_finishes_its_shard_and_says_so() {
     let desk = Desk::new();
     let (mut running, address) = coordinator(&desk, "run", &["--epochs", "300", "--set", "evaluation.every_epochs=0"]);

@@ -65,6 +65,12 @@ impl Average {
         }
     }
 
+    /// Adds what a member of a ring counted; from one of them comes the sum of all.
+    pub fn add_part(&mut self, sum: Option<Vec<f32>>, outcomes: Vec<ShardOutcome>) {
+        self.outcomes.extend(outcomes);
+        self.root = sum.or(self.root.take());
+    }
+
     /// The whole step, once every shard is in.
     pub fn finish(mut self) -> Option<StepSum> {
         let values = self.root?;

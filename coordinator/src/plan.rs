@@ -31,6 +31,8 @@ pub struct Plan {
     pub checkpoint_every: Option<Duration>,
     /// Cut steps evenly, however fast each worker is.
     pub even: bool,
+    /// Workers sum a step's gradients among themselves, in a ring.
+    pub ring: bool,
     /// Share of the leases of shards that two workers compute on purpose, in [0, 1].
     pub audit: f64,
     /// Which ones depends on it.
@@ -195,6 +197,7 @@ pub(crate) fn sample() -> Plan {
         checkpoint_every_steps: 0,
         checkpoint_every: None,
         even: false,
+        ring: false,
         audit: 0.0,
         seed: 0,
         min_workers: 1,

@@ -55,6 +55,8 @@ pub struct Limits {
     pub audit: f64,
     /// Pass tensors to workers on this host through shared memory.
     pub shared_memory: bool,
+    /// Workers, each with a GPU of its own, sum their gradients by NCCL; only the sum travels.
+    pub nccl: bool,
 }
 
 impl Default for Limits {
@@ -68,6 +70,7 @@ impl Default for Limits {
             even: false,
             audit: 0.0,
             shared_memory: true,
+            nccl: false,
         }
     }
 }
@@ -129,6 +132,11 @@ pub enum RunError {
         "--audit {0} compares the bits of two workers, and deterministic = false (--fast) promises none; leave one of the two out"
     )]
     Audit(f64),
+    #[error(
+        "--plane nccl adds gradients up in an order that depends on how many GPUs there are, and this run promises one result, to the \
+         bit; give that up with --fast (deterministic = false), or leave --plane nccl out"
+    )]
+    Plane,
     #[error("the checkpoint is of another run: {0}")]
     Resume(String),
     #[error(transparent)]
@@ -182,6 +190,7 @@ impl Run {
             checkpoint_every_steps: recipe.checkpoint.every_steps,
             checkpoint_every: Some(recipe.checkpoint.every_seconds).filter(|s| *s > 0).map(Duration::from_secs),
             even: self.limits.even,
+            ring: self.limits.nccl,
             audit: self.limits.audit,
             seed: recipe.seed,
             min_workers: self.limits.min_workers,
@@ -195,6 +204,9 @@ impl Run {
     pub fn check(&self) -> Result<(), RunError> {
         if self.initial.len() != self.schema.len() {
             return Err(RunError::Initial { found: self.initial.len(), expected: self.schema.len() });
+        }
+        if self.limits.nccl && self.recipe.deterministic {
+            return Err(RunError::Plane);
         }
         if self.limits.audit > 0.0 && !self.recipe.deterministic {
             return Err(RunError::Audit(self.limits.audit));

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # On a machine with Rust, CUDA and cuDNN: builds what deploy/gpu/run.sh runs, and packs it for a GPU machine that has neither Rust nor
 # a network. Usage: deploy/gpu/pack.sh [OUT.tar.gz] [IMAGES: the folder cifar-10-batches-bin]
+#
+#   FEATURES     what the build has (default cuda); cuda,nccl where both machines have NCCL
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 out=$(realpath -m "${1:-lockstep-gpu.tar.gz}")
 images=${2:-}
+features=${FEATURES:-cuda}
 
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
@@ -13,10 +16,10 @@ mkdir "$pack"
 
 # without debug information: a tenth of the size
 export CARGO_PROFILE_RELEASE_STRIP=true
-cargo build --release --locked --features cuda --bin lockstep
+cargo build --release --locked --features "$features" --bin lockstep
 # executable NAME: the test program that cargo builds of it
 executable() {
-    cargo test --release --locked --features cuda -p lockstep-worker "$@" --no-run --message-format json \
+    cargo test --release --locked --features "$features" -p lockstep-worker "$@" --no-run --message-format json \
         | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
 }
 units=$(executable --lib)

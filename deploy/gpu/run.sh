@@ -4,7 +4,7 @@
 #
 #   OUT=DIR      where results go (default ./out)
 #   PYTHON, PEER a Python with torch, and the PyTorch program to measure beside ours on the same GPU (its line of JSON has images_per_s)
-#   ONLY         some of: tests verify bench train (default: all)
+#   ONLY         some of: tests verify bench train nccl (default: all)
 #   SECONDS_EACH how long a run may take before it is given up (default 300)
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,7 +12,7 @@ lockstep=${LOCKSTEP:-$here/lockstep}
 units=${UNITS:-$here/units}
 oracle=${ORACLE:-$here/oracle}
 out=${OUT:-./out}
-only=${ONLY:-tests verify bench train}
+only=${ONLY:-tests verify bench train nccl}
 limit=${SECONDS_EACH:-300}
 mkdir -p "$out"
 table=$out/table.md
@@ -111,6 +111,16 @@ if want train; then
             row "train $recipe, whole, seconds" "FAILED (train-$recipe.log)"
             failed=1
         fi
+    done
+fi
+
+# one GPU is all that is asked of this machine, so NCCL has one rank
+if want nccl && ldd "$lockstep" 2>/dev/null | grep -q libnccl; then
+    for plane in nccl auto; do
+        rate=$(timeout "$limit" "$lockstep" bench --model convnet --batch-size 128 --shards 1 --workers 1 --device cuda:0 --fast \
+            --plane "$plane" --steps 200 --json 2>>"$out/nccl.log" | tee -a "$out/nccl.jsonl" | value images_per_s)
+        row "bench convnet, batch 128, --plane $plane, images/s" "${rate:-FAILED (nccl.log)}"
+        [[ -n $rate ]] || failed=1
     done
 fi
 

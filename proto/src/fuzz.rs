@@ -59,6 +59,8 @@ fn messages() -> Vec<Vec<u8>> {
             name: "here-1".to_owned(),
             threads: 2,
             foreign: false,
+            nccl: 22_703,
+            gpu: "0f".repeat(16),
         })),
         worker(from_worker::Message::Ready(wire::Ready {
             schema_fingerprint: "a".repeat(32),
@@ -71,10 +73,22 @@ fn messages() -> Vec<Vec<u8>> {
             node,
             offset: 9,
             data: vec![1; 40].into(),
-            summary: Some(summary),
+            summary: Some(summary.clone()),
             bf16: true,
             slot: Some(1),
         })),
+        worker(from_worker::Message::Part(wire::Part { lease: 7, version: 8, summary: Some(summary) })),
+        worker(from_worker::Message::Ring(wire::RingNews {
+            generation: 3,
+            news: Some(wire::ring_news::News::Named(vec![7; wire::RING_ID_BYTES])),
+        })),
+        coordinator(to_worker::Message::FormRing(wire::FormRing {
+            generation: 3,
+            rank: 1,
+            size: 2,
+            id: vec![7; wire::RING_ID_BYTES],
+        })),
+        coordinator(to_worker::Message::DissolveRing(wire::DissolveRing { generation: 3 })),
         worker(from_worker::Message::Evaluation(wire::Evaluation {
             lease: 7,
             version: 8,
@@ -110,6 +124,7 @@ fn messages() -> Vec<Vec<u8>> {
             node,
             next: shards.clone(),
             shards,
+            ring: 3,
         })))),
         coordinator(to_worker::Message::Lease(lease(lease::Work::Slice(wire::SliceWork {
             evaluation: 1,

@@ -16,11 +16,14 @@ pub use generated::*;
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lockstep.descriptors"));
 
 /// Changes with every message that an older program would misread.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Bytes in one part of a tensor: large enough that framing costs nothing, well below tonic's limit of 4 MiB a message,
 /// and small enough that a sum can begin while the rest is under way.
 pub const CHUNK_BYTES: usize = 1 << 18;
+
+/// Bytes of a ring's name: as many as NCCL's ncclUniqueId has.
+pub const RING_ID_BYTES: usize = 128;
 
 /// HTTP/2 windows in bytes, both ways: the default of 64 KiB makes a bulk stream wait for an answer every 16 frames. Enough for a
 /// gigabit over 16 ms; no more, because each worker may fill one.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::values::{floats, processes, threads, timed_steps};
-use super::{ComputeArgs, Plane, RecipeArgs};
+use super::{ComputeArgs, PlaneArgs, RecipeArgs};
 
 #[derive(Args, Debug)]
 pub struct BenchArgs {
@@ -22,9 +22,8 @@ pub struct BenchArgs {
     pub threads: Option<usize>,
     #[command(flatten)]
     pub compute: ComputeArgs,
-    /// How tensors travel: through shared memory where a worker can map it, or over gRPC alone
-    #[arg(long, value_enum, default_value = "auto")]
-    pub plane: Plane,
+    #[command(flatten)]
+    pub plane: PlaneArgs,
     /// Measure the wire alone: push, average, step and pull of --floats values, without computing
     #[arg(long, conflicts_with = "scale")]
     pub wire: bool,

@@ -20,7 +20,7 @@ pub use pictures::{PredictArgs, ReportArgs};
 pub use recipe::RecipeArgs;
 pub use reproduce::ReproduceArgs;
 pub use roles::{CoordinatorArgs, TrainArgs, WorkerArgs};
-pub use shared::{DataSource, DisplayArgs, LimitArgs, LocalArgs, Plane, RunArgs};
+pub use shared::{DataSource, DisplayArgs, LimitArgs, LocalArgs, PlaneArgs, RunArgs};
 pub use tools::{DataArgs, EvalArgs, ModelArgs, ModelCommand, RecipesArgs, RecipesCommand, RemoteArgs, VerifyArgs};
 pub use values::{Kill, reducer};
 

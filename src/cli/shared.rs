@@ -56,6 +56,26 @@ pub enum Plane {
     Auto,
     /// gRPC alone
     Grpc,
+    /// Gradients are summed among GPUs by NCCL, one worker a GPU, and only the sum comes to the coordinator; needs --fast
+    Nccl,
+}
+
+/// How tensors travel.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct PlaneArgs {
+    /// How tensors travel: through shared memory where a worker can map it; over gRPC alone; or gradients by NCCL, among GPUs
+    #[arg(long, value_enum, default_value = "auto")]
+    pub plane: Plane,
+}
+
+impl PlaneArgs {
+    pub fn shared_memory(self) -> bool {
+        self.plane != Plane::Grpc
+    }
+
+    pub fn nccl(self) -> bool {
+        self.plane == Plane::Nccl
+    }
 }
 
 /// How a run is kept and continued.
@@ -91,9 +111,8 @@ pub struct LimitArgs {
     /// Let a second worker compute this share of the shards too, and compare: broken hardware shows, and nothing else changes
     #[arg(long, allow_negative_numbers = true, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub audit: f64,
-    /// How tensors travel: through shared memory where a worker can map it, or over gRPC alone
-    #[arg(long, value_enum, default_value = "auto")]
-    pub plane: Plane,
+    #[command(flatten)]
+    pub plane: PlaneArgs,
     /// For tests: "arrival" sums in order of arrival, which breaks the promise
     #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
     pub test_reducer: Option<String>,
@@ -110,7 +129,8 @@ impl LimitArgs {
             allow_foreign_workers: false,
             even,
             audit: self.audit,
-            shared_memory: self.plane == Plane::Auto,
+            shared_memory: self.plane.shared_memory(),
+            nccl: self.plane.nccl(),
         }
     }
 }

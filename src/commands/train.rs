@@ -32,6 +32,7 @@ pub fn train<S: Future<Output = String> + Send + 'static>(
     let local = &args.local;
     let mut fleet = fleet(local);
     fleet.check()?;
+    processor::check_plane(args.run.limits.plane, fleet.workers, local.compute.device)?;
     // who is to be killed must be given something
     let limits = args.run.limits.limits(fleet.workers, !local.kill.is_empty());
     let kept = prepare::kept_run(&args.recipe, &args.data, &args.run, limits)?;

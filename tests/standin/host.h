@@ -22,6 +22,7 @@ enum {
     CUDA_ERROR_INVALID_HANDLE = 400,
     CUDA_ERROR_ILLEGAL_STATE = 401,
     CUDA_ERROR_NOT_FOUND = 500,
+    CUDA_ERROR_NOT_READY = 600,
     CUDA_ERROR_NOT_SUPPORTED = 801,
     CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
     CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901,
@@ -121,6 +122,8 @@ CUresult standin_whole_context(const char *call);
 // For work on `stream`, if it is the legacy one: it waits for streams that capture.
 CUresult standin_legacy(const struct stream *stream, const char *call);
 bool standin_capturing(const struct stream *stream);
+// Has `call` say whether a stream waits for another process.
+void standin_late(bool (*call)(const struct stream *));
 
 // fibres.c: runs a grid of blocks. The caller holds the lock.
 struct dimensions {

@@ -14,6 +14,7 @@ pub mod layers;
 pub mod model;
 mod node;
 pub mod predict;
+mod ring;
 mod session;
 
 pub use error::WorkerError;

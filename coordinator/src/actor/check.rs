@@ -1,5 +1,7 @@
 //! An answer against what was asked: the session has checked its bytes, this checks its meaning.
 
+use std::ops::Range;
+
 use lockstep_proto::tensors;
 use lockstep_proto::wire::ShardOutcome;
 
@@ -15,6 +17,7 @@ impl Actor {
             Answer::Refused { reason } => return Event::Refused { worker, lease, reason: reason.clone() },
             Answer::NotFinite { what } => Finding::NotFinite(what.clone()),
             // without the promise two right answers may differ: there is nothing to compare
+            Answer::Part { .. } => Finding::Bits(0),
             Answer::Gradient { .. } | Answer::Slice { .. } if !self.run.recipe.deterministic => Finding::Bits(0),
             Answer::Gradient { digest, outcomes, .. } => Finding::Bits(fingerprint(*digest, outcomes)),
             Answer::Slice { counts, .. } => Finding::Bits(fingerprint_of_counts(counts)),
@@ -39,13 +42,18 @@ impl Actor {
                 if asked != *node {
                     return Err(format!("it is for node {node:?}, and {asked:?} was asked for"));
                 }
-                let expected = asked.covers(self.plan.leaves(step));
-                let counts: Vec<_> = outcomes.iter().map(|outcome| (outcome.shard, outcome.count)).collect();
-                let asked: Vec<_> = expected.map(|shard| (shard, self.plan.shard(step, shard).len() as u32)).collect();
-                if counts != asked {
-                    return Err(format!("its (shard, examples) are {counts:?}, and {asked:?} were asked for"));
+                self.check_counts(step, asked.covers(self.plan.leaves(step)), outcomes)
+            }
+            (Work::Part { step, rank, first, end, .. }, Answer::Part { version, values, outcomes, .. }) => {
+                current(*version, step)?;
+                match (rank, values) {
+                    (0, None) => return Err("it is rank 0's, and has no sum".to_owned()),
+                    (1.., Some(_)) => {
+                        return Err(format!("it has a sum, which is rank 0's to send, not rank {rank}'s"));
+                    }
+                    _ => {}
                 }
-                Ok(())
+                self.check_counts(step, first..end, outcomes)
             }
             (Work::Slice { version: asked, slice }, Answer::Slice { version, counts }) => {
                 current(*version, asked)?;
@@ -53,6 +61,18 @@ impl Actor {
             }
             (work, _) => Err(format!("it is no answer to {work}")),
         }
+    }
+}
+
+impl Actor {
+    /// Whether `outcomes` are of these shards of `step`, with as many examples.
+    fn check_counts(&self, step: u64, shards: Range<u32>, outcomes: &[ShardOutcome]) -> Result<(), String> {
+        let counts: Vec<_> = outcomes.iter().map(|outcome| (outcome.shard, outcome.count)).collect();
+        let asked: Vec<_> = shards.map(|shard| (shard, self.plan.shard(step, shard).len() as u32)).collect();
+        if counts != asked {
+            return Err(format!("its (shard, examples) are {counts:?}, and {asked:?} were asked for"));
+        }
+        Ok(())
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum Message {
     Beat { worker: WorkerId, reply: oneshot::Sender<bool> },
     /// It computed something, or could not.
     Answer { worker: WorkerId, lease: LeaseId, answer: Answer },
+    /// How far it is with its ring.
+    Ring { worker: WorkerId, generation: u64, news: RingNews },
     /// It wants to go, once it has answered.
     Leaving { worker: WorkerId },
     /// Its stream ended.
@@ -42,6 +44,20 @@ pub(crate) enum Message {
     Status { reply: oneshot::Sender<StatusReply> },
     /// Somebody wants it to end; the reply comes when the checkpoint is written.
     Stop { reason: String, reply: Option<oneshot::Sender<StopReply>> },
+}
+
+/// What a worker says of its ring.
+#[derive(Debug)]
+pub(crate) enum RingNews {
+    /// The ring's name; as long as NCCL's are.
+    Named {
+        id: Vec<u8>,
+    },
+    Formed,
+    Waits,
+    Broken {
+        reason: String,
+    },
 }
 
 /// An answer to a lease. Lengths, checksum and finiteness of gradients are looked at before they get here.
@@ -53,6 +69,15 @@ pub(crate) enum Answer {
         values: Vec<f32>,
         /// Checksum of `values`.
         digest: u64,
+        outcomes: Vec<ShardOutcome>,
+        compute_us: u64,
+        encode_us: u64,
+        wait_us: u64,
+    },
+    /// A part of a step, from a ring: rank 0 has the whole sum, which is whole and finite.
+    Part {
+        version: u64,
+        values: Option<Vec<f32>>,
         outcomes: Vec<ShardOutcome>,
         compute_us: u64,
         encode_us: u64,

@@ -21,7 +21,7 @@ use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::wire::{Refused, StopReply, Welcome};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use message::{Admitted, Answer, Message, Outbound};
+pub(crate) use message::{Admitted, Answer, Message, Outbound, RingNews};
 
 use crate::average::Average;
 use crate::checkpoint::{Epoch, Store, Writer, Written};
@@ -207,6 +207,12 @@ impl Actor {
                 self.event(Event::Beat { worker });
             }
             Message::Answer { worker, lease, answer } => self.answer(worker, lease, answer),
+            Message::Ring { worker, generation, news } => self.event(match news {
+                RingNews::Named { id } => Event::Named { worker, generation, id },
+                RingNews::Formed => Event::Formed { worker, generation },
+                RingNews::Waits => Event::Waits { worker, generation },
+                RingNews::Broken { reason } => Event::Broken { worker, generation, reason },
+            }),
             Message::Leaving { worker } => self.event(Event::Leaving { worker }),
             Message::Left { worker, reason } => {
                 self.event(Event::Left { worker, reason: reason.clone() });
@@ -247,6 +253,7 @@ impl Actor {
             pinned,
             allow_foreign: self.run.limits.allow_foreign_workers,
             deterministic: self.run.recipe.deterministic,
+            nccl: self.run.limits.nccl.then(|| self.sessions.gpus()),
         };
         if let Err(refused) = door::check(&hello, &rules) {
             self.say_refused(&hello.name, &refused.reason);

@@ -1,16 +1,20 @@
 //! Doing what the engine says.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use lockstep_proto::optimizer::{clip, penalty};
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::Node;
-use lockstep_proto::wire::{self, Lease, ShardsWork, SliceWork, lease, to_worker};
+use lockstep_proto::wire::{
+    self, DissolveRing, FormRing, Lease, ShardOutcome, ShardsWork, SliceWork, lease, to_worker,
+};
 
 use super::sessions::{Farewell, Stats};
 use super::{Actor, Answer};
 use crate::average::Average;
 use crate::engine::{Command, LeaseId, Outcome, Position, Purpose, Work, WorkerId};
+use crate::telemetry::format::count;
 use crate::telemetry::{self, Split};
 
 /// Between two classes that took part in one run.
@@ -34,12 +38,25 @@ impl Actor {
                     let answer = self.find(lease, &mut answer);
                     self.count(slice, answer);
                 }
+                Command::Part { worker, lease } => {
+                    let answer = self.find(lease, &mut answer);
+                    self.add_part(worker, answer);
+                }
+                Command::Form { worker, generation, rank, size, id } => {
+                    self.form(worker, FormRing { generation, rank, size, id: id.unwrap_or_default() });
+                }
+                Command::Dissolve { generation, members, reissued, reason } => {
+                    self.dissolve(generation, &members, reissued, &reason);
+                }
                 Command::Drop { worker, lease, reason } => {
                     tracing::debug!(worker, lease, %reason, "answer dropped");
-                    if let Some(Answer::Gradient { outcomes, values, .. }) = self.find(lease, &mut answer) {
-                        self.buffers.give(values);
-                        self.ledger.recompute(outcomes.iter().map(|outcome| outcome.count).sum());
-                    }
+                    let (values, outcomes) = match self.find(lease, &mut answer) {
+                        Some(Answer::Gradient { outcomes, values, .. }) => (Some(values), outcomes),
+                        Some(Answer::Part { outcomes, values, .. }) => (values, outcomes),
+                        _ => continue,
+                    };
+                    values.into_iter().for_each(|values| self.buffers.give(values));
+                    self.ledger.recompute(outcomes.iter().map(|outcome| outcome.count).sum());
                 }
                 Command::Dispute { work, first, second } => {
                     self.ledger.dispute();
@@ -105,15 +122,21 @@ impl Actor {
 
     fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose) {
         let version = match work {
-            Work::Shards { step, .. } => step,
+            Work::Shards { step, .. } | Work::Part { step, .. } => step,
             Work::Slice { version, .. } => version,
         };
         // evaluation is of the master copy; training is on what the recipe lets travel
-        let wire = if matches!(work, Work::Shards { .. }) { self.run.recipe.wire } else { Wire::F32 };
+        let wire = if matches!(work, Work::Slice { .. }) { Wire::F32 } else { self.run.recipe.wire };
         let work = match work {
             Work::Shards { step, node } => {
                 self.ledger.second(purpose, node.covers(self.plan.leaves(step)).len() as u32);
-                lease::Work::Shards(self.shards_work(step, node))
+                let node_of = Some(wire::Node { level: node.level, index: node.index });
+                let shards = |leaves| node.covers(leaves);
+                lease::Work::Shards(ShardsWork { node: node_of, ..self.shards_work(step, shards) })
+            }
+            Work::Part { step, generation, first, end, .. } => {
+                let shards = |leaves| first.min(leaves)..end.min(leaves);
+                lease::Work::Shards(ShardsWork { ring: generation, ..self.shards_work(step, shards) })
             }
             Work::Slice { version, slice } => {
                 let (split, examples) = self.run.slices().examples(slice);
@@ -139,10 +162,10 @@ impl Actor {
         session.send(to_worker::Message::Lease(Lease { lease, version, work: Some(work) }));
     }
 
-    fn shards_work(&mut self, step: u64, node: Node) -> ShardsWork {
+    /// The shards of `step` that `shards` picks out of so many, and those of the next step.
+    fn shards_work(&mut self, step: u64, shards: impl Fn(u32) -> Range<u32>) -> ShardsWork {
         let mut shards_of = |step| -> Vec<_> {
-            let cover = node.covers(self.plan.leaves(step));
-            cover
+            shards(self.plan.leaves(step))
                 .map(|shard| wire::Shard { shard, examples: self.partition.shard(&self.plan, step, shard).to_vec() })
                 .collect()
         };
@@ -154,25 +177,56 @@ impl Actor {
             step,
             epoch: self.plan.epoch(step),
             batch_size: self.plan.batch_len(step),
-            node: Some(wire::Node { level: node.level, index: node.index }),
             shards,
             next,
+            ..ShardsWork::default()
         }
     }
 
     fn sum(&mut self, worker: WorkerId, node: Node, answer: Option<Answer>) {
         let Some(Answer::Gradient { values, outcomes, compute_us, encode_us, wait_us, .. }) = answer else { return };
-        let images = outcomes.iter().map(|outcome| u64::from(outcome.count)).sum();
-        let step = self.parameters.version();
-        for outcome in &outcomes {
-            self.accepted.extend_from_slice(self.partition.shard(&self.plan, step, outcome.shard));
-        }
-        self.pin(worker);
-        self.sessions.credit(worker, &Stats { shards: outcomes.len() as u32, images, compute_us, wait_us });
+        self.credit(worker, &outcomes, compute_us, wait_us);
         self.meter.answered(worker, compute_us, encode_us);
         let start = Instant::now();
         self.average.add(node, values, outcomes);
         self.meter.summed(start.elapsed());
+    }
+
+    fn add_part(&mut self, worker: WorkerId, answer: Option<Answer>) {
+        let Some(Answer::Part { values, outcomes, compute_us, encode_us, wait_us, .. }) = answer else { return };
+        self.credit(worker, &outcomes, compute_us, wait_us);
+        self.meter.answered(worker, compute_us, encode_us);
+        self.average.add_part(values, outcomes);
+    }
+
+    /// Notes what an accepted answer used, and whose it is.
+    fn credit(&mut self, worker: WorkerId, outcomes: &[ShardOutcome], compute_us: u64, wait_us: u64) {
+        let images = outcomes.iter().map(|outcome| u64::from(outcome.count)).sum();
+        let step = self.parameters.version();
+        for outcome in outcomes {
+            self.accepted.extend_from_slice(self.partition.shard(&self.plan, step, outcome.shard));
+        }
+        self.pin(worker);
+        self.sessions.credit(worker, &Stats { shards: outcomes.len() as u32, images, compute_us, wait_us });
+    }
+
+    fn form(&mut self, worker: WorkerId, form: FormRing) {
+        if form.rank == 0 {
+            let ranks = count(u64::from(form.size), "GPU");
+            let text = format!("NCCL ring {} of {ranks} sums the gradients", form.generation);
+            self.telemetry.emit(telemetry::Event::Notice { text });
+        }
+        if let Some(session) = self.sessions.get(worker) {
+            session.send(to_worker::Message::FormRing(form));
+        }
+    }
+
+    fn dissolve(&mut self, generation: u64, members: &[WorkerId], reissued: u32, reason: &str) {
+        self.ledger.reissue(reissued);
+        tracing::debug!(generation, reissued, %reason, "ring dissolved");
+        for session in members.iter().filter_map(|worker| self.sessions.get(*worker)) {
+            session.send(to_worker::Message::DissolveRing(DissolveRing { generation }));
+        }
     }
 
     /// The first accepted shard pins the run to its worker's class. Without the promise there may be several, in the order in which

@@ -59,6 +59,10 @@ impl Actor {
                 "deterministic = false (--fast): the promise of one result is off; another run comes to other weights";
             self.telemetry.emit(Event::Notice { text: text.to_owned() });
         }
+        if run.limits.nccl {
+            let text = "--plane nccl: gradients are summed among the GPUs; the order of a sum, and so its bits, depends on how many";
+            self.telemetry.emit(Event::Notice { text: text.to_owned() });
+        }
         if run.recipe.evaluation.mode == EvaluationMode::Train {
             let text = "evaluation.mode = \"train\": evaluations drop and normalise as training does, which is no fair measure";
             self.telemetry.emit(Event::Notice { text: text.to_owned() });
@@ -155,6 +159,7 @@ impl Actor {
         summary.seed = run.recipe.seed;
         summary.device_class = self.device_class.clone().unwrap_or_default();
         summary.deterministic = run.recipe.deterministic;
+        summary.plane = if run.limits.nccl { "nccl" } else { "grpc" }.to_owned();
         summary.parameters = run.schema.parameters() as u64;
         summary.data_hash.clone_from(&self.data_hash);
         summary.weights_hash = self.parameters.hash();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_proto::wire::{Finished, Hello, Refused, ToWorker, to_worker};
 
+use super::door::Rank;
 use super::message::Outbound;
 use crate::engine::WorkerId;
 use crate::plane::Edition;
@@ -18,6 +19,10 @@ pub(super) struct Session {
     pub(super) device_class: String,
     pub(super) threads: u32,
     pub(super) foreign: bool,
+    /// The GPU that computes, if it said so.
+    pub(super) gpu: String,
+    /// Its NCCL's version; 0: it has none.
+    pub(super) nccl: u32,
     /// Its number on the screen: the smallest that is free, so that a worker that comes back gets its old line.
     pub(super) slot: u32,
     pub(super) ready: bool,
@@ -82,6 +87,8 @@ impl Sessions {
             device_class: hello.device_class,
             threads: hello.threads,
             foreign: hello.foreign,
+            gpu: hello.gpu,
+            nccl: hello.nccl,
             slot,
             ready: false,
             shared: false,
@@ -118,6 +125,11 @@ impl Sessions {
     /// The class that those who are here agreed on at the door.
     pub(super) fn device_class(&self) -> Option<&str> {
         self.open.values().find(|session| !session.foreign).map(|session| session.device_class.as_str())
+    }
+
+    /// Who computes on which GPU, and with which NCCL.
+    pub(super) fn gpus(&self) -> Vec<Rank<'_>> {
+        self.open.values().map(|Session { name, gpu, nccl, .. }| Rank { name, gpu, nccl: *nccl }).collect()
     }
 
     pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Session> {

@@ -13,9 +13,9 @@ use super::{Engine, Lease, Phase};
 const STRIKES: u32 = 3;
 
 /// How often somebody may say that the same work can't be computed before it is believed.
-const FAILURES: u32 = 2;
+pub(super) const FAILURES: u32 = 2;
 
-const WHAT_TO_DO: &str = "if the training diverged, lower optimizer.lr or set optimizer.clip_grad_norm";
+pub(super) const WHAT_TO_DO: &str = "if the training diverged, lower optimizer.lr or set optimizer.clip_grad_norm";
 
 impl Engine {
     pub(super) fn answered(
@@ -35,6 +35,9 @@ impl Engine {
             Finding::NotFinite(_) if self.is(Mutant::AcceptNotFinite) => Finding::Bits(0),
             other => other,
         };
+        if let Work::Part { .. } = work {
+            return self.part_answered(now, worker, lease, work, finding, out);
+        }
         let took = now.saturating_sub(since);
         let Phase::Working(pool) = &mut self.phase else { return };
         if let Work::Shards { .. } = work {
@@ -54,6 +57,7 @@ impl Engine {
                 _ if !matches!(verdict, Verdict::Accept { .. }) => {}
                 Work::Shards { .. } => self.shards.took(took, units),
                 Work::Slice { .. } => self.slices.took(took, units),
+                Work::Part { .. } => {}
             }
             self.decide(now, worker, lease, work, said, verdict, out);
         } else if self.is(Mutant::AcceptStale) {
@@ -178,6 +182,9 @@ impl Engine {
     ) {
         self.workers.beat(worker, now);
         let Some(Lease { work, .. }) = self.give_back(worker, lease) else { return };
+        if let Work::Part { .. } = work {
+            return self.part_refused(now, worker, work, reason, failed, out);
+        }
         let dropped = self.is(Mutant::DropRefused);
         let Phase::Working(pool) = &mut self.phase else { return };
         self.late.refuse(work, lease);
@@ -191,6 +198,11 @@ impl Engine {
             return self.finish(Outcome::Failed { reason }, out);
         }
         out.push(Command::Reissue { worker, shards, reason: format!("{work}: {reason}") });
+        self.strike(now, worker, reason, out);
+    }
+
+    /// Counts a refused answer; sends its worker away if it was one too many.
+    pub(super) fn strike(&mut self, now: Duration, worker: WorkerId, reason: &str, out: &mut Vec<Command>) {
         let strikes = self.workers.strike(worker);
         if strikes >= STRIKES {
             let reason = format!("{strikes} of its answers in a row were refused; the last: {reason}");
@@ -202,10 +214,11 @@ impl Engine {
 fn use_it(worker: WorkerId, lease: LeaseId, work: Work) -> Command {
     match work {
         Work::Shards { node, .. } => Command::Sum { worker, lease, node },
+        Work::Part { .. } => Command::Part { worker, lease },
         Work::Slice { slice, .. } => Command::Count { worker, lease, slice },
     }
 }
 
-fn drop_it(worker: WorkerId, lease: LeaseId, reason: &'static str) -> Command {
+pub(super) fn drop_it(worker: WorkerId, lease: LeaseId, reason: &'static str) -> Command {
     Command::Drop { worker, lease, reason: Cow::Borrowed(reason) }
 }

@@ -20,6 +20,9 @@ impl Engine {
         if !self.started {
             return;
         }
+        if self.plan.ring && matches!(&self.phase, Phase::Working(pool) if matches!(pool.kind, Kind::Shards { .. })) {
+            return self.sum_in_ring(now, out);
+        }
         self.ask_one_more(now, out);
         self.hand_out(now, out);
         self.copy_what_is_late(now, out);

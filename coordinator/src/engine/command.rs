@@ -28,6 +28,14 @@ pub enum Event {
     Refused { worker: WorkerId, lease: LeaseId, reason: String },
     /// A worker says that it could not compute.
     Failed { worker: WorkerId, lease: LeaseId, reason: String },
+    /// Rank 0 of a ring made the name by which the others find it.
+    Named { worker: WorkerId, generation: u64, id: Vec<u8> },
+    /// A member has found all others.
+    Formed { worker: WorkerId, generation: u64 },
+    /// A member has done its own part of what the ring is at, and waits for the others.
+    Waits { worker: WorkerId, generation: u64 },
+    /// A member's ring can't be formed, or failed in the middle of a sum: maybe somebody is gone.
+    Broken { worker: WorkerId, generation: u64, reason: String },
     /// Time went by.
     Tick,
     /// Somebody wants the run to end now.
@@ -60,6 +68,9 @@ impl Finding {
 pub enum Work {
     /// All shards below a node of a step's tree.
     Shards { step: u64, node: Node },
+    /// Shards `first` to before `end` of a step, summed with those of all other ranks of a ring: rank 0 answers with the whole sum.
+    /// None at all where a step has fewer shards than the ring has ranks.
+    Part { step: u64, generation: u64, rank: u32, first: u32, end: u32 },
     /// A slice of the evaluation of a version.
     Slice { version: u64, slice: u32 },
 }
@@ -72,6 +83,9 @@ impl fmt::Display for Work {
             Self::Shards { step, node } => {
                 let (first, end) = (u64::from(node.index) << node.level, (u64::from(node.index) + 1) << node.level);
                 write!(f, "shards {first} to {} of step {}", end - 1, step + 1)
+            }
+            Self::Part { step, rank, first, end, .. } => {
+                write!(f, "shards {first} to before {end} of step {}, as rank {rank}", step + 1)
             }
             Self::Slice { version, slice } => write!(f, "slice {slice} of the evaluation after step {version}"),
         }
@@ -116,6 +130,12 @@ pub enum Command {
     Sum { worker: WorkerId, lease: LeaseId, node: Node },
     /// Add the answer, maybe one that was put aside, to the evaluation's counts.
     Count { worker: WorkerId, lease: LeaseId, slice: u32 },
+    /// Add a part of the open step, maybe one that was put aside. All parts of the step come one after the other.
+    Part { worker: WorkerId, lease: LeaseId },
+    /// Have a worker take its place in a new ring. Rank 0 gets no name: it makes one.
+    Form { worker: WorkerId, generation: u64, rank: u32, size: u32, id: Option<Vec<u8>> },
+    /// Have these workers leave a ring, whatever they wait for in it; so many shards that it had in hand are given out again.
+    Dissolve { generation: u64, members: Vec<WorkerId>, reissued: u32, reason: String },
     /// Forget the answer.
     Drop { worker: WorkerId, lease: LeaseId, reason: Cow<'static, str> },
     /// Two answers to one piece of work differ; a third computation decides.

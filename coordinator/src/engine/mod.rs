@@ -5,12 +5,14 @@
 mod answers;
 mod assign;
 mod case;
+mod collective;
 mod command;
 mod late;
 mod mutant;
 mod pace;
 mod pool;
 mod progress;
+mod ring;
 mod watch;
 mod workers;
 
@@ -24,6 +26,7 @@ use late::Late;
 use mutant::Mutant;
 use pace::Pace;
 use pool::{Kind, Pool};
+use ring::Rings;
 use workers::Workers;
 
 /// Where a run stands: what a checkpoint holds of the engine.
@@ -52,6 +55,8 @@ pub struct Engine {
     /// What is still in hand of steps that are made.
     late: Late,
     workers: Workers,
+    /// Where gradients are summed among the workers: who sums with whom.
+    rings: Rings,
     leases: BTreeMap<LeaseId, Lease>,
     next_lease: LeaseId,
     /// How long shards and slices take.
@@ -96,6 +101,7 @@ impl Engine {
             phase,
             late: Late::default(),
             workers: Workers::default(),
+            rings: Rings::default(),
             leases: BTreeMap::new(),
             next_lease: 1,
             shards: Pace::default(),
@@ -184,6 +190,10 @@ impl Engine {
             Event::Answered { worker, lease, finding } => self.answered(now, worker, lease, finding, &mut out),
             Event::Refused { worker, lease, reason } => self.refused(now, worker, lease, &reason, false, &mut out),
             Event::Failed { worker, lease, reason } => self.refused(now, worker, lease, &reason, true, &mut out),
+            Event::Named { worker, generation, id } => self.named(now, worker, generation, &id, &mut out),
+            Event::Formed { worker, generation } => self.formed(now, worker, generation),
+            Event::Waits { worker, generation } => self.waits(now, worker, generation),
+            Event::Broken { worker, generation, reason } => self.broken(now, worker, generation, &reason, &mut out),
             Event::Tick => {}
             Event::Stop { reason } => self.finish(Outcome::Stopped { reason }, &mut out),
         }

@@ -38,6 +38,10 @@ pub(super) enum Mutant {
     DropRefused,
     /// An evaluation ends when one slice is missing.
     EvaluateEarly,
+    /// The rest of a ring that lost a member is left waiting for it.
+    KeepRing,
+    /// A step is made with what a ring has answered when it loses a member.
+    StepWithoutMember,
 }
 
 impl Mutant {
@@ -62,4 +66,8 @@ impl Mutant {
         Self::DropRefused,
         Self::EvaluateEarly,
     ];
+
+    /// Those of rings.
+    #[cfg(test)]
+    pub(super) const OF_RINGS: [Self; 2] = [Self::KeepRing, Self::StepWithoutMember];
 }

@@ -44,6 +44,7 @@ impl Pool {
     fn covers(&self, work: Work) -> Range<u32> {
         match work {
             Work::Shards { node, .. } => node.covers(self.units),
+            Work::Part { first, end, .. } => first..end,
             Work::Slice { slice, .. } => slice..slice + 1,
         }
     }
@@ -60,6 +61,11 @@ impl Pool {
     /// How many units are free.
     pub(super) fn free(&self) -> usize {
         self.free.len()
+    }
+
+    /// What was given out is free again.
+    pub(super) fn begin_again(&mut self) {
+        self.again = true;
     }
 
     /// Why the free units are given out.

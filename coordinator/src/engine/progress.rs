@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::command::{Command, Outcome};
 use super::mutant::Mutant;
 use super::pool::{Kind, Pool};
+use super::ring::Rings;
 use super::{Engine, Phase};
 
 impl Engine {
@@ -19,18 +20,21 @@ impl Engine {
             return;
         }
         match pool.kind {
-            Kind::Shards { step } => {
-                self.leave_late(step, out);
-                self.version = step + 1;
-                out.push(Command::Step { step });
-                self.after_step(now, out);
-            }
+            Kind::Shards { step } => self.close_step(step, now, out),
             Kind::Slices { version } => {
                 out.push(Command::Evaluated { version });
                 // a checkpoint that is taken now owes no evaluation
                 self.go_on(now, out);
             }
         }
+    }
+
+    /// The step has all its answers.
+    pub(super) fn close_step(&mut self, step: u64, now: Duration, out: &mut Vec<Command>) {
+        self.leave_late(step, out);
+        self.version = step + 1;
+        out.push(Command::Step { step });
+        self.after_step(now, out);
     }
 
     /// Remembers what is still in hand of the step that ends.
@@ -82,6 +86,7 @@ impl Engine {
             out.push(Command::Checkpoint { position: self.position(), reason: outcome.to_string() });
         }
         self.leases.clear();
+        self.rings = Rings::default();
         out.push(Command::Finish { position: self.position(), outcome });
         self.phase = Phase::Finished;
     }

@@ -21,6 +21,7 @@ impl Engine {
         }
         self.workers.forgive(gap);
         self.leases.values_mut().for_each(|lease| lease.since += gap);
+        self.rings.forgive(gap);
         self.short_since = self.short_since.map(|since| since + gap);
     }
 
@@ -36,12 +37,16 @@ impl Engine {
         for worker in self.workers.gone() {
             self.dismiss(now, worker, "it was asked to stop".to_owned(), true, out);
         }
-        let stuck = |lease: &&Lease| now.saturating_sub(lease.since) > self.plan.lease_timeout;
+        // who has a part waits for all others: there it shows otherwise who is stuck
+        let stuck = |lease: &&Lease| {
+            now.saturating_sub(lease.since) > self.plan.lease_timeout && !matches!(lease.work, Work::Part { .. })
+        };
         let stuck: Vec<_> = self.leases.values().filter(stuck).map(|lease| (lease.worker, lease.work)).collect();
         for (worker, work) in stuck {
             let reason = format!("no answer to {work} for {:.1} s", self.plan.lease_timeout.as_secs_f64());
             self.dismiss(now, worker, reason, true, out);
         }
+        self.watch_ring(now, out);
         self.started |= self.workers.len() >= self.plan.min_workers;
         let stalemate = self.stalemate();
         let enough = self.started && !self.workers.is_empty() && stalemate.is_none();
@@ -69,7 +74,14 @@ impl Engine {
     }
 
     /// Ends a worker's session, if it is there.
-    fn dismiss(&mut self, now: Duration, worker: WorkerId, reason: String, may_return: bool, out: &mut Vec<Command>) {
+    pub(super) fn dismiss(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        reason: String,
+        may_return: bool,
+        out: &mut Vec<Command>,
+    ) {
         if self.workers.get(worker).is_some() {
             self.lose(now, worker, &reason, out);
             out.push(Command::Dismiss { worker, reason, may_return });
@@ -88,10 +100,15 @@ impl Engine {
             }
             if let Phase::Working(pool) = &mut self.phase {
                 let units = pool.lost(work, lease);
-                shards += if matches!(work, Work::Shards { .. }) { units } else { 0 };
+                shards += match work {
+                    Work::Shards { .. } => units,
+                    Work::Part { first, end, .. } => end - first,
+                    Work::Slice { .. } => 0,
+                };
             }
         }
         out.push(Command::Lost { worker, reissued: shards, reason: reason.to_owned() });
+        self.leave_ring(worker, out);
         if self.workers.is_empty() {
             self.short_since.get_or_insert(now);
         }

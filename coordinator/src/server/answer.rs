@@ -8,10 +8,12 @@ use lockstep_proto::schema::Schema;
 use lockstep_proto::shared::Shared;
 use lockstep_proto::tensors::{self, Assembly, PartError};
 use lockstep_proto::tree::Node;
-use lockstep_proto::wire::{Evaluation, Failed, Gradient, GradientSummary, ShardOutcome};
+use lockstep_proto::wire::{
+    self, Evaluation, Failed, Gradient, GradientSummary, Part, RING_ID_BYTES, RingNews, ShardOutcome, ring_news,
+};
 
 use super::limits::REASON_CHARS;
-use crate::actor::Answer;
+use crate::actor::{Answer, RingNews as RingWord};
 use crate::engine::LeaseId;
 use crate::evaluation::SliceCounts;
 
@@ -156,35 +158,78 @@ impl Inbox {
     }
 
     fn complete(&self, part: &Gradient, whole: Whole, summary: GradientSummary) -> Result<Answer, String> {
-        let node = part.node.ok_or("its gradient names no node")?;
         let Whole { values, finite } = whole;
         if !finite && let Some(at) = tensors::first_not_finite(&values) {
             let tensor = self.schema.at(at).map_or("?", |tensor| &tensor.name);
             let what = format!("its gradient has {} in tensor {tensor}", values[at]);
             return Ok(Answer::NotFinite { what });
         }
-        if summary.outcomes.len() > MOST_SHARDS {
-            return Err(format!("it has {} outcomes; a step has at most {MOST_SHARDS} shards", summary.outcomes.len()));
+        if let Err(answer) = check(&summary) {
+            return Ok(answer);
         }
-        if let Some(outcome) = summary.outcomes.iter().find(|outcome| !outcome.loss_sum.is_finite()) {
-            let what = format!("its loss of shard {} is {}", outcome.shard, outcome.loss_sum);
-            return Ok(Answer::NotFinite { what });
-        }
-        if let Some(outcome) = summary.outcomes.iter().find(|outcome| outcome.correct > outcome.count) {
-            let ShardOutcome { shard, correct, count, .. } = outcome;
-            return Err(format!("it has {correct} right answers in shard {shard}, of {count} examples"));
-        }
-        Ok(Answer::Gradient {
-            version: part.version,
-            node: Node { level: node.level, index: node.index },
-            values,
-            digest: summary.digest,
-            outcomes: summary.outcomes,
-            compute_us: summary.compute_us.min(LONGEST_TIME),
-            encode_us: summary.encode_us.min(LONGEST_TIME),
-            wait_us: summary.wait_us.min(LONGEST_TIME),
+        let [compute_us, encode_us, wait_us] = times(&summary);
+        let (version, outcomes) = (part.version, summary.outcomes);
+        Ok(match part.node {
+            Some(wire::Node { level, index }) => {
+                let (node, digest) = (Node { level, index }, summary.digest);
+                Answer::Gradient { version, node, values, digest, outcomes, compute_us, encode_us, wait_us }
+            }
+            None => Answer::Part { version, values: Some(values), outcomes, compute_us, encode_us, wait_us },
         })
     }
+}
+
+/// What the answer may say of time.
+fn times(summary: &GradientSummary) -> [u64; 3] {
+    [summary.compute_us, summary.encode_us, summary.wait_us].map(|us| us.min(LONGEST_TIME))
+}
+
+/// Whether what goes with a gradient can be: else the answer, which says why not.
+fn check(summary: &GradientSummary) -> Result<(), Answer> {
+    let refused = |reason: String| Err(Answer::Refused { reason });
+    if summary.outcomes.len() > MOST_SHARDS {
+        return refused(format!("it has {} outcomes; a step has at most {MOST_SHARDS} shards", summary.outcomes.len()));
+    }
+    if let Some(outcome) = summary.outcomes.iter().find(|outcome| !outcome.loss_sum.is_finite()) {
+        let what = format!("its loss of shard {} is {}", outcome.shard, outcome.loss_sum);
+        return Err(Answer::NotFinite { what });
+    }
+    if let Some(outcome) = summary.outcomes.iter().find(|outcome| outcome.correct > outcome.count) {
+        let ShardOutcome { shard, correct, count, .. } = outcome;
+        return refused(format!("it has {correct} right answers in shard {shard}, of {count} examples"));
+    }
+    Ok(())
+}
+
+/// What a rank of a ring counted, without a sum.
+pub(super) fn part(message: Part) -> Answered {
+    let Part { lease, version, summary } = message;
+    let summary = summary.unwrap_or_default();
+    let [compute_us, encode_us, wait_us] = times(&summary);
+    let answer = match check(&summary) {
+        Err(answer) => answer,
+        Ok(()) => {
+            let outcomes = summary.outcomes;
+            Answer::Part { version, values: None, outcomes, compute_us, encode_us, wait_us }
+        }
+    };
+    (lease, answer)
+}
+
+/// A worker's word on its ring, if it makes sense.
+pub(super) fn ring(message: RingNews) -> Result<RingWord, String> {
+    Ok(match message.news {
+        Some(ring_news::News::Named(id)) if id.len() == RING_ID_BYTES => RingWord::Named { id },
+        Some(ring_news::News::Named(id)) => {
+            return Err(format!("it gave its ring a name of {} bytes, and they have {RING_ID_BYTES}", id.len()));
+        }
+        Some(ring_news::News::Formed(true)) => RingWord::Formed,
+        Some(ring_news::News::Waits(true)) => RingWord::Waits,
+        Some(ring_news::News::Broken(reason)) => {
+            RingWord::Broken { reason: reason.chars().take(REASON_CHARS).collect() }
+        }
+        _ => return Err("it said nothing of its ring".to_owned()),
+    })
 }
 
 pub(super) fn evaluation(message: Evaluation) -> Answered {
@@ -201,7 +246,6 @@ mod tests {
     use super::*;
     use lockstep_proto::schema::{Kind, TensorSpec};
     use lockstep_proto::tensors::{digest_values, into_bytes};
-    use lockstep_proto::wire;
 
     /// Two tensors: `a` fills the first part of a vector, `b` the second.
     fn inbox() -> Inbox {

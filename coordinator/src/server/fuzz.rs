@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::answer::{self, Inbox};
-use crate::actor::Answer;
+use crate::actor::{Answer, RingNews};
 
 /// Values of the model, five of them parameters: an odd number, so that bf16 fills its last word by half.
 const VALUES: usize = 8;
@@ -70,6 +70,19 @@ fn gradients() -> impl Strategy<Value = Gradient> {
     )
 }
 
+/// What a rank says: of its part, and of its ring.
+fn of_a_rank() -> [from_worker::Message; 4] {
+    let summary = GradientSummary { outcomes: vec![ShardOutcome::default(); 3], ..Default::default() };
+    let part = wire::Part { lease: 1, version: 2, summary: Some(summary) };
+    let ring = |news| from_worker::Message::Ring(wire::RingNews { generation: 3, news: Some(news) });
+    [
+        from_worker::Message::Part(part),
+        ring(wire::ring_news::News::Named(vec![7; wire::RING_ID_BYTES])),
+        ring(wire::ring_news::News::Broken("ß".repeat(2000))),
+        ring(wire::ring_news::News::Waits(true)),
+    ]
+}
+
 fn samples() -> Vec<Vec<u8>> {
     let gradient = |values: &[f32], bf16| {
         let summary = GradientSummary {
@@ -96,14 +109,21 @@ fn samples() -> Vec<Vec<u8>> {
         from_worker::Message::Failed(wire::Failed { lease: 1, reason: "no".to_owned() }),
         from_worker::Message::Hello(hello),
     ]
+    .into_iter()
+    .chain(of_a_rank())
     .map(|message| FromWorker { message: Some(message) }.encode_to_vec())
-    .to_vec()
+    .collect()
 }
 
 /// What the actor relies on.
 fn check(answer: &Answer) {
     match answer {
-        Answer::Gradient { values, outcomes, compute_us, .. } => {
+        Answer::Part { values: None, outcomes, compute_us, .. } => {
+            assert!(outcomes.iter().all(|outcome| outcome.loss_sum.is_finite() && outcome.correct <= outcome.count));
+            assert!(outcomes.len() <= 4096 && *compute_us < u64::MAX >> 16);
+        }
+        Answer::Gradient { values, outcomes, compute_us, .. }
+        | Answer::Part { values: Some(values), outcomes, compute_us, .. } => {
             assert_eq!(values.len(), VALUES);
             assert!(values.iter().all(|value| value.is_finite()), "{values:?}");
             assert!(outcomes.iter().all(|outcome| outcome.loss_sum.is_finite() && outcome.correct <= outcome.count));
@@ -128,6 +148,13 @@ proptest! {
                 from_worker::Message::Gradient(part) => inbox.gradient(part),
                 from_worker::Message::Evaluation(evaluation) => Some(answer::evaluation(evaluation)),
                 from_worker::Message::Failed(failed) => Some(answer::failed(failed)),
+                from_worker::Message::Part(part) => Some(answer::part(part)),
+                from_worker::Message::Ring(news) => {
+                    if let Ok(RingNews::Broken { reason }) = answer::ring(news) {
+                        assert!(reason.len() < 1 << 13, "{} bytes of reason", reason.len());
+                    }
+                    None
+                }
                 _ => None,
             });
             if let Some((_, answer)) = answered {

@@ -49,6 +49,9 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 /// late one, one that goes on is broken.
 pub(super) const UNASKED: u32 = 8;
 
+/// Words about rings between two answers: three for each ring, and rings follow each other without a step only while others come and go.
+pub(super) const RING_WORDS: u32 = 256;
+
 /// Answers while nothing that we send is taken. A worker has fewer leases than that, so it can't know more of them; each
 /// would bring another version of the parameters into its queue.
 pub(super) const UNREAD: u32 = 8;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tonic::{Code, Streaming};
 
 use super::answer::Inbox;
-use super::limits::{FAREWELL, HELLO, KNOCKING, NAME_BYTES, READY, SESSIONS, UNASKED, UNREAD};
+use super::limits::{FAREWELL, HELLO, KNOCKING, NAME_BYTES, READY, RING_WORDS, SESSIONS, UNASKED, UNREAD};
 use super::lobby::{Lobby, Place};
 use super::outgoing::{Gauge, Outgoing};
 use crate::actor::{Admitted, Message};
@@ -118,7 +118,7 @@ impl Attending {
         let mut inbox = Inbox::new(schema.clone(), buffers, gradients);
         let mut watch = tokio::time::interval(WATCH);
         let welcomed = Instant::now();
-        let (mut ready, mut leaving, mut unasked) = (false, false, 0);
+        let (mut ready, mut leaving, mut unasked, mut said) = (false, false, 0, 0);
         loop {
             let message = tokio::select! {
                 message = self.incoming.message() => message,
@@ -168,6 +168,24 @@ impl Attending {
                     }
                     inbox.gradient(part)
                 }
+                Some(from_worker::Message::Part(part)) => Some(super::answer::part(part)),
+                Some(from_worker::Message::Ring(news)) => {
+                    said += 1;
+                    if said > RING_WORDS {
+                        return format!(
+                            "it spoke {said} times of rings without an answer, more than the {RING_WORDS} let pass"
+                        );
+                    }
+                    let generation = news.generation;
+                    let news = match super::answer::ring(news) {
+                        Ok(news) => news,
+                        Err(problem) => return problem,
+                    };
+                    if self.actor.send(Message::Ring { worker, generation, news }).await.is_err() {
+                        return over();
+                    }
+                    continue;
+                }
                 Some(from_worker::Message::Evaluation(evaluation)) => Some(super::answer::evaluation(evaluation)),
                 Some(from_worker::Message::Failed(failed)) => Some(super::answer::failed(failed)),
                 Some(from_worker::Message::Goodbye(_)) if leaving => return "it said Goodbye twice".to_owned(),
@@ -188,6 +206,7 @@ impl Attending {
                 );
             }
             let Some((lease, answer)) = answered else { continue };
+            said = 0;
             let (asked, unread) = self.gauge.answered(lease);
             unasked += u32::from(!asked);
             if unasked > UNASKED {
@@ -232,7 +251,8 @@ async fn hello(incoming: &mut Streaming<FromWorker>, knocking: &Arc<Lobby>) -> R
     let Some(from_worker::Message::Hello(hello)) = first.and_then(|message| message.message) else {
         return Err(refuse("the first message must be Hello"));
     };
-    let texts = [("name", &hello.name), ("build", &hello.build), ("device class", &hello.device_class)];
+    let texts =
+        [("name", &hello.name), ("build", &hello.build), ("device class", &hello.device_class), ("gpu", &hello.gpu)];
     if let Some((what, text)) = texts.into_iter().find(|(_, text)| text.len() > NAME_BYTES) {
         return Err(refuse(format!(
             "its {what} has {} bytes, and may have {NAME_BYTES}; choose a shorter one",

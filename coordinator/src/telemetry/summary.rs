@@ -31,6 +31,10 @@ pub struct Summary {
     /// The run promises one result: its recipe's `deterministic`.
     #[serde(default = "yes")]
     pub deterministic: bool,
+    /// How gradients came together: `grpc` (each to the coordinator, through shared memory on its own host) or `nccl` (summed among the
+    /// workers' GPUs). That of the last session, where a run was resumed.
+    #[serde(default = "grpc")]
+    pub plane: String,
     /// Mean over the last epoch, as it was trained (not measured again at its end).
     pub train_loss: Option<f64>,
     pub train_accuracy: Option<f64>,
@@ -78,6 +82,11 @@ pub struct Summary {
 /// What summaries of before there was a choice mean.
 fn yes() -> bool {
     true
+}
+
+/// All that there was before there was a choice.
+fn grpc() -> String {
+    "grpc".to_owned()
 }
 
 /// How often the images of one class were recognised.

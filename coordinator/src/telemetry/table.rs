@@ -111,6 +111,15 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
                 "of this run alone: deterministic = false promises no bits".to_owned()
             },
         ),
+        (
+            "plane",
+            match summary.plane.as_str() {
+                "nccl" => {
+                    "nccl: gradients summed among the GPUs, in an order that depends on how many there are".to_owned()
+                }
+                _ => String::new(),
+            },
+        ),
         ("folder", summary.folder.clone()),
     ]
 }

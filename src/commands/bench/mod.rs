@@ -12,7 +12,7 @@ use lockstep_coordinator::{Limits, Report, Run};
 use lockstep_proto::recipe::Recipe;
 use serde_json::json;
 
-use crate::cli::{BenchArgs, DataSource, Plane};
+use crate::cli::{BenchArgs, DataSource};
 use crate::exit::{Failure, Result};
 use crate::local_workers::Fleet;
 use crate::{cluster, logging, prepare, processor};
@@ -44,16 +44,17 @@ pub fn run(args: BenchArgs) -> Result {
             "peer": "lockstep", "lockstep": env!("CARGO_PKG_VERSION"), "model": model, "workers": fleet.workers,
             "batch": batch, "layout": "nchw", "steps": summary.steps, "images_per_s": (rate * 10.0).round() / 10.0,
             "seconds": (summary.seconds * 100.0).round() / 100.0, "loss": summary.train_loss, "shards": shards,
-            "threads": fleet.threads, "device_class": summary.device_class, "weights_hash": summary.weights_hash,
+            "threads": fleet.threads, "device_class": summary.device_class, "plane": summary.plane, "weights_hash": summary.weights_hash,
         });
         say!("{line}");
     } else {
         say!(
-            "{model}, batch {batch}, {}, {} of {}, {}",
+            "{model}, batch {batch}, {}, {} of {}, {}, {}",
             count(shards as u64, "shard"),
             count(fleet.workers as u64, "worker"),
             count(fleet.threads as u64, "thread"),
-            summary.device_class
+            summary.device_class,
+            summary.plane
         );
         say!("{} images/s over {}", rate_text(rate), count(summary.steps, "step"));
         say!("weights {}", summary.weights_hash);
@@ -77,7 +78,8 @@ fn limits(args: &BenchArgs, workers: usize) -> Limits {
     Limits {
         min_workers: workers,
         wait_for_workers: cluster::OWN_WORKERS,
-        shared_memory: args.plane == Plane::Auto,
+        shared_memory: args.plane.shared_memory(),
+        nccl: args.plane.nccl(),
         ..Limits::default()
     }
 }
@@ -89,6 +91,8 @@ fn train(args: &BenchArgs, mut recipe: Recipe, dataset: Arc<Dataset>, fleet: &Fl
     let mut run = prepare::run("bench", recipe, dataset, limits(args, fleet.workers))?;
     let per_epoch = run.selection.train.len().div_ceil(run.recipe.batch_size).max(1);
     run.recipe.epochs = args.steps.div_ceil(per_epoch).max(1) as u32;
+    run.check()?;
+    processor::check_plane(args.plane, fleet.workers, args.compute.device)?;
     serve(run, fleet)
 }
 

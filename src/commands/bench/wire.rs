@@ -21,6 +21,10 @@ use crate::exit::{Failure, Result};
 const OWN_WORKERS: usize = 2;
 
 pub(super) fn run(args: &BenchArgs) -> Result {
+    if args.plane.nccl() {
+        let text = "bench --wire computes nothing, so it has no GPUs for --plane nccl; leave one of the two out";
+        return Err(Failure::mistake(text));
+    }
     let (workers, floats) = (args.workers.unwrap_or(OWN_WORKERS), args.floats);
     let fleet = crate::local_workers::Fleet { wire_values: Some(floats), ..fleet(args, workers) };
     let report = serve(wire_run(args, workers)?, &fleet)?;

@@ -9,6 +9,7 @@
 //!   fastest algorithms; [`graph`]: a pass as a CUDA graph
 //! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`weights`]: one version's values there; [`staging`]: what
 //!   they and everything else are copied from and to; [`workspace`]: a plan with its memory
+//! - `ring`: sums among GPUs by NCCL, with that feature
 //! - [`images`]: the data set on the device, augmented and normalised there
 //!
 //! Every sum has one order: algorithms are named here and never chosen by time or memory, workspaces are fixed, and no kernel adds
@@ -29,6 +30,8 @@ mod pass;
 mod plan;
 mod product;
 mod regions;
+#[cfg(feature = "nccl")]
+mod ring;
 mod staging;
 mod sums;
 #[cfg(test)]
@@ -40,4 +43,6 @@ mod workspace;
 pub use gpu::{Gpu, GpuError, count};
 pub(crate) use gradient::{Examples, Step, logits, sum};
 pub use images::Resident;
+#[cfg(feature = "nccl")]
+pub(crate) use ring::{Ring, ring_identity, ring_name};
 pub(crate) use weights::Packed;

@@ -7,8 +7,8 @@ use lockstep_proto::buffers::Buffers;
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{
-    self, Evaluation, Failed, FromWorker, Gradient, GradientSummary, Lease, ShardOutcome, ShardsWork, SliceWork,
-    from_worker, lease,
+    self, Evaluation, Failed, FormRing, FromWorker, Gradient, GradientSummary, Lease, ShardOutcome, ShardsWork,
+    SliceWork, from_worker, lease,
 };
 use lockstep_proto::{codec, tensors};
 use tokio::sync::mpsc::WeakUnboundedSender;
@@ -17,6 +17,7 @@ use super::Settings;
 use super::ahead::Ahead;
 use super::join::Prepared;
 use super::plane::Plane;
+use super::ring::{Dissolved, Seat};
 use crate::dataset::{Batches, Purpose};
 use crate::device::Processor;
 use crate::evaluate::{AsTrained, EvaluationContext, evaluate};
@@ -38,24 +39,37 @@ pub(super) enum Job {
         digest: u64,
     },
     Lease(Box<Lease>),
+    /// A place in a ring, and the end of one.
+    Form(FormRing),
+    Dissolve {
+        generation: u64,
+    },
+}
+
+/// The sum of a node's shards, and what each of them counted.
+pub(super) struct NodeSum {
+    pub(super) node: Node,
+    pub(super) values: Vec<f32>,
+    pub(super) outcomes: Vec<ShardOutcome>,
 }
 
 /// The thread's own.
-struct Computer {
-    prepared: Prepared,
+pub(super) struct Computer {
+    pub(super) prepared: Prepared,
     plane: Option<Plane>,
     batches: Batches,
     ahead: Ahead,
     weights: Option<(u64, Weights)>,
     /// What parameters are copied to from shared memory; kept, because fresh pages cost more than the copy.
     flat: Vec<f32>,
-    processor: Processor,
+    pub(super) processor: Processor,
+    pub(super) seat: Seat,
     /// Without computing: see [`Settings::wire_values`].
     wire_only: bool,
     die_at_step: Option<u64>,
     lie_at_step: Option<u64>,
     /// Weak: the session owns the way out.
-    outbound: WeakUnboundedSender<FromWorker>,
+    pub(super) outbound: WeakUnboundedSender<FromWorker>,
     /// Vectors that came and went over gRPC.
     buffers: Buffers,
     idle_since: Instant,
@@ -67,6 +81,7 @@ pub(super) fn start(
     plane: Option<Plane>,
     outbound: WeakUnboundedSender<FromWorker>,
     buffers: Buffers,
+    dissolved: Dissolved,
     settings: &Settings,
 ) -> std::io::Result<Sender<Job>> {
     let (jobs, inbox): (_, Receiver<Job>) = mpsc::channel();
@@ -86,6 +101,7 @@ pub(super) fn start(
             weights,
             flat,
             processor,
+            seat: Seat::new(dissolved),
             wire_only,
             die_at_step,
             lie_at_step,
@@ -101,6 +117,8 @@ pub(super) fn start(
                 }
                 Job::Shared { version, slot, digest } => computer.pick_up(version, slot, digest),
                 Job::Lease(lease) => computer.answer(*lease),
+                Job::Form(form) => computer.form(&form),
+                Job::Dissolve { generation } => computer.seat.leave(generation),
             }
         }
     })?;
@@ -189,6 +207,7 @@ impl Computer {
         let wait_us = self.idle_since.elapsed().as_micros() as u64;
         let result = match lease.work {
             Some(lease::Work::Shards(work)) if self.wire_only => self.echo(number, lease.version, work),
+            Some(lease::Work::Shards(work)) if work.ring != 0 => self.part(number, lease.version, work, wait_us),
             Some(lease::Work::Shards(work)) => self.shards(number, lease.version, work, wait_us),
             Some(lease::Work::Slice(work)) => self.slice(number, lease.version, work),
             None => Err("a lease without work".to_owned()),
@@ -207,18 +226,36 @@ impl Computer {
         }
     }
 
+    /// A node's sum, sent.
+    fn shards(&mut self, lease: u64, version: u64, mut work: ShardsWork, wait_us: u64) -> Result<(), String> {
+        let start = Instant::now();
+        check_examples(&work, self.prepared.records.train.len())?;
+        let (epoch, next) = (work.epoch, std::mem::take(&mut work.next));
+        let NodeSum { node, values, outcomes } = self.node(version, work)?;
+        let node = wire::Node { level: node.level, index: node.index };
+        let compute_us = start.elapsed().as_micros() as u64;
+        let summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
+        self.send_gradient(lease, version, Some(node), values, summary);
+        self.prepare(epoch, &next);
+        Ok(())
+    }
+
+    /// Makes the batches that will probably be asked for next.
+    pub(super) fn prepare(&mut self, epoch: u32, next: &[wire::Shard]) {
+        let next: Vec<&[u32]> = next.iter().map(|shard| &shard.examples[..]).collect();
+        let made = self.batches.all(&self.prepared.records.train, &next, Purpose::Train { epoch });
+        self.ahead = Ahead::new(epoch, made);
+    }
+
     /// Every shard of the node alone, then their sum along the tree: the same bits as if each had travelled by itself.
-    fn shards(&mut self, lease: u64, version: u64, work: ShardsWork, wait_us: u64) -> Result<(), String> {
+    pub(super) fn node(&mut self, version: u64, work: ShardsWork) -> Result<NodeSum, String> {
         if self.die_at_step.is_some_and(|step| work.step >= step) {
             // as a lost machine would: no farewell, no cleaning up
             std::process::abort();
         }
-        let start = Instant::now();
-        check_examples(&work, self.prepared.records.train.len())?;
         let ready: Vec<_> = work.shards.iter().map(|shard| self.ahead.take(work.epoch, &shard.examples)).collect();
         let weights = self.weights(version)?;
         let (top, leaves) = check_shards(&work)?;
-        let node = wire::Node { level: top.level, index: top.index };
         let (seed, loss) = (self.prepared.recipe.seed, self.prepared.recipe.loss.name);
         let context = StepContext { seed, epoch: work.epoch, batch_size: work.batch_size as usize, loss };
         let (prepared, batches) = (&self.prepared, &self.batches);
@@ -243,14 +280,8 @@ impl Computer {
             count: counts.count,
             digest: counts.digest,
         };
-        let (outcomes, values) = (work.shards.iter().zip(&sum.shards).map(outcome).collect(), sum.flat);
-        let compute_us = start.elapsed().as_micros() as u64;
-        let summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
-        self.send_gradient(lease, version, node, values, summary);
-        let next: Vec<&[u32]> = work.next.iter().map(|shard| &shard.examples[..]).collect();
-        let purpose = Purpose::Train { epoch: work.epoch };
-        self.ahead = Ahead::new(work.epoch, batches.all(&prepared.records.train, &next, purpose));
-        Ok(())
+        let outcomes = work.shards.iter().zip(&sum.shards).map(outcome).collect();
+        Ok(NodeSum { node: top, values: sum.flat, outcomes })
     }
 
     /// The wire alone: as many values as a gradient would have.
@@ -265,16 +296,16 @@ impl Computer {
             GradientSummary { outcomes: work.shards.iter().map(outcome).collect(), ..GradientSummary::default() };
         let mut values = self.buffers.take();
         values.resize(self.prepared.schema.len(), 1e-3);
-        self.send_gradient(lease, version, node, values, summary);
+        self.send_gradient(lease, version, Some(node), values, summary);
         Ok(())
     }
 
-    /// Sends a node's values and what goes with them, through shared memory if there is room.
-    fn send_gradient(
+    /// Sends a node's values, or a ring's, and what goes with them, through shared memory if there is room.
+    pub(super) fn send_gradient(
         &self,
         lease: u64,
         version: u64,
-        node: wire::Node,
+        node: Option<wire::Node>,
         values: Vec<f32>,
         mut summary: GradientSummary,
     ) {
@@ -282,14 +313,14 @@ impl Computer {
             let start = Instant::now();
             summary.digest = plane.gradients.write(slot, &values);
             summary.encode_us = start.elapsed().as_micros() as u64;
-            let (node, summary, slot) = (Some(node), Some(summary), Some(slot as u32));
+            let (summary, slot) = (Some(summary), Some(slot as u32));
             let gradient = Gradient { lease, version, node, summary, slot, ..Gradient::default() };
             self.send(from_worker::Message::Gradient(gradient));
             return self.buffers.give(values);
         }
         let start = Instant::now();
         // a lone shard's values are bf16 already; a sum of several is not
-        let bf16 = self.prepared.recipe.wire == Wire::Bf16 && summary.outcomes.len() == 1;
+        let bf16 = self.prepared.recipe.wire == Wire::Bf16 && summary.outcomes.len() == 1 && node.is_some();
         let values = if bf16 { codec::pack(&values, self.prepared.schema.parameters()) } else { values };
         summary.digest = tensors::digest_values(&values);
         summary.encode_us = start.elapsed().as_micros() as u64;
@@ -300,7 +331,7 @@ impl Computer {
             self.send(from_worker::Message::Gradient(Gradient {
                 lease,
                 version,
-                node: Some(node),
+                node,
                 offset: (part.start / 4) as u64,
                 data: bytes.slice(part),
                 summary: if last { summary.take() } else { None },
@@ -331,10 +362,14 @@ impl Computer {
         Ok(())
     }
 
-    /// Fails only when the session is over, and then nobody waits for the answer.
-    fn send(&self, message: from_worker::Message) {
-        if let Some(outbound) = self.outbound.upgrade() {
-            let _ = outbound.send(FromWorker { message: Some(message) });
-        }
+    pub(super) fn send(&self, message: from_worker::Message) {
+        say(&self.outbound, message);
+    }
+}
+
+/// Fails only when the session is over, and then nobody waits for the answer.
+pub(super) fn say(outbound: &WeakUnboundedSender<FromWorker>, message: from_worker::Message) {
+    if let Some(outbound) = outbound.upgrade() {
+        let _ = outbound.send(FromWorker { message: Some(message) });
     }
 }

@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::compute::{Job, check_examples, check_shards};
 use super::plane::Plane;
+use super::ring::nodes;
 use super::stream::{Incoming, take_part};
 
 /// Values of the model, five of them parameters: an odd number, so that bf16 fills its last word by half.
@@ -71,11 +72,15 @@ fn samples() -> Vec<Vec<u8>> {
         node: Some(wire::Node { level: 1, index: 1 }),
         shards: vec![shard(2), shard(3)],
         next: vec![shard(0)],
+        ring: 0,
     };
+    let ring = ShardsWork { node: None, ring: 3, ..shards.clone() };
     [
         to_worker::Message::Parameters(part(&values(), false)),
         to_worker::Message::Parameters(part(&codec::pack(&values(), PARAMETERS), true)),
         to_worker::Message::Lease(wire::Lease { lease: 7, version: 8, work: Some(lease::Work::Shards(shards)) }),
+        to_worker::Message::Lease(wire::Lease { lease: 8, version: 8, work: Some(lease::Work::Shards(ring)) }),
+        to_worker::Message::FormRing(wire::FormRing { generation: 3, rank: 1, size: 2, id: vec![7; 128] }),
         to_worker::Message::Welcome(wire::Welcome {
             shared: Some(wire::SharedMemory { parameters: Some(region(3)), gradients: Some(region(4)) }),
             ..Default::default()
@@ -93,6 +98,10 @@ fn take(incoming: &mut Option<Incoming>, part: Parameters) {
 
 /// Sums what was accepted: it must come to an end, with a sum.
 fn lease(work: &ShardsWork) {
+    if work.ring != 0 {
+        nodes(&mut work.clone()).into_iter().flatten().for_each(|node| lease(&node));
+        return;
+    }
     if let Ok((top, leaves)) = check_shards(work) {
         let mut tree = Reduction::new(leaves);
         let sums = work.shards.iter().filter_map(|shard| tree.add_below(top, Node::leaf(shard.shard), vec![1.0]));
@@ -110,6 +119,7 @@ proptest! {
             MESSAGE.hold(bytes.len(), || match ToWorker::decode(&bytes[..]).ok().and_then(|message| message.message) {
                 Some(to_worker::Message::Parameters(part)) => take(&mut incoming, part),
                 Some(to_worker::Message::Lease(wire::Lease { work: Some(lease::Work::Shards(work)), .. })) => lease(&work),
+                Some(to_worker::Message::FormRing(form)) => drop(super::ring::check(&form)),
                 Some(to_worker::Message::Welcome(wire::Welcome { shared: Some(offer), .. })) => drop(Plane::open(&offer, VALUES)),
                 _ => {}
             });

@@ -9,6 +9,7 @@ mod heartbeat;
 mod join;
 mod news;
 mod plane;
+mod ring;
 mod stream;
 #[cfg(test)]
 mod tests;

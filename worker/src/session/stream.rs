@@ -10,7 +10,7 @@ use lockstep_proto::schema::Schema;
 use lockstep_proto::tensors::Assembly;
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
 use lockstep_proto::wire::{
-    FromWorker, Goodbye, Hello, PROTOCOL, Parameters, Ready, ToWorker, Welcome, from_worker, to_worker,
+    DissolveRing, FromWorker, Goodbye, Hello, PROTOCOL, Parameters, Ready, ToWorker, Welcome, from_worker, to_worker,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -22,6 +22,7 @@ use super::compute::{self, Job};
 use super::heartbeat::Heart;
 use super::join::Prepared;
 use super::plane::Plane;
+use super::ring::{self, Dissolved, EndOfRings};
 use super::{Farewell, Settings, Stop};
 
 use crate::error::WorkerError;
@@ -50,6 +51,7 @@ pub(super) struct Stream {
 /// Says Hello.
 pub(super) async fn open(channel: Channel, settings: &Settings) -> Result<Stream, WorkerError> {
     let (outbound, messages) = mpsc::unbounded_channel();
+    let (nccl, gpu) = crate::ring::identity(&settings.processor);
     let hello = Hello {
         protocol: PROTOCOL,
         build: settings.build.clone(),
@@ -57,6 +59,8 @@ pub(super) async fn open(channel: Channel, settings: &Settings) -> Result<Stream
         name: settings.name.clone(),
         threads: settings.threads as u32,
         foreign: false,
+        nccl,
+        gpu,
     };
     send(&outbound, from_worker::Message::Hello(hello));
     let mut request = Request::new(tokio_stream::empty());
@@ -109,7 +113,10 @@ impl Stream {
             shared: plane.is_some(),
         };
         let buffers = Buffers::keeping(VECTORS);
-        let jobs = compute::start(prepared, plane, self.outbound.downgrade(), buffers.clone(), settings)?;
+        let dissolved = Dissolved::default();
+        let _end = EndOfRings(dissolved.clone());
+        let outbound = self.outbound.downgrade();
+        let jobs = compute::start(prepared, plane, outbound, buffers.clone(), dissolved.clone(), settings)?;
         send(&self.outbound, from_worker::Message::Ready(ready));
         let mut incoming: Option<Incoming> = None;
         let (mut leaving, mut unknown) = (None, None);
@@ -137,6 +144,15 @@ impl Stream {
                     None => continue,
                 },
                 to_worker::Message::Lease(lease) => Job::Lease(Box::new(lease)),
+                to_worker::Message::FormRing(form) => {
+                    ring::check(&form)?;
+                    Job::Form(form)
+                }
+                to_worker::Message::DissolveRing(DissolveRing { generation }) => {
+                    // the computing thread may be waiting in that ring
+                    dissolved.up_to(generation);
+                    Job::Dissolve { generation }
+                }
                 to_worker::Message::Finished(finished) => {
                     return match finished.run_over {
                         _ if leaving.is_some() => Ok(Farewell::asked_to_stop()),

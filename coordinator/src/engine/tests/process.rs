@@ -15,6 +15,21 @@ pub(super) enum What {
     Thaw(usize),
     Join(usize),
     Fault,
+    /// A process takes its place in a ring.
+    Seat(usize, WorkerId, u64),
+    /// What a process says of a ring arrives.
+    Word(usize, WorkerId, u64, Word),
+    /// A process has the sum of a ring.
+    Summed(usize, WorkerId, u64),
+}
+
+/// What is said of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Word {
+    Named,
+    Formed,
+    Waits,
+    Broken,
 }
 
 /// One worker process.
@@ -28,4 +43,14 @@ pub(super) struct Process {
     pub(super) frozen: bool,
     /// It was asked to stop.
     pub(super) leaving: bool,
+    /// Its place in a ring: the ring and the rank.
+    pub(super) seat: Option<(u64, u32)>,
+    /// Rings up to this one are over for it.
+    pub(super) dissolved: u64,
+    /// It has found the other ranks of this ring.
+    pub(super) formed: u64,
+    /// When its last word of a ring arrives.
+    pub(super) said: u64,
+    /// The ring that holds it up: it looks for the others, or for their sum.
+    pub(super) stuck_in: Option<u64>,
 }

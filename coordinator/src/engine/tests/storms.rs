@@ -59,6 +59,33 @@ fn in_any_weather_the_run_comes_to_the_end_of_the_quiet_one() {
     }
 }
 
+#[test]
+fn in_any_weather_rings_form_again_and_each_step_is_made_once() {
+    let (first, count) = (first_seed(), schedules() / 2);
+    let mut ends = Vec::new();
+    for seed in first..first + count {
+        match weather::run_rings(seed, None) {
+            Ok(end) => ends.push(end),
+            Err(broken) => panic!("seed {seed}: {broken}; replay with LOCKSTEP_SEED={seed} LOCKSTEP_SCHEDULES=2"),
+        }
+    }
+    let sum = |count: fn(&weather::End) -> u64| ends.iter().map(count).sum::<u64>();
+    let seen = [
+        ("rings", sum(|end| end.counts.rings)),
+        ("rings dissolved", sum(|end| end.counts.dissolved)),
+        ("rings broken", sum(|end| end.counts.broken)),
+        ("answers dropped", sum(|end| end.counts.dropped)),
+        ("shards re-issued", sum(|end| end.counts.reissued)),
+        ("answers refused", sum(|end| end.counts.refused)),
+        ("restarts", sum(|end| end.restarts)),
+        ("pauses of the coordinator", sum(|end| end.gaps)),
+    ];
+    println!("{count} schedules of rings from seed {first}: {seen:?}");
+    if count >= 1_000 {
+        assert!(seen.iter().all(|(_, times)| *times >= count / 1_000), "{seen:?}");
+    }
+}
+
 /// Schedules that broke a promise once: a worker whose answer was refused was never asked to decide between two others.
 #[test]
 fn schedules_that_failed_once_end_well() {
@@ -74,6 +101,11 @@ fn the_simulator_finds_every_mutant() {
     const MOST: u64 = 20_000;
     for mutant in Mutant::ALL {
         let found = (0..MOST).find_map(|seed| Some((seed, weather::run(seed, Some(mutant)).err()?)));
+        let Some((seed, broken)) = found else { panic!("{mutant:?} lives through {MOST} schedules") };
+        println!("{mutant:?}: found by schedule {}: {broken}", seed + 1);
+    }
+    for mutant in Mutant::OF_RINGS {
+        let found = (0..MOST).find_map(|seed| Some((seed, weather::run_rings(seed, Some(mutant)).err()?)));
         let Some((seed, broken)) = found else { panic!("{mutant:?} lives through {MOST} schedules") };
         println!("{mutant:?}: found by schedule {}: {broken}", seed + 1);
     }

@@ -20,13 +20,21 @@ pub(super) fn add(left: u64, right: u64) -> u64 {
     mix(&[2, left, right])
 }
 
+/// The gradient of one shard.
+fn leaf(step: u64, shard: u32, value: u64) -> u64 {
+    mix(&[1, step, shard.into(), value])
+}
+
 /// What a worker with the parameters `value` computes.
 pub(super) fn compute(plan: &Plan, work: Work, value: u64) -> u64 {
     match work {
-        Work::Shards { step, node } => tree(node, plan.leaves(step), &mut |leaf| {
-            (leaf.level == 0).then(|| mix(&[1, step, leaf.index.into(), value]))
-        })
-        .unwrap_or(0),
+        Work::Shards { step, node } => {
+            tree(node, plan.leaves(step), &mut |leaf| (leaf.level == 0).then(|| self::leaf(step, leaf.index, value)))
+                .unwrap_or(0)
+        }
+        Work::Part { step, first, end, .. } => {
+            (first..end).map(|shard| leaf(step, shard, value)).fold(0, u64::wrapping_add)
+        }
         Work::Slice { version, slice } => mix(&[4, version, slice.into(), value]),
     }
 }
@@ -55,6 +63,12 @@ pub(super) fn update(value: u64, root: u64) -> u64 {
 /// The value after `steps` steps of a run in which nothing happens.
 pub(super) fn undisturbed(plan: &Plan, steps: u64) -> u64 {
     (0..steps).fold(0, |value, step| {
-        update(value, compute(plan, Work::Shards { step, node: Node::root(plan.leaves(step)) }, value))
+        let leaves = plan.leaves(step);
+        let whole = match plan.ring {
+            // one rank has all of it
+            true => Work::Part { step, generation: 1, rank: 0, first: 0, end: leaves },
+            false => Work::Shards { step, node: Node::root(leaves) },
+        };
+        update(value, compute(plan, whole, value))
     })
 }

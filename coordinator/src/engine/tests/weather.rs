@@ -1,6 +1,8 @@
 //! One schedule: processes that join, compute, lie, freeze, die and come back, drawn from a seed, under a clock of its own.
 
+mod end;
 mod harm;
+mod rings;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -10,11 +12,13 @@ use lockstep_proto::keys::{Key, Stream};
 use lockstep_proto::recipe::PartitionName;
 
 use super::super::mutant::Mutant;
-use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Phase, Purpose, Work, WorkerId};
+use super::super::{Command, Engine, Event, Finding, LeaseId, Phase, Purpose, Work, WorkerId};
 use super::process::{Process, What};
 use super::toy;
-use super::world::{Broken, Counts, Job, Payload, World};
+use super::world::{Broken, Job, Payload, World};
 use crate::plan::{Plan, sample};
+pub(super) use end::End;
+use rings::Gathering;
 
 /// Milliseconds of bad weather. Then nothing goes wrong any more, and the run must end.
 const STORM: u64 = 8_000;
@@ -23,13 +27,6 @@ const PATIENCE: u64 = 300_000;
 /// How often the actor's clock ticks and workers call.
 const TICK: u64 = 100;
 const BEAT: u64 = 500;
-
-/// What a schedule came to.
-pub(super) struct End {
-    pub(super) counts: Counts,
-    pub(super) restarts: u64,
-    pub(super) gaps: u64,
-}
 
 pub(super) struct Weather {
     dice: Stream,
@@ -57,6 +54,8 @@ pub(super) struct Weather {
     sent: Vec<(WorkerId, LeaseId)>,
     /// Sessions that were silent, for whatever reason.
     silent: BTreeSet<WorkerId>,
+    /// What the processes do in each ring.
+    rings: BTreeMap<u64, Gathering>,
     restarts: u64,
     gaps: u64,
     /// Print everything: for the replay of one.
@@ -65,7 +64,15 @@ pub(super) struct Weather {
 
 /// Runs the schedule of `seed`; what was broken, if anything.
 pub(super) fn run(seed: u64, mutant: Option<Mutant>) -> Result<End, Broken> {
-    let mut weather = Weather::new(seed, mutant);
+    through(Weather::new(seed, mutant, false))
+}
+
+/// The same where gradients are summed in rings.
+pub(super) fn run_rings(seed: u64, mutant: Option<Mutant>) -> Result<End, Broken> {
+    through(Weather::new(seed, mutant, true))
+}
+
+fn through(mut weather: Weather) -> Result<End, Broken> {
     while weather.world.outcome.is_none() {
         weather.turn()?;
     }
@@ -73,7 +80,7 @@ pub(super) fn run(seed: u64, mutant: Option<Mutant>) -> Result<End, Broken> {
 }
 
 impl Weather {
-    fn new(seed: u64, mutant: Option<Mutant>) -> Self {
+    fn new(seed: u64, mutant: Option<Mutant>, ring: bool) -> Self {
         let mut dice = Key::new(seed, "weather", "").stream(0, 0, 0);
         let shards = 1 + dice.below(9);
         // from a stream of its own, so that a seed keeps its schedule
@@ -93,6 +100,8 @@ impl Weather {
             wait_for_workers: Duration::from_secs(1_000_000),
             ..sample()
         };
+        // nothing is compared in a ring, so that nobody may lie
+        let plan = if ring { Plan { ring, audit: 0.0, ..plan } } else { plan };
         let total = plan.total_steps() as u32;
         let poison = (dice.below(20) == 0).then(|| {
             let step = u64::from(dice.below(total));
@@ -104,7 +113,7 @@ impl Weather {
                 Process { slow: 2 + u64::from(dice.below(most)), ..Process::default() }
             })
             .collect();
-        let liar = (dice.below(3) == 0).then(|| dice.below(processes.len() as u32) as usize);
+        let liar = (dice.below(3) == 0 && !ring).then(|| dice.below(processes.len() as u32) as usize);
         let mut weather = Self {
             engine: Engine::new(plan.clone(), World::new(plan.clone()).saved.position),
             world: World::new(plan.clone()),
@@ -125,6 +134,7 @@ impl Weather {
             poison,
             sent: Vec::new(),
             silent: BTreeSet::new(),
+            rings: BTreeMap::new(),
             restarts: 0,
             gaps: 0,
             trace: std::env::var_os("LOCKSTEP_TRACE").is_some(),
@@ -147,9 +157,11 @@ impl Weather {
         self.owner.clear();
         self.sent.clear();
         self.silent.clear();
+        self.rings.clear();
         for process in 0..self.processes.len() {
             let Process { session, jobs, leaving, .. } = &mut self.processes[process];
             (*session, *jobs, *leaving) = (None, VecDeque::new(), false);
+            self.processes[process].unseat();
             let soon = u64::from(self.dice.below(200));
             self.later(soon, What::Join(process));
         }
@@ -190,6 +202,12 @@ impl Weather {
                 self.later(next, What::Fault);
                 self.fault()
             }
+            What::Seat(process, session, _) | What::Word(process, session, ..) | What::Summed(process, session, _)
+                if self.processes[process].session == Some(session) =>
+            {
+                self.in_ring(process, session, what)
+            }
+            What::Seat(..) | What::Word(..) | What::Summed(..) => Ok(()),
             What::Beat(..) | What::Done(..) | What::Fault => Ok(()),
         }
     }
@@ -205,6 +223,13 @@ impl Weather {
         for command in commands {
             if let Command::Dismiss { worker, reason, may_return } = &command {
                 self.dismissed(*worker, reason, *may_return)?;
+            }
+            match &command {
+                Command::Form { worker, generation, rank, size, .. } => {
+                    self.form(*worker, *generation, *rank, *size)?;
+                }
+                Command::Dissolve { generation, members, .. } => self.dissolve(*generation, members)?,
+                _ => {}
             }
             if let Some((worker, job)) = self.world.perform(command, &mut answer)? {
                 self.give(worker, job)?;
@@ -230,6 +255,7 @@ impl Weather {
         }
         (gone.session, gone.jobs) = (None, VecDeque::new());
         gone.leaving = false;
+        gone.unseat();
         let soon = 10 + u64::from(self.dice.below(300));
         self.later(soon, What::Join(process));
         Ok(())
@@ -245,6 +271,11 @@ impl Weather {
         if self.processes[process].leaving {
             return Err(format!("work for {worker}, who is leaving"));
         }
+        if let Work::Part { generation, .. } = job.work
+            && self.processes[process].formed != generation
+        {
+            return Err(format!("{:?} for {worker}, whose ring is not formed", job.work));
+        }
         self.processes[process].jobs.push_back(job);
         if self.processes[process].jobs.len() == 1 {
             self.begin_job(process);
@@ -259,6 +290,7 @@ impl Weather {
         let (session, Some(job)) = (*session, jobs.front()) else { return };
         let units = match job.work {
             Work::Shards { step, node } => node.covers(self.plan.leaves(step)).len() as u64,
+            Work::Part { first, end, .. } => u64::from(end - first),
             Work::Slice { .. } => 1,
         };
         let mut takes = units * slow + u64::from(self.dice.below(1 + *slow as u32));
@@ -275,11 +307,20 @@ impl Weather {
         }
         let Some(job) = self.processes[process].jobs.pop_front() else { return Ok(()) };
         let Some(worker) = self.processes[process].session else { return Ok(()) };
+        if let Work::Part { .. } = job.work {
+            return self.enter(process, worker, job);
+        }
         let event = self.answer(process, worker, job);
         self.begin_job(process);
+        let value = toy::compute(&self.plan, job.work, job.input.value);
+        self.send(worker, job, event, value)
+    }
+
+    /// An answer is on its way, with what was computed.
+    fn send(&mut self, worker: WorkerId, job: Job, event: Event, value: u64) -> Result<(), Broken> {
         self.world.holders.remove(&job.lease);
         self.sent.push((worker, job.lease));
-        let payload = Payload { value: toy::compute(&self.plan, job.work, job.input.value), ..job.input };
+        let payload = Payload { value, ..job.input };
         let payload = match &event {
             Event::Answered { finding: Finding::Bits(bits), .. } => Payload { value: *bits, ..payload },
             _ => payload,
@@ -337,26 +378,5 @@ impl Weather {
         self.owner.insert(worker, process);
         self.later(BEAT, What::Beat(process, worker));
         self.tell(Event::Joined { worker }, None)
-    }
-
-    /// Whether the run came to what it should.
-    fn judge(self) -> Result<End, Broken> {
-        let Self { world, plan, poison, restarts, gaps, .. } = self;
-        let expected = match (poison, &world.outcome) {
-            (Some((step, _)), Some(Outcome::Failed { reason })) if reason.contains("NaN") => step,
-            (None, Some(Outcome::Complete)) => plan.total_steps(),
-            (_, outcome) => return Err(format!("it ended with {outcome:?}")),
-        };
-        if world.version != expected {
-            return Err(format!("{} steps of {expected}", world.version));
-        }
-        if world.value != toy::undisturbed(&plan, expected) {
-            return Err("another result than that of the quiet run".to_owned());
-        }
-        let due: Vec<u64> = (0..=expected).filter(|version| plan.evaluates(*version)).collect();
-        if world.evaluations != due {
-            return Err(format!("evaluations after {:?}, due after {due:?}", world.evaluations));
-        }
-        Ok(End { counts: world.counts, restarts, gaps })
     }
 }

@@ -46,6 +46,9 @@ pub(super) struct Counts {
     pub(super) reopened: u64,
     pub(super) compared_late: u64,
     pub(super) quarantined: u64,
+    pub(super) rings: u64,
+    pub(super) dissolved: u64,
+    pub(super) broken: u64,
 }
 
 /// The actor's state.
@@ -57,12 +60,17 @@ pub(super) struct World {
     held: BTreeMap<LeaseId, Payload>,
     /// Nodes that are summed into the open step, in the order in which they came.
     open: Vec<(Node, u64)>,
+    /// Shards of the open step that a ring summed, and their sum.
+    parts: Vec<u32>,
+    sum: Option<u64>,
     /// How often each place of the epoch's order was used.
     used: Vec<u8>,
     evaluating: Option<BTreeSet<u32>>,
     pub(super) evaluations: Vec<u64>,
     pub(super) saved: Saved,
     pub(super) holders: BTreeMap<LeaseId, (WorkerId, Work)>,
+    /// Every part that was given out since the last step.
+    given: BTreeMap<LeaseId, (WorkerId, Work)>,
     pub(super) outcome: Option<Outcome>,
     pub(super) counts: Counts,
     /// Sum in the order of arrival: what must be noticed.
@@ -93,8 +101,11 @@ impl World {
             evaluating: None,
             evaluations: Vec::new(),
             saved: Saved { position: start, value: 0, used: used.clone(), evaluations: Vec::new() },
+            parts: Vec::new(),
+            sum: None,
             used,
             holders: BTreeMap::new(),
+            given: BTreeMap::new(),
             outcome: None,
             counts: Counts::default(),
             by_arrival: false,
@@ -142,6 +153,21 @@ impl World {
             Command::Sum { lease, node, .. } => {
                 let payload = self.find(lease, now).ok_or("a sum of an answer that is not there")?;
                 self.sum(node, payload)?;
+            }
+            Command::Part { lease, .. } => {
+                let payload = self.find(lease, now).ok_or("a part of an answer that is not there")?;
+                let (_, work) = self.given.get(&lease).ok_or("a part that nobody was given")?;
+                let Work::Part { step, rank, first, end, .. } = *work else { return Err(format!("{work} as a part")) };
+                ensure!(step == self.version && payload.version == step, "{work} after {} steps", self.version);
+                self.parts.extend(first..end);
+                self.sum = if rank == 0 { Some(payload.value) } else { self.sum };
+            }
+            Command::Form { .. } => self.counts.rings += 1,
+            Command::Dissolve { generation, reissued, .. } => {
+                self.holders
+                    .retain(|_, (_, held)| !matches!(held, Work::Part { generation: of, .. } if *of == generation));
+                self.counts.reissued += u64::from(reissued);
+                self.counts.dissolved += 1;
             }
             Command::Count { lease, slice, .. } => {
                 let payload = self.find(lease, now).ok_or("a count of an answer that is not there")?;
@@ -212,8 +238,11 @@ impl World {
     }
 
     fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose) -> Result<Job, Broken> {
+        if let Work::Part { .. } = work {
+            self.given.insert(lease, (worker, work));
+        }
         let asked = match work {
-            Work::Shards { step, .. } => step,
+            Work::Shards { step, .. } | Work::Part { step, .. } => step,
             Work::Slice { version, .. } => version,
         };
         let value = if asked == self.version { Some(self.value) } else { self.kept.get(&asked).copied() };
@@ -260,6 +289,9 @@ impl World {
     fn step(&mut self, step: u64) -> Result<(), Broken> {
         ensure!(step == self.version, "step {step} made after {} steps", self.version);
         let leaves = self.plan.leaves(step);
+        if self.plan.ring {
+            return self.ring_step(step, leaves);
+        }
         let open = std::mem::take(&mut self.open);
         let covered: u32 = open.iter().map(|(node, _)| node.covers(leaves).len() as u32).sum();
         ensure!(covered == leaves, "step {step} made with {covered} of {leaves} shards");
@@ -268,6 +300,20 @@ impl World {
         } else {
             toy::tree(Node::root(leaves), leaves, &mut |node| open.iter().find(|(n, _)| *n == node).map(|(_, v)| *v))
         };
+        self.commit(step, root)
+    }
+
+    /// A ring's step: each shard once, and one sum.
+    fn ring_step(&mut self, step: u64, leaves: u32) -> Result<(), Broken> {
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.sort_unstable();
+        ensure!(parts.iter().copied().eq(0..leaves), "step {step} made with the shards {parts:?} of {leaves}");
+        self.given.clear();
+        let sum = self.sum.take();
+        self.commit(step, sum)
+    }
+
+    fn commit(&mut self, step: u64, root: Option<u64>) -> Result<(), Broken> {
         self.value = toy::update(self.value, root.ok_or("a step without a sum")?);
         for place in (0..self.plan.shards).flat_map(|shard| self.plan.shard(step, shard)) {
             self.used[place as usize] += 1;

@@ -17,6 +17,7 @@ fn summary() -> Summary {
         seed: 7,
         device_class: "cpu-v4".into(),
         deterministic: true,
+        plane: "grpc".into(),
         train_loss: Some(1.0213),
         train_accuracy: Some(0.6371),
         train_penalty: None,

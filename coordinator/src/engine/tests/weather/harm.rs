@@ -74,6 +74,8 @@ impl Weather {
         self.owner.remove(&worker);
         let gone = &mut self.processes[process];
         (gone.session, gone.jobs, gone.leaving) = (None, VecDeque::new(), false);
+        gone.unseat();
+        self.mourn(process);
         let soon = 100 + u64::from(self.dice.below(1_000));
         self.later(soon, What::Join(process));
     }

@@ -1,0 +1,262 @@
+//! Steps whose gradients the workers sum among themselves: everybody takes part at once, or the step begins again.
+//!
+//! Nothing is computed twice on purpose, and nothing compared: the sum's bits depend on who takes part.
+
+use std::time::Duration;
+
+use super::answers::{FAILURES, WHAT_TO_DO, drop_it};
+use super::command::{Command, Finding, LeaseId, Outcome, Work, WorkerId};
+use super::mutant::Mutant;
+use super::pool::{Kind, Pool};
+use super::ring::{Part, Ring};
+use super::{Engine, Lease, Phase, pace};
+
+/// Rings in a row that may fail although nobody is lost: a link that recovers costs one or two, one that does not would fail for ever.
+const SETBACKS: u32 = 5;
+
+impl Engine {
+    /// Brings the open step on: first a ring of all who should be in it, then everybody's part of the step.
+    pub(super) fn sum_in_ring(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let Phase::Working(Pool { kind: Kind::Shards { step }, .. }) = &self.phase else { return };
+        let step = *step;
+        let mut wanted = self.workers.staying();
+        // more than shards would have nothing to do, ever
+        wanted.truncate(self.plan.shards as usize);
+        match &self.rings.current {
+            Some(ring) if !ring.is_ready() => return,
+            Some(ring) if ring.members() == wanted => return self.give_parts(now, step, out),
+            _ => {}
+        }
+        self.dissolve("others are to take part from now on", out);
+        let Some(first) = wanted.first().copied().filter(|_| now >= self.rings.not_before) else { return };
+        self.rings.last += 1;
+        let (generation, size) = (self.rings.last, wanted.len() as u32);
+        self.rings.current = Some(Ring::new(generation, wanted, now));
+        out.push(Command::Form { worker: first, generation, rank: 0, size, id: None });
+    }
+
+    /// Cuts the step's shards evenly over the ring, in rank order.
+    fn give_parts(&mut self, now: Duration, step: u64, out: &mut Vec<Command>) {
+        let Phase::Working(pool) = &self.phase else { return };
+        let (purpose, Some(ring)) = (pool.purpose(), &mut self.rings.current) else { return };
+        let members = ring.members().to_vec();
+        let shares = pace::shares(self.plan.leaves(step) as usize, &vec![None; members.len()]);
+        let (mut parts, mut first) = (Vec::with_capacity(members.len()), 0);
+        for ((rank, worker), share) in (0..).zip(members).zip(shares) {
+            let (lease, end) = (self.next_lease, first + share as u32);
+            self.next_lease += 1;
+            let work = Work::Part { step, generation: ring.generation, rank, first, end };
+            self.leases.insert(lease, Lease { worker, work, since: now });
+            self.workers.hold(worker, lease);
+            out.push(Command::Lease { worker, lease, work, purpose });
+            parts.push(Part { worker, lease, shards: end - first });
+            first = end;
+        }
+        ring.open(&parts, now);
+    }
+
+    /// Rank 0 made the ring's name: the others may look for it.
+    pub(super) fn named(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        generation: u64,
+        id: &[u8],
+        out: &mut Vec<Command>,
+    ) {
+        self.workers.beat(worker, now);
+        let Some(ring) = self.rings.of(generation).filter(|ring| ring.has(worker)) else { return };
+        if !ring.named(worker, now) {
+            return;
+        }
+        let (generation, size) = (ring.generation, ring.members().len() as u32);
+        for (rank, worker) in (1..).zip(ring.members().iter().skip(1).copied()) {
+            out.push(Command::Form { worker, generation, rank, size, id: Some(id.to_vec()) });
+        }
+    }
+
+    pub(super) fn formed(&mut self, now: Duration, worker: WorkerId, generation: u64) {
+        self.workers.beat(worker, now);
+        if let Some(ring) = self.rings.of(generation) {
+            ring.formed(worker, now);
+        }
+    }
+
+    pub(super) fn waits(&mut self, now: Duration, worker: WorkerId, generation: u64) {
+        self.workers.beat(worker, now);
+        if let Some(ring) = self.rings.of(generation) {
+            ring.waits(worker);
+        }
+    }
+
+    /// A member's ring failed. Maybe because another one is gone: then that shows soon, and nobody is to blame.
+    pub(super) fn broken(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        generation: u64,
+        reason: &str,
+        out: &mut Vec<Command>,
+    ) {
+        self.workers.beat(worker, now);
+        if self.rings.of(generation).is_some_and(|ring| ring.has(worker)) {
+            self.setback(now, reason, out);
+        }
+    }
+
+    fn setback(&mut self, now: Duration, reason: &str, out: &mut Vec<Command>) {
+        self.rings.setbacks += 1;
+        let setbacks = self.rings.setbacks;
+        if setbacks >= SETBACKS {
+            let reason = format!(
+                "{setbacks} rings in a row failed, and nobody was lost; the last one: {reason}; NCCL_DEBUG=INFO has the workers say \
+                 more, and without --plane nccl none is needed"
+            );
+            return self.finish(Outcome::Failed { reason }, out);
+        }
+        self.dissolve(reason, out);
+        self.rings.not_before = now + self.plan.worker_timeout;
+    }
+
+    /// Has everybody who is there leave the ring, and opens its step again.
+    fn dissolve(&mut self, reason: &str, out: &mut Vec<Command>) {
+        let Some(ring) = self.rings.current.take() else { return };
+        let mut reissued = 0;
+        for lease in ring.in_hand() {
+            let Some(Lease { worker, work, .. }) = self.leases.remove(&lease) else { continue };
+            self.workers.release(worker, lease);
+            reissued += shards(work);
+        }
+        for part in ring.put_aside() {
+            reissued += part.shards;
+            out.push(drop_it(part.worker, part.lease, "its ring is dissolved"));
+        }
+        if let (true, Phase::Working(pool)) = (!ring.in_hand().is_empty(), &mut self.phase) {
+            pool.begin_again();
+        }
+        let here = |worker: &WorkerId| self.workers.get(*worker).is_some();
+        let members: Vec<_> = ring.members().iter().copied().filter(here).collect();
+        if !members.is_empty() && !self.is(Mutant::KeepRing) {
+            let (generation, reason) = (ring.generation, reason.to_owned());
+            out.push(Command::Dissolve { generation, members, reissued, reason });
+        }
+    }
+
+    /// `worker` is lost: if it is a member, its ring is over.
+    pub(super) fn leave_ring(&mut self, worker: WorkerId, out: &mut Vec<Command>) {
+        // what broke the last ring has maybe been found
+        (self.rings.setbacks, self.rings.not_before) = (0, Duration::ZERO);
+        let Some(ring) = self.rings.current.as_ref().filter(|ring| ring.has(worker)) else { return };
+        let all = ring.put_aside().to_vec();
+        if self.is(Mutant::StepWithoutMember) && !all.is_empty() {
+            self.rings.current = None;
+            return self.use_parts(self.heard, all, out);
+        }
+        self.dissolve("a member is lost", out);
+    }
+
+    /// A member answered its part of the step.
+    pub(super) fn part_answered(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        lease: LeaseId,
+        work: Work,
+        finding: Finding,
+        out: &mut Vec<Command>,
+    ) {
+        if let Finding::NotFinite(what) = finding {
+            out.push(drop_it(worker, lease, "it is not finite"));
+            return self.fail_part(now, worker, work, &what, false, out);
+        }
+        let Some(ring) = &mut self.rings.current else { return };
+        match ring.answered(Part { worker, lease, shards: shards(work) }, now) {
+            Some(all) => self.use_parts(now, all, out),
+            None => out.push(Command::Hold { worker, lease, reason: format!("{work}: others are still at theirs") }),
+        }
+    }
+
+    /// All parts are there: the step is made.
+    fn use_parts(&mut self, now: Duration, all: Vec<Part>, out: &mut Vec<Command>) {
+        let Phase::Working(Pool { kind: Kind::Shards { step }, .. }) = &self.phase else { return };
+        let step = *step;
+        for Part { worker, lease, .. } in all {
+            self.workers.clear(worker);
+            out.push(Command::Part { worker, lease });
+        }
+        self.short_since = None;
+        self.rings.setbacks = 0;
+        self.rings.failed.clear();
+        self.close_step(step, now, out);
+    }
+
+    /// A member could not compute its part (`failed`), or what it sent can't be used.
+    pub(super) fn part_refused(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        work: Work,
+        reason: &str,
+        failed: bool,
+        out: &mut Vec<Command>,
+    ) {
+        if failed {
+            return self.fail_part(now, worker, work, reason, true, out);
+        }
+        out.push(Command::Reissue { worker, shards: shards(work), reason: format!("{work}: {reason}") });
+        self.dissolve("an answer to its step can't be used", out);
+        self.strike(now, worker, reason, out);
+    }
+
+    /// A part can't be computed, or the sum is not finite: once more, for it may be a machine. `own`: it is the member's own failure,
+    /// and not one that any of them may have brought into the sum.
+    fn fail_part(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        work: Work,
+        reason: &str,
+        own: bool,
+        out: &mut Vec<Command>,
+    ) {
+        let who = own.then_some(worker);
+        let failed = &mut self.rings.failed;
+        let again = failed.contains(&who);
+        failed.push(who);
+        let alone = self.workers.staying().len() <= 1;
+        let others = failed.iter().filter(|one| one.is_some() && **one != who).count() as u32;
+        let give_up = if own { others + 1 >= FAILURES || (again && alone) } else { again };
+        if give_up {
+            let reason = format!("{work} failed twice, so it is not one worker's fault: {reason}; {WHAT_TO_DO}");
+            return self.finish(Outcome::Failed { reason }, out);
+        }
+        out.push(Command::Reissue { worker, shards: shards(work), reason: format!("{work}: {reason}") });
+        self.dissolve("a part of its step failed", out);
+        if again {
+            let reason = format!("it failed twice at a step, and the others did not: {reason}");
+            self.quarantine(now, worker, reason, out);
+        }
+    }
+
+    /// Nothing in a ring takes longer than a lease may: who holds the others up goes.
+    pub(super) fn watch_ring(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let timeout = self.plan.lease_timeout;
+        let Some(late) = self.rings.current.as_ref().and_then(|ring| ring.overdue(now, timeout)) else { return };
+        let seconds = timeout.as_secs_f64();
+        if late.is_empty() {
+            return self.setback(now, &format!("all its members waited for each other for {seconds:.1} s"), out);
+        }
+        for worker in late {
+            let reason = format!("the other members of its ring waited for it for {seconds:.1} s");
+            self.dismiss(now, worker, reason, true, out);
+        }
+    }
+}
+
+/// How many shards a part has.
+fn shards(work: Work) -> u32 {
+    match work {
+        Work::Part { first, end, .. } => end - first,
+        _ => 0,
+    }
+}

@@ -1,0 +1,151 @@
+//! Gradients summed among GPUs (`--plane nccl`), in a build with `--features nccl`: with one rank on a GPU, with more on stand-ins.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::gpu::{desk, with_gpus};
+use crate::support::{Desk, skip};
+
+const RUN: &[&str] = &["train", "lenet-dropout-bn", "--data", "images", "--plain", "--fast", "--batch-size", "32"];
+const NCCL: &[&str] = &["--plane", "nccl"];
+
+/// A desk with GPUs that are stand-ins: a real machine's number of them is not for a test to say.
+fn standins() -> Option<Desk> {
+    let desk = desk()?;
+    let done = with_gpus(&desk, "7", &["train", "--data", "images", "--device", "cuda:7"]);
+    if done.stderr.contains("0 to 6") {
+        return Some(desk);
+    }
+    skip("these GPUs are real, and only so many");
+    None
+}
+
+fn loss(summary: &Value) -> [f64; 2] {
+    ["train_loss", "test_loss"].map(|key| summary[key].as_f64().expect(key))
+}
+
+/// Rounding is all that differs: as far as it comes in so few steps.
+fn alike(desk: &Desk, a: &str, b: &str) {
+    let (a, b) = (desk.summary(a), desk.summary(b));
+    for (a, b) in loss(&a).into_iter().zip(loss(&b)) {
+        assert!((a - b).abs() < 1e-3, "{a} and {b}");
+    }
+    assert_eq!(a["steps"], b["steps"]);
+    assert_eq!(a["ledger"]["used"], b["ledger"]["used"]);
+    assert_eq!((&a["ledger"]["lost"], &a["ledger"]["repeated"]), (&0.into(), &0.into()), "{a}");
+}
+
+#[test]
+fn one_gpu_is_a_ring_of_one_rank_and_the_results_name_it() {
+    let Some(desk) = desk() else { return };
+    let gpu = ["--max-steps", "4", "--device", "cuda:0"];
+    desk.run(&[RUN, NCCL, &gpu, &["--out", "nccl"]].concat()).ok();
+    let done = desk.run(&[RUN, NCCL, &gpu, &["--out", "again", "--shards", "3"]].concat()).ok();
+    desk.run(&[RUN, &gpu, &["--out", "grpc"]].concat()).ok();
+    assert_eq!((&desk.summary("nccl")["plane"], &desk.summary("grpc")["plane"]), (&"nccl".into(), &"grpc".into()));
+    alike(&desk, "nccl", "grpc");
+    for words in ["--plane nccl: gradients are summed among the GPUs", "NCCL ring 1 of 1 GPU", "plane     nccl"] {
+        assert!(done.stdout.contains(words), "no {words:?} in {}", done.stdout);
+    }
+    let bench = ["bench", "--steps", "20", "--fast", "--json", "--device", "cuda:0"];
+    assert_eq!(desk.run(&[&bench, NCCL].concat()).ok().json()["plane"], "nccl");
+    desk.run(&[&bench[..], NCCL, &["--wire"]].concat()).refused(&["--wire", "--plane nccl"]);
+}
+
+#[test]
+fn two_gpus_sum_among_themselves_and_come_to_what_grpc_comes_to() {
+    let Some(desk) = standins() else { return };
+    let counts = desk.path("count-%p").display().to_string();
+    let environment = ["env", "STANDIN_DEVICES=2", &format!("STANDIN_COUNT={counts}")];
+    let train = |out: &str, more: &[&str]| {
+        let args = [RUN, &["--max-steps", "6", "--out", out], more].concat();
+        desk.start_under(&environment, &args).finish().ok()
+    };
+    let done = train("nccl", NCCL);
+    assert!(done.stdout.contains("workers  2 for 4 shards"), "{}", done.stdout);
+    assert!(done.stdout.contains("NCCL ring 1 of 2 GPUs"), "{}", done.stdout);
+    let mut collectives = 0;
+    for entry in fs::read_dir(desk.path("")).expect("the desk").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("count-") {
+            let text = fs::read_to_string(entry.path()).expect("counters");
+            let number = text.lines().find_map(|line| line.strip_prefix("collectives "));
+            collectives += number.map_or(0, |number| number.parse::<u32>().expect("a number"));
+        }
+    }
+    assert_eq!(collectives, 2 * 6, "one a step for each rank");
+    train("grpc", &[]);
+    alike(&desk, "nccl", "grpc");
+    // an uneven cut, and more GPUs than shards: one stands by
+    let args = [RUN, NCCL, &["--max-steps", "3", "--shards", "3", "--out", "uneven"]].concat();
+    with_gpus(&desk, "2", &args).ok();
+    let args = [RUN, NCCL, &["--max-steps", "3", "--shards", "2", "--out", "idle"]].concat();
+    let done = with_gpus(&desk, "3", &args).ok();
+    assert!(done.stdout.contains("NCCL ring 1 of 2 GPUs"), "{}", done.stdout);
+    let args = [RUN, &["--max-steps", "3", "--shards", "3", "--out", "even", "--device", "cuda:0"]].concat();
+    with_gpus(&desk, "1", &args).ok();
+    alike(&desk, "uneven", "even");
+}
+
+/// What the last batch of an epoch is too small for: a rank without a shard must not keep the others waiting.
+#[test]
+fn a_rank_without_a_shard_takes_part_in_the_sum() {
+    let Some(desk) = standins() else { return };
+    // 640 images in batches of 213: three steps, and one image is left for the fourth
+    let args = ["train", "lenet", "--data", "images", "--plain", "--fast", "--batch-size", "213", "--epochs", "1"];
+    with_gpus(&desk, "2", &[&args[..], NCCL, &["--out", "nccl"]].concat()).ok();
+    with_gpus(&desk, "2", &[&args[..], &["--out", "grpc"]].concat()).ok();
+    assert_eq!(desk.summary("nccl")["steps"], 4);
+    alike(&desk, "nccl", "grpc");
+}
+
+#[test]
+fn a_lost_rank_forms_the_ring_anew_and_every_step_is_made() {
+    let Some(desk) = standins() else { return };
+    let args = [RUN, NCCL, &["--max-steps", "8", "--kill", "1@2", "--kill", "0@5", "--out", "loud"]].concat();
+    let done = with_gpus(&desk, "3", &args).ok();
+    let args = [RUN, NCCL, &["--max-steps", "8", "--out", "quiet"]].concat();
+    with_gpus(&desk, "3", &args).ok();
+    alike(&desk, "loud", "quiet");
+    let ledger = &desk.summary("loud")["ledger"];
+    // whoever is lost, the whole step is given out again
+    assert!(ledger["reissued"].as_u64() >= Some(8), "{ledger}");
+    for words in ["NCCL ring 1 of 3 GPUs", "NCCL ring 2 of 2 GPUs", "lost"] {
+        assert!(done.stdout.contains(words), "no {words:?} in {}", done.stdout);
+    }
+}
+
+#[test]
+fn in_a_storm_of_faults_every_step_is_made() {
+    let Some(desk) = standins() else { return };
+    let storm = ["--chaos", "kill=2s,freeze=2s/300ms,leave=3s", "--epochs", "3"];
+    let args = [RUN, NCCL, &storm, &["--out", "run", "--set", "evaluation.every_epochs=1"]].concat();
+    with_gpus(&desk, "3", &args).ok();
+    let summary = desk.summary("run");
+    assert_eq!((&summary["steps"], &summary["ledger"]["used"]), (&(3 * 20).into(), &(3 * 640).into()));
+    assert_eq!((&summary["ledger"]["lost"], &summary["ledger"]["repeated"]), (&0.into(), &0.into()), "{summary}");
+}
+
+#[test]
+fn who_can_not_be_a_rank_is_refused_with_the_way_out() {
+    let Some(desk) = desk() else { return };
+    let gpu = ["--device", "cuda:0", "--max-steps", "3"];
+    desk.run(&["train", "--data", "images", "--plane", "nccl", "--device", "cuda:0"])
+        .refused(&["--fast", "one result"]);
+    desk.run(&[RUN, NCCL, &gpu, &["--workers", "2"]].concat()).refused(&["1 GPU", "one rank a GPU", "--workers 1"]);
+    desk.run(&[RUN, NCCL, &["--device", "cpu"]].concat()).refused(&["--plane nccl", "--device cpu"]);
+
+    let out = ["coordinator", "--data", "images", "--plain", "--listen", "127.0.0.1:0", "--out", "run"];
+    let mut running = desk.start(&[&out[..], NCCL, &["--fast", "--max-steps", "3", "--min-workers", "2"]].concat());
+    let line = running.wait_for_error("join with");
+    let address = line.trim().rsplit(' ').next().expect("an address").to_owned();
+    let worker = |device, name| ["worker", "--join", &address, "--device", device, "--name", name].map(str::to_owned);
+    let start = |args: [String; 7]| desk.start(&args.each_ref().map(String::as_str));
+    let first = start(worker("cuda:0", "first"));
+    while desk.run(&["status", &address, "--json"]).ok().json()["workers"].as_array().is_none_or(Vec::is_empty) {}
+    start(worker("cpu", "slow")).finish().refused(&["--plane nccl", "cpu/", "--device cuda"]);
+    start(worker("cuda:0", "second")).finish().refused(&["as first does", "one rank a GPU", "--device cuda:N"]);
+    desk.run(&["stop", &address]).ok();
+    running.finish().ok();
+    first.finish().ok();
+}

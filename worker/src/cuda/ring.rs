@@ -1,0 +1,269 @@
+//! NCCL: a communicator that never blocks, so that a ring that is called off can be left in the middle of a sum.
+
+#![allow(unsafe_code)] // a C library's communicator
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use candle_core::cuda_backend::cudarc::driver::sys as driver;
+use candle_core::cuda_backend::cudarc::nccl::{result, sys};
+use lockstep_proto::wire::RING_ID_BYTES;
+
+use super::gpu::Gpu;
+use super::memory::{Block, Pinned};
+use super::regions::Region;
+use crate::device::Processor;
+use crate::ring::{GoOn, RingError};
+
+/// For so long the thread asks without pause: on one machine a sum takes less.
+const SPIN: Duration = Duration::from_millis(1);
+
+/// … then it leaves the core to others between two questions: for a fiftieth of what it has waited already, which is as much as it may come
+/// too late, up to a millisecond.
+fn pause(waited: Duration) -> Duration {
+    (waited / 50).min(Duration::from_millis(1))
+}
+
+/// `ncclConfig_t` as NCCL 2.14 had it, the first one. Later ones see by its size and version which fields it lacks.
+#[repr(C)]
+struct Config {
+    size: usize,
+    magic: u32,
+    version: u32,
+    blocking: i32,
+}
+
+impl Config {
+    const NOT_BLOCKING: Self = Self { size: size_of::<Self>(), magic: 0xcafe_beef, version: 21_400, blocking: 0 };
+}
+
+/// NCCL's version, and the GPU by what tells it from every other in the world.
+pub(crate) fn ring_identity(gpu: &Gpu) -> Option<(u32, String)> {
+    let version = u32::try_from(result::get_nccl_version().ok()?).ok()?;
+    let uuid = gpu.stream.context().uuid().ok()?;
+    Some((version, uuid.bytes.iter().map(|byte| format!("{:02x}", *byte as u8)).collect()))
+}
+
+/// A new name for ranks to find each other by.
+///
+/// # Errors
+/// NCCL finds no network, not even loopback.
+pub(crate) fn ring_name() -> Result<Vec<u8>, RingError> {
+    let id = result::get_uniqueid().map_err(|error| said("ncclGetUniqueId", error.0, None))?;
+    Ok(id.internal.iter().map(|byte| *byte as u8).collect())
+}
+
+/// One rank.
+pub(crate) struct Ring {
+    gpu: Arc<Gpu>,
+    communicator: sys::ncclComm_t,
+    rank: u32,
+    /// What travels, there and here; as long as the last sum.
+    memory: Option<(Block, Pinned<f32>)>,
+}
+
+impl Ring {
+    /// Finds the other ranks.
+    ///
+    /// # Errors
+    /// `go_on` said no; NCCL's own.
+    pub(crate) fn form(
+        processor: &Processor,
+        id: &[u8],
+        rank: u32,
+        size: u32,
+        go_on: GoOn<'_>,
+    ) -> Result<Self, RingError> {
+        let Processor::Gpu(gpu) = processor else {
+            return Err(RingError::Failed("a rank needs a GPU".to_owned()));
+        };
+        let mut name = sys::ncclUniqueId { internal: [0; RING_ID_BYTES] };
+        name.internal.iter_mut().zip(id).for_each(|(to, from)| *to = *from as _);
+        gpu.bind().map_err(failed)?;
+        let mut config = Config::NOT_BLOCKING;
+        let mut communicator = std::ptr::null_mut();
+        // SAFETY: all arguments live through the call; NCCL reads as much of the configuration as its size says
+        let status = unsafe {
+            let config = (&raw mut config).cast();
+            sys::ncclCommInitRankConfig(&mut communicator, size as i32, name, rank as i32, config)
+        };
+        let ring = Self { gpu: Arc::clone(gpu), communicator, rank, memory: None };
+        ring.expect("ncclCommInitRankConfig", status)?;
+        ring.wait(go_on, |ring| ring.is_idle())?;
+        Ok(ring)
+    }
+
+    /// Adds up `values` over all ranks, which must give as many. Rank 0 has the sum in `values` then; for the others they are of no use.
+    ///
+    /// # Errors
+    /// `go_on` said no; NCCL's own; the GPU's memory. The ring can't be used any more then.
+    pub(crate) fn sum(&mut self, values: &mut [f32], go_on: GoOn<'_>) -> Result<(), RingError> {
+        self.gpu.bind().map_err(failed)?;
+        let region = Region { start: 0, len: values.len() };
+        let (block, host) = match self.memory.take() {
+            Some((block, host)) if host.values().len() == values.len() => (block, host),
+            _ => {
+                let host = Pinned::new(values.len()).map_err(failed)?;
+                (Block::new(&self.gpu.stream, values.len()).map_err(failed)?, host)
+            }
+        };
+        let at = block.at(region);
+        let (_, host) = self.memory.insert((block, host));
+        host.values_mut().copy_from_slice(values);
+        self.gpu.upload(host.values(), at).map_err(failed)?;
+        let (kind, op) = (sys::ncclDataType_t::ncclFloat32, sys::ncclRedOp_t::ncclSum);
+        let stream = self.gpu.stream.cu_stream();
+        // SAFETY: `at` has as many values, kept in `self.memory` until the communicator is gone; the stream is the GPU's
+        let status = unsafe {
+            sys::ncclAllReduce(at as *const _, at as *mut _, values.len(), kind, op, self.communicator, stream.cast())
+        };
+        self.expect("ncclAllReduce", status)?;
+        self.wait(go_on, |ring| Ok(ring.is_idle()? && ring.is_done()?))?;
+        if let (0, Some((_, host))) = (self.rank, &mut self.memory) {
+            self.gpu.download(at, host.values_mut()).map_err(failed)?;
+            self.gpu.wait().map_err(failed)?;
+            values.copy_from_slice(host.values());
+        }
+        Ok(())
+    }
+
+    /// Asks `done` until it says yes.
+    fn wait(&self, go_on: GoOn<'_>, done: impl Fn(&Self) -> Result<bool, RingError>) -> Result<(), RingError> {
+        let start = Instant::now();
+        while !done(self)? {
+            let waited = start.elapsed();
+            if !go_on(waited) {
+                return Err(RingError::Dissolved);
+            }
+            if waited > SPIN {
+                std::thread::sleep(pause(waited));
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether NCCL has done what it was asked for, as far as the host has to do with it.
+    fn is_idle(&self) -> Result<bool, RingError> {
+        let mut state = sys::ncclResult_t::ncclSuccess;
+        // SAFETY: the communicator is alive; writes one number
+        let status = unsafe { sys::ncclCommGetAsyncError(self.communicator, &mut state) };
+        self.expect("ncclCommGetAsyncError", status)?;
+        self.expect("NCCL", state)?;
+        Ok(state != sys::ncclResult_t::ncclInProgress)
+    }
+
+    /// Whether the GPU is through with all that it was asked for.
+    fn is_done(&self) -> Result<bool, RingError> {
+        // SAFETY: the GPU's own stream
+        match unsafe { driver::cuStreamQuery(self.gpu.stream.cu_stream()) } {
+            driver::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            status => status.result().map(|()| true).map_err(failed),
+        }
+    }
+
+    fn expect(&self, what: &str, status: sys::ncclResult_t) -> Result<(), RingError> {
+        match status {
+            sys::ncclResult_t::ncclSuccess | sys::ncclResult_t::ncclInProgress => Ok(()),
+            status => Err(said(what, status, Some(self.communicator))),
+        }
+    }
+}
+
+impl Drop for Ring {
+    /// Leaves, whatever is under way: a polite end would wait for ranks that may be gone.
+    fn drop(&mut self) {
+        if self.communicator.is_null() || self.gpu.bind().is_err() {
+            return;
+        }
+        // SAFETY: it was made by NCCL and is used no more; what is under way on the stream ends by this
+        let _ = unsafe { sys::ncclCommAbort(self.communicator) };
+        // before the memory that it worked on goes
+        let _ = self.gpu.wait();
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> RingError {
+    // candle adds a backtrace where one is asked for
+    RingError::Failed(error.to_string().lines().next().unwrap_or_default().to_owned())
+}
+
+/// NCCL's words, which may name the machine or the link.
+fn said(what: &str, status: sys::ncclResult_t, communicator: Option<sys::ncclComm_t>) -> RingError {
+    // SAFETY: NCCL's own strings end with 0 and live for ever; a null communicator is allowed
+    let words = |text: *const std::ffi::c_char| unsafe {
+        if text.is_null() { String::new() } else { std::ffi::CStr::from_ptr(text).to_string_lossy().trim().to_owned() }
+    };
+    // SAFETY: both take any status, and a communicator that is alive or null
+    let (short, long) = unsafe {
+        let last = sys::ncclGetLastError(communicator.unwrap_or(std::ptr::null_mut()));
+        (words(sys::ncclGetErrorString(status)), words(last))
+    };
+    let long = if long.is_empty() { long } else { format!(" ({long})") };
+    RingError::Failed(format!("{what}: {short}{long}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::count;
+
+    fn processor() -> Option<Processor> {
+        if count() == 0 {
+            eprintln!("SKIPPED: no GPU, and no stand-in for one (tests/standin)");
+            return None;
+        }
+        Some(Processor::Gpu(Arc::new(Gpu::open(0, true).expect("the first GPU opens"))))
+    }
+
+    /// Patience that only a hang exhausts.
+    fn patient(waited: Duration) -> bool {
+        waited < Duration::from_secs(60)
+    }
+
+    #[test]
+    fn one_rank_has_the_sum_that_it_gives() {
+        let Some(processor) = processor() else { return };
+        let name = ring_name().expect("a name");
+        assert_eq!(name.len(), RING_ID_BYTES);
+        let mut ring = Ring::form(&processor, &name, 0, 1, &mut patient).expect("a ring of one");
+        for length in [5, 5, 70_001] {
+            let given: Vec<f32> = (0..length).map(|i| i as f32 - 2.5).collect();
+            let mut values = given.clone();
+            ring.sum(&mut values, &mut patient).expect("a sum");
+            assert_eq!(values, given);
+        }
+        let Processor::Gpu(gpu) = &processor else { panic!("a GPU") };
+        let (version, uuid) = ring_identity(gpu).expect("NCCL is here");
+        assert!(version > 20_000 && uuid.len() == 32, "{version} {uuid}");
+    }
+
+    #[test]
+    fn a_rank_that_never_comes_is_waited_for_until_somebody_says_no() {
+        let Some(processor) = processor() else { return };
+        let name = ring_name().expect("a name");
+        let mut asked = 0;
+        let mut thrice = |_| {
+            asked += 1;
+            asked < 3
+        };
+        let error = Ring::form(&processor, &name, 0, 2, &mut thrice).err();
+        assert_eq!((error, asked), (Some(RingError::Dissolved), 3));
+        // and the next ring is formed all the same
+        assert!(Ring::form(&processor, &ring_name().expect("a name"), 0, 1, &mut patient).is_ok());
+    }
+
+    #[test]
+    fn two_ranks_on_one_gpu_are_told_so() {
+        let Some(processor) = processor() else { return };
+        let name = ring_name().expect("a name");
+        let form = |rank| Ring::form(&processor, &name, rank, 2, &mut patient).err();
+        let errors =
+            std::thread::scope(|scope| [0, 1].map(|rank| scope.spawn(move || form(rank))).map(|one| one.join()));
+        for error in errors {
+            let Ok(Some(RingError::Failed(text))) = error else { panic!("{error:?}") };
+            assert!(text.contains("invalid usage"), "{text}");
+        }
+    }
+}
