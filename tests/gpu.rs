@@ -172,8 +172,8 @@ fn a_step_costs_few_calls() {
         "synchronisations",
     ];
     for (graphs, expected) in [
-        ("NOTHING=off", [1, 4, 108, 0, 0, 6, 4, 1, 0, 2, 1]),
-        ("LOCKSTEP_CUDA_GRAPHS=off", [53, 0, 0, 20, 36, 6, 4, 1, 0, 2, 1]),
+        ("NOTHING=off", [5, 8, 108, 0, 0, 6, 8, 1, 0, 10, 1]),
+        ("LOCKSTEP_CUDA_GRAPHS=off", [57, 0, 0, 20, 36, 6, 8, 1, 0, 10, 1]),
     ] {
         let [few, many] = [20, 24].map(|steps| counted(steps, graphs));
         let of = |counters: &std::collections::HashMap<String, u64>, name| counters.get(name).copied().unwrap_or(0);

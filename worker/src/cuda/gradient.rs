@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
+use super::gpu::Gpu;
 use super::inputs::{self, Head};
-use super::pass::{Behaviour, Pass};
+use super::memory::Address;
+use super::network::Network;
+use super::pass::Behaviour;
 use super::sums::{Join, joins};
 use super::weights::Packed;
 use super::workspace::Workspace;
@@ -66,7 +69,8 @@ pub(crate) fn sum(
         inputs::write(room, plan, Some(&head), Some(turn), [&shard.examples, &shard.labels]);
         let ask = || {
             gpu.upload(&*room, workspace.at(plan.inputs))?;
-            pass(weights, workspace, Behaviour::Train).run(&shard.images)
+            let network = network(weights, workspace, Behaviour::Train, losses);
+            on_device(gpu, &shard.images)?.apply_op2(weights.var(), network)?.backward().map(drop)
         };
         ask().map_err(on_gpu)?;
         words += plan.inputs.len;
@@ -121,20 +125,25 @@ pub(crate) fn logits(model: &Model, weights: &Packed, batch: &Examples) -> Resul
         let plan = &workspace.plan;
         let mut staging = weights.staging();
         staging.before_passes(gpu)?;
-        staging.reserve(plan.inputs.len, plan.logits.len)?;
+        staging.reserve(plan.inputs.len, 0)?;
         if let Some(turn) = turn {
             let room = &mut staging.inputs.values_mut()[..plan.inputs.len];
             inputs::write(room, plan, None, Some(turn), [numbers, &[]]);
             gpu.upload(&*room, workspace.at(plan.inputs))?;
         }
-        pass(weights, &workspace, behaviour).run(batch.images)?;
-        gpu.download(workspace.at(plan.logits), &mut staging.home.values_mut()[..plan.logits.len])?;
+        let network = network(weights, &workspace, behaviour, 0);
+        let logits = on_device(gpu, batch.images)?.apply_op2(&weights.detached(), network)?.to_device(&Device::Cpu);
         staging.wait(gpu)?;
-        Tensor::from_slice(&staging.home.values()[..plan.logits.len], (plan.examples, plan.classes), &Device::Cpu)
+        logits
     };
     run().map_err(ComputeError::at("on the GPU"))
 }
 
-fn pass<'a>(weights: &'a Packed, workspace: &'a Arc<Workspace>, behaviour: Behaviour) -> Pass<'a> {
-    Pass { gpu: &weights.gpu, workspace, behaviour, layout: &weights.layout, weights: weights.at() }
+fn network(weights: &Packed, workspace: &Arc<Workspace>, behaviour: Behaviour, losses: Address) -> Network {
+    let (gpu, layout) = (Arc::clone(&weights.gpu), Arc::clone(&weights.layout));
+    Network { gpu, workspace: Arc::clone(workspace), layout, behaviour, losses }
+}
+
+fn on_device(gpu: &Gpu, images: &Tensor) -> candle_core::Result<Tensor> {
+    images.to_device(gpu.device())?.contiguous()
 }

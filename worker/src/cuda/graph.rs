@@ -1,5 +1,5 @@
-//! A pass as a CUDA graph: asked for kernel by kernel once, and as a whole ever after. A small network's pass costs the host more than
-//! the GPU.
+//! One way of a pass as a CUDA graph: asked for kernel by kernel once, and as a whole ever after. A small network's pass costs the host
+//! more than the GPU.
 
 #![allow(unsafe_code)] // a graph may change its thread
 
@@ -27,7 +27,7 @@ pub(super) fn wanted() -> Result<bool> {
     }
 }
 
-/// One pass of a plan, whose addresses never change.
+/// One way of a plan, whose addresses never change.
 pub(super) struct Graph {
     /// A lock because workspaces are shared; one thread computes.
     state: Mutex<State>,

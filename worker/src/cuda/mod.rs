@@ -1,12 +1,12 @@
-//! The GPU: the same network by cuDNN, cuBLAS and kernels of our own. candle's tensors bring the images and take the logits; what lies
-//! between is planned once for a number of examples instead of being allocated, cleared and added up at each layer, and asked for as
-//! one CUDA graph.
+//! The GPU: the same network by cuDNN, cuBLAS and kernels of our own, as one candle op on candle's CUDA device. What lies between the
+//! layers is planned once for a number of examples instead of being allocated, cleared and added up at each of them, and each way is asked
+//! for as one CUDA graph.
 //!
 //! - [`gpu`]: the device, its handles, its class; [`kernels`]: our kernels and how they are launched
 //! - [`memory`]: device and pinned memory; [`regions`]: who lies where in it
 //! - [`plan`]: from layers to steps; [`backward_plan`]: where their gradients lie; [`inputs`]: what differs from pass to pass
-//! - [`pass`]: one pass; [`forward`], [`backward`]: its two ways; [`convolution`], [`product`]: the libraries' part of them; [`trial`]: the
-//!   fastest algorithms; [`graph`]: a pass as a CUDA graph
+//! - [`network`]: the op; [`pass`]: one pass; [`forward`], [`backward`]: its two ways; [`convolution`], [`product`]: the libraries' part of them; [`trial`]: the
+//!   fastest algorithms; [`graph`]: a way as a CUDA graph
 //! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`weights`]: one version's values there; [`staging`]: what
 //!   they and everything else are copied from and to; [`workspace`]: a plan with its memory
 //! - `ring`: sums among GPUs by NCCL, with that feature
@@ -26,6 +26,7 @@ mod images;
 mod inputs;
 mod kernels;
 mod memory;
+mod network;
 mod pass;
 mod plan;
 mod product;

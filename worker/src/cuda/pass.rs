@@ -1,10 +1,10 @@
-//! One pass over a network: forward, and in training the loss, backward, and into the node's sums.
+//! One pass over a network: forward, and in training the loss; then backward, and into the node's sums.
 
-use candle_core::{Result, Storage, Tensor, bail};
+use candle_core::Result;
 
 use super::gpu::Gpu;
 use super::kernels::{JoinSums, LossRows};
-use super::memory::{Address, address};
+use super::memory::Address;
 use super::regions::Region;
 use super::weights::Layout;
 use super::workspace::Workspace;
@@ -26,26 +26,22 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Asks for the pass, whose inputs are on the device, or are asked for before. In training it leaves losses, answers and
-    /// the gradient where the inputs say, in evaluation the logits in the workspace.
-    pub(super) fn run(&self, images: &Tensor) -> Result<()> {
-        let plan = &self.workspace.plan;
-        let images = images.to_device(self.gpu.device())?.contiguous()?;
-        if images.elem_count() != plan.images.len {
-            bail!("images of {:?} for a plan of {} values", images.shape(), plan.images.len)
-        }
-        // to where the plan has them: candle's memory is elsewhere each time
-        self.gpu.copy(place(&images)?, self.at(plan.images), plan.images.len)?;
-        self.workspace.graph(self.behaviour).run(self.gpu, || {
-            self.forward(&plan.steps)?;
-            if self.workspace.training() {
-                self.loss()?;
-                self.backward(&plan.steps)?;
-                let (inputs, gradient) = (self.at(plan.inputs), self.at(self.workspace.gradient()));
-                let count = self.layout.len() as u32;
-                self.gpu.kernels.launch(JoinSums { inputs, gradient, count }, count)?;
-            }
-            Ok(())
+    /// Asks for the way to the logits, in training to the losses. The images are where the plan has them, and the inputs too.
+    pub(super) fn ask_forward(&self) -> Result<()> {
+        self.workspace.forward_graph(self.behaviour).run(self.gpu, || {
+            self.forward(&self.workspace.plan.steps)?;
+            if self.workspace.training() { self.loss() } else { Ok(()) }
+        })
+    }
+
+    /// Asks for the way back, and into the node's sums.
+    pub(super) fn ask_backward(&self) -> Result<()> {
+        self.workspace.backward_graph().run(self.gpu, || {
+            let plan = &self.workspace.plan;
+            self.backward(&plan.steps)?;
+            let (inputs, gradient) = (self.at(plan.inputs), self.at(self.workspace.gradient()));
+            let count = self.layout.len() as u32;
+            self.gpu.kernels.launch(JoinSums { inputs, gradient, count }, count)
         })
     }
 
@@ -68,16 +64,5 @@ impl Pass<'_> {
 
     pub(super) fn gradient(&self, slot: usize) -> Address {
         self.layout.at(self.at(self.workspace.gradient()), slot)
-    }
-}
-
-/// Where a tensor of f32 lies, which must be contiguous.
-fn place(tensor: &Tensor) -> Result<Address> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cuda(storage), Some((start, _))) => {
-            Ok(address(storage.as_cuda_slice::<f32>()?) + 4 * start as Address)
-        }
-        _ => bail!("a tensor of the GPU without gaps is needed, not {layout:?}"),
     }
 }

@@ -1,13 +1,13 @@
-//! One version's values on the device, in a block in which every tensor begins at a place that the libraries like.
+//! One version's values on the device: a candle variable in which every tensor begins at a place that the libraries like.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::Result;
+use candle_core::{DType, Result, Storage, Tensor, Var, bail};
 
 use super::gpu::Gpu;
-use super::memory::{Address, Block};
-use super::regions::{Region, Regions};
+use super::memory::{Address, address};
+use super::regions::Regions;
 use super::staging::Staging;
 use super::workspace::Workspace;
 use crate::model::Model;
@@ -71,8 +71,9 @@ impl Layout {
 /// The tensors of one version of a model, on a GPU.
 pub(crate) struct Packed {
     pub(super) gpu: Arc<Gpu>,
-    pub(super) layout: Layout,
-    block: Block,
+    pub(super) layout: Arc<Layout>,
+    var: Var,
+    start: Address,
     /// A lock because weights are shared; one thread computes, and it holds this as long as the device may touch what is in it.
     staging: Mutex<Staging>,
     /// By number of examples, and whether a backward pass follows: what a pass needs is made once. The lock is as above.
@@ -90,10 +91,14 @@ impl std::fmt::Debug for Packed {
 impl Packed {
     pub(crate) fn new(gpu: &Arc<Gpu>, model: &Model, flat: &[f32], trial: bool) -> Result<Self> {
         gpu.bind()?;
-        let layout = Layout::new(model);
-        let block = Block::new(&gpu.stream, layout.len())?;
+        let layout = Arc::new(Layout::new(model));
+        let var = Var::zeros(layout.len(), DType::F32, gpu.device())?;
+        let start = match &*var.as_tensor().storage_and_layout().0 {
+            Storage::Cuda(storage) => address(storage.as_cuda_slice::<f32>()?),
+            _ => bail!("a variable of a GPU is not on it"),
+        };
         let staging = Mutex::new(Staging::new(layout.len())?);
-        let packed = Self { gpu: Arc::clone(gpu), layout, block, staging, workspaces: Mutex::default(), trial };
+        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, workspaces: Mutex::default(), trial };
         packed.set(model, flat)?;
         Ok(packed)
     }
@@ -104,11 +109,17 @@ impl Packed {
         let mut staging = self.staging();
         staging.before_weights(&self.gpu)?;
         self.layout.spread(model, flat, staging.weights.values_mut());
-        self.gpu.upload(staging.weights.values(), self.at())
+        self.gpu.upload(staging.weights.values(), self.start)
     }
 
-    pub(super) fn at(&self) -> Address {
-        self.block.at(Region { start: 0, len: self.layout.len() })
+    /// What a pass is differentiated by.
+    pub(super) fn var(&self) -> &Tensor {
+        self.var.as_tensor()
+    }
+
+    /// The same values, without a gradient.
+    pub(super) fn detached(&self) -> Tensor {
+        self.var.as_detached_tensor()
     }
 
     pub(super) fn staging(&self) -> MutexGuard<'_, Staging> {

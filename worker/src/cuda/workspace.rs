@@ -21,8 +21,8 @@ pub(super) struct Workspace {
     training: bool,
     /// The gradient, laid out as the weights are; empty without training.
     gradient: Region,
-    /// As in training, and in evaluation.
-    graphs: [Graph; 2],
+    /// Forward as in training, forward as in evaluation, backward.
+    graphs: [Graph; 3],
 }
 
 impl Workspace {
@@ -48,7 +48,7 @@ impl Workspace {
         if gradient.len > 0 {
             gpu.clear(block.at(gradient), gradient.len)?;
         }
-        let graphs = [Graph::new(gpu.graphs), Graph::new(gpu.graphs)];
+        let graphs = [(); 3].map(|()| Graph::new(gpu.graphs));
         Ok(Self { plan, convolutions, room, block, training, gradient, graphs })
     }
 
@@ -65,7 +65,11 @@ impl Workspace {
         self.gradient
     }
 
-    pub(super) fn graph(&self, behaviour: Behaviour) -> &Graph {
+    pub(super) fn backward_graph(&self) -> &Graph {
+        &self.graphs[2]
+    }
+
+    pub(super) fn forward_graph(&self, behaviour: Behaviour) -> &Graph {
         match behaviour {
             Behaviour::Train => &self.graphs[0],
             Behaviour::Evaluate => &self.graphs[1],
