@@ -55,8 +55,7 @@ impl Actor {
             self.telemetry.emit(Event::Notice { text: text.to_owned() });
         }
         if !run.recipe.deterministic {
-            let text =
-                "deterministic = false (--fast): the promise of one result is off; another run may come to other weights";
+            let text = "deterministic = false (--fast): the promise of one result is off; another run may come to other weights";
             self.telemetry.emit(Event::Notice { text: text.to_owned() });
         }
         if run.limits.nccl {
