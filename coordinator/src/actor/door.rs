@@ -53,7 +53,8 @@ pub(super) fn check(hello: &Hello, rules: &Rules<'_>) -> Result<(), Refused> {
     }
     if let Some(pinned) = pinned.filter(|pinned| deterministic && *pinned != hello.device_class) {
         return refuse(format!(
-            "the worker's device class is {}, but this run is pinned to {pinned}: other kernels give other bits; {}, or begin a new run with --fast, which promises no bits and takes any worker",
+            "the worker's device class is {}, but this run is pinned to {pinned}: other kernels give other bits; {}, \
+             or begin a new run with --fast, which promises no bits and takes any worker",
             hello.device_class,
             way_in(&hello.device_class, pinned),
         ));

@@ -5,16 +5,17 @@
 //! - [`gpu`]: the device, its handles, its class; [`kernels`]: our kernels and how they are launched
 //! - [`memory`]: device and pinned memory; [`regions`]: who lies where in it
 //! - [`plan`]: from layers to steps; [`backward_plan`]: where their gradients lie; [`inputs`]: what differs from pass to pass
-//! - [`network`]: the op; [`pass`]: one pass; [`forward`], [`backward`]: its two ways; [`convolution`], [`product`]: the libraries' part of them; [`trial`]: the
-//!   fastest algorithms; [`graph`]: a way as a CUDA graph
+//! - [`network`]: the op; [`pass`]: one pass; [`forward`], [`backward`]: its two ways; [`convolution`], [`product`]: the libraries' part of them; [`algorithms`],
+//!   [`trial`]: what cuDNN computes with; [`graph`]: a way as a CUDA graph
 //! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`weights`]: one version's values there; [`staging`]: what
 //!   they and everything else are copied from and to; [`workspace`]: a plan with its memory
 //! - `ring`: sums among GPUs by NCCL, with that feature
 //! - [`images`]: the data set on the device, augmented and normalised there
 //!
 //! Every sum has one order: algorithms are named here and never chosen by time or memory, workspaces are fixed, and no kernel adds
-//! atomically.
+//! atomically. (`--fast` gives that up for convolutions.)
 
+mod algorithms;
 mod backward;
 mod backward_plan;
 mod convolution;

@@ -12,6 +12,7 @@ use lockstep_proto::records::{Records, Split};
 use lockstep_proto::tree::{Node, Reduction};
 
 use super::convolution::Convolution;
+use super::plan::Window;
 use super::{Gpu, Resident, count};
 use crate::dataset::{Batch, Batches, IMAGE, Purpose};
 use crate::device::Processor;
@@ -356,6 +357,12 @@ fn mistakes_are_named() {
     assert!(gpu.class().starts_with("cuda/") && gpu.class().contains("/f32/"), "{}", gpu.class());
     let error = Gpu::open(99, true).expect_err("there are fewer").to_string();
     assert!(error.contains("cuda:99") && error.contains("counted from 0"), "{error}");
+    // no convolution makes 3 × 9 × 9 values 7 × 7 wide with a 5 × 5 window
+    let window = Window { examples: 2, x: [3, 9, 9], y: [4, 7, 7], kernel: 5, stride: 1, padding: 0 };
+    for trial in [false, true] {
+        let error = Convolution::new(&gpu, &window, trial).err().expect("shapes that do not fit").to_string();
+        assert!(error.contains("[3, 9, 9] to [4, 7, 7], kernel 5") && error.contains("cuDNN"), "{error}");
+    }
     let model = model(include_str!("../../../recipes/models/lenet-dropout-bn.toml"), IMAGE);
     let [_, on] = both(&gpu, &model);
     let mut shard = batch(&model, 2);

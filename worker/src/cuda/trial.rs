@@ -1,4 +1,4 @@
-//! A convolution's fastest algorithms, by trying them all: for runs that do not promise bits, since another trial may find others.
+//! A pass's fastest algorithm, by trying all: for runs that do not promise bits, since another trial may find another.
 
 #![allow(unsafe_code)] // cuDNN's C functions
 
@@ -7,7 +7,7 @@ use candle_core::{Error, Result};
 
 use super::gpu::Gpu;
 
-/// What an algorithm may take beside: as much as an eighth of the smallest GPU's memory that anybody trains on today.
+/// What an algorithm may take beside: memory that one layer's speed should not cost the others.
 const MOST_BYTES: usize = 1 << 30;
 
 /// More than cuDNN has for any pass: its algorithms, each with all kinds of products.
