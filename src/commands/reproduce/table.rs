@@ -91,11 +91,11 @@ fn cells(experiment: &Experiment, figure: &Figure, noted: bool) -> [String; 5] {
         // it ended earlier, or evaluates at other epochs
         (None, _) => "not measured".to_owned(),
         (Some(mean), None) => number(mean),
-        (Some(mean), Some(spread)) if is_loss => format!("{} ± {spread:.4}", loss(mean)),
+        (Some(mean), Some(spread)) if is_loss => format!("{} ± {}", loss(mean), loss(spread)),
         (Some(mean), Some(spread)) => format!("{} ± {:.2}", percent(mean), spread * 100.0),
     };
     let difference = figure.difference.map_or_else(String::new, |value| match is_loss {
-        true => format!("{value:+.4}"),
+        true => format!("{}{}", if value < 0.0 { '-' } else { '+' }, loss(value.abs())),
         false => format!("{:+.2}", value * 100.0),
     });
     let reported = figure.reported.map_or_else(|| "-".to_owned(), number);
@@ -136,6 +136,18 @@ mine            2  test accuracy    50.00%  62.50% ± 12.50       +12.50  cifar1
             page.contains("|  | 1 | test loss (seen) | 2.0000 | 1.5000 ± 0.0000 | -0.5000 | cifar10 | 1 |"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn a_loss_that_diverged_has_as_few_digits_as_its_spread_and_difference() {
+        let out = tempfile::tempdir().expect("folder");
+        made(out.path(), &mine(), &[0.25, 0.5]);
+        let mut found = collect(out.path(), &[], "").expect("read").experiments;
+        let figure = found[0].figures.last_mut().expect("a loss");
+        (figure.reported, figure.mean) = (Some(2e5), Some(100_975.9));
+        (figure.spread, figure.difference) = (Some(57_005.02), Some(-99_024.12));
+        let words = plain(&found).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("2.000e5 1.010e5 ± 5.701e4 -9.902e4"), "{words}");
     }
 
     /// The cells of a table's lines; a bar that is escaped is none.
