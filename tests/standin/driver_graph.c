@@ -1,28 +1,33 @@
 // The driver's graphs. While a stream captures, what it is asked for becomes a node, with a copy of its arguments, and is not done;
-// launching the graph does the nodes in their order. What CUDA forbids meanwhile fails with CUDA's error, and ends the capture.
+// launching the graph does the nodes, each after those that it waits for. What CUDA forbids meanwhile fails with CUDA's error, and
+// ends the capture.
 #include "host.h"
 
 #include <stdalign.h>
 #include <string.h>
 
 struct node {
-    struct node *next;
     const char *what;
+    struct frontier after;
     int (*run)(void *);
     size_t bytes;
     alignas(16) char arguments[];
 };
-// A CUgraph or a CUgraphExec: they differ in their number.
+// A CUgraph or a CUgraphExec: they differ in their number. Nodes stand after those that they wait for.
 struct graph {
     uint32_t magic;
-    struct node *first, **last;
-    size_t nodes;
+    struct node **nodes;
+    size_t count;
 };
 // GLOBAL captures look at what all threads do, THREAD_LOCAL ones at their own, RELAXED ones at none.
 enum mode { GLOBAL = 0, THREAD_LOCAL = 1, RELAXED = 2 };
+enum { STREAMS = 64 };
 struct capture {
     struct capture *next; // of all there are
-    struct stream *stream;
+    uint64_t number;
+    struct stream *stream;            // that it began on
+    struct stream *joined[STREAMS];   // that came by an event
+    unsigned joins;
     struct graph *graph;
     enum mode mode;
     const void *thread; // who began it
@@ -83,14 +88,78 @@ CUresult standin_legacy(const struct stream *stream, const char *call) {
     return result;
 }
 
-static void append(struct graph *graph, const char *what, int (*run)(void *), const void *arguments, size_t bytes) {
-    struct node *node = aligned_alloc(16, (sizeof *node + bytes + 15) / 16 * 16);
-    if (!node) standin_fail("no memory for a node of a graph");
-    *node = (struct node){NULL, what, run, bytes};
-    memcpy(node->arguments, arguments, bytes);
-    *graph->last = node;
-    graph->last = &node->next;
-    graph->nodes++;
+static void append(struct graph *graph, const struct node *it, const void *arguments) {
+    struct node *node = aligned_alloc(16, (sizeof *node + it->bytes + 15) / 16 * 16);
+    struct node **nodes = realloc(graph->nodes, (graph->count + 1) * sizeof *nodes);
+    if (!node || !nodes) standin_fail("no memory for a node of a graph");
+    memcpy(node, it, sizeof *it);
+    memcpy(node->arguments, arguments, it->bytes);
+    graph->nodes = nodes;
+    nodes[graph->count++] = node;
+}
+
+static void add(struct frontier *to, const struct frontier *from) {
+    for (unsigned at = 0; at < from->count; at++) {
+        unsigned found = 0;
+        while (found < to->count && to->nodes[found] != from->nodes[at]) found++;
+        if (found == FRONTIER) standin_fail("a node of a graph waits for more than %d others", FRONTIER);
+        if (found == to->count) to->nodes[to->count++] = from->nodes[at];
+    }
+}
+
+CUresult standin_record(struct event *event, struct stream *stream) {
+    if (stream->capture->invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    event->capture = stream->capture->number;
+    event->frontier = stream->frontier;
+    event->recorded = true;
+    return CUDA_SUCCESS;
+}
+
+static struct capture *capture_of(const struct event *event) {
+    struct capture *at = captures;
+    while (at && at->number != event->capture) at = at->next;
+    return at;
+}
+
+CUresult standin_wait(struct stream *stream, const struct event *event) {
+    bool captures_already = standin_capturing(stream);
+    if (!event->capture) {
+        if (!captures_already) return CUDA_SUCCESS;
+        // work from outside, which no launch could wait for
+        invalidate(stream->capture, "cuStreamWaitEvent for an event of no capture");
+        return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
+    }
+    standin_lock();
+    struct capture *capture = capture_of(event);
+    standin_unlock();
+    if (!capture || standin_is_default(stream)) return CUDA_ERROR_INVALID_HANDLE;
+    if (capture->invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    if (!captures_already) {
+        if (capture->joins == STREAMS) standin_fail("more than %d streams join a capture", STREAMS);
+        capture->joined[capture->joins++] = stream;
+        stream->capture = capture;
+        stream->frontier.count = 0;
+    } else if (stream->capture != capture) {
+        invalidate(stream->capture, "cuStreamWaitEvent for an event of another capture");
+        return CUDA_ERROR_STREAM_CAPTURE_MERGE;
+    }
+    add(&stream->frontier, &event->frontier);
+    return CUDA_SUCCESS;
+}
+
+// True if the stream that the capture began on waits, in the end, for all of its nodes.
+static bool is_joined(const struct capture *capture) {
+    const struct graph *graph = capture->graph;
+    bool *waited = calloc(graph->count + 1, sizeof *waited), all = true;
+    if (!waited) standin_fail("no memory to look at a capture");
+    for (unsigned at = 0; at < capture->stream->frontier.count; at++) waited[capture->stream->frontier.nodes[at]] = true;
+    for (size_t node = graph->count; node-- > 0;) {
+        const struct frontier *after = &graph->nodes[node]->after;
+        for (unsigned at = 0; waited[node] && at < after->count; at++) waited[after->nodes[at]] = true;
+        all = all && waited[node];
+    }
+    free(waited);
+    return all;
 }
 
 // The run gets its own copy each time: it may change it, and the next launch must not see that.
@@ -112,7 +181,9 @@ int standin_order(struct stream *stream, const char *what, int (*run)(void *), c
         return execute(run, arguments, bytes);
     }
     if (stream->capture->invalid) return REFUSED;
-    append(stream->capture->graph, what, run, arguments, bytes);
+    struct graph *graph = stream->capture->graph;
+    append(graph, &(struct node){what, stream->frontier, run, bytes}, arguments);
+    stream->frontier = (struct frontier){1, {graph->count - 1}};
     standin_count("captured", 1);
     return 0;
 }
@@ -120,16 +191,13 @@ int standin_order(struct stream *stream, const char *what, int (*run)(void *), c
 static struct graph *graph_new(uint32_t magic) {
     struct graph *graph = malloc(sizeof *graph);
     if (!graph) standin_fail("no memory for a graph");
-    *graph = (struct graph){magic, NULL, NULL, 0};
-    graph->last = &graph->first;
+    *graph = (struct graph){.magic = magic};
     return graph;
 }
 // The graph's few bytes stay, so that a second use is an error and not a crash.
 static void graph_end(struct graph *graph) {
-    for (struct node *at = graph->first, *next; at; at = next) {
-        next = at->next;
-        free(at);
-    }
+    for (size_t node = 0; node < graph->count; node++) free(graph->nodes[node]);
+    free(graph->nodes);
     *graph = (struct graph){.magic = DEAD};
 }
 static bool alive(const struct graph *graph, uint32_t magic) { return graph && graph->magic == magic; }
@@ -144,9 +212,12 @@ CUresult cuStreamBeginCapture_v2(struct stream *stream, enum mode mode) {
     if (refuse && strcmp(refuse, "off") == 0) return CUDA_ERROR_NOT_SUPPORTED;
     struct capture *capture = malloc(sizeof *capture);
     if (!capture) return CUDA_ERROR_OUT_OF_MEMORY;
+    static uint64_t begun;
     standin_lock();
-    *capture = (struct capture){captures, stream, graph_new(GRAPH), mode, &thread, false};
+    *capture = (struct capture){
+        .next = captures, .number = ++begun, .stream = stream, .graph = graph_new(GRAPH), .mode = mode, .thread = &thread};
     captures = stream->capture = capture;
+    stream->frontier.count = 0;
     standin_unlock();
     return CUDA_SUCCESS;
 }
@@ -160,18 +231,25 @@ CUresult cuStreamEndCapture(struct stream *stream, struct graph **out) {
         invalidate(capture, "cuStreamEndCapture by another thread");
         return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
     }
+    if (capture->stream != stream) {
+        invalidate(capture, "cuStreamEndCapture of a stream that joined");
+        return CUDA_ERROR_STREAM_CAPTURE_UNMATCHED;
+    }
+    bool unjoined = !capture->invalid && !is_joined(capture);
+    if (unjoined) invalidate(capture, "cuStreamEndCapture before all streams are waited for");
     standin_lock();
     struct capture **at = &captures;
     while (*at != capture) at = &(*at)->next;
     *at = capture->next;
     stream->capture = NULL;
+    for (unsigned join = 0; join < capture->joins; join++) capture->joined[join]->capture = NULL;
     standin_unlock();
     bool invalid = capture->invalid;
     *out = invalid ? NULL : capture->graph;
     if (invalid) graph_end(capture->graph);
     free(capture);
     standin_count("captures", 1);
-    return invalid ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS;
+    return unjoined ? CUDA_ERROR_STREAM_CAPTURE_UNJOINED : invalid ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS;
 }
 
 // 0 none, 1 active, 2 invalidated.
@@ -186,7 +264,7 @@ CUresult cuStreamIsCapturing(struct stream *stream, int *status) {
 CUresult cuGraphGetNodes(struct graph *graph, void **nodes, size_t *count) {
     if (!alive(graph, GRAPH) || !count) return CUDA_ERROR_INVALID_VALUE;
     if (nodes) return CUDA_ERROR_NOT_SUPPORTED;
-    *count = graph->nodes;
+    *count = graph->count;
     return CUDA_SUCCESS;
 }
 
@@ -195,7 +273,7 @@ CUresult cuGraphInstantiateWithFlags(struct graph **out, struct graph *graph, un
     // 1 frees what the graph allocates (it can't), 2 uploads, 8 takes priorities; 4 is for launches from the device
     if (!out || !alive(graph, GRAPH) || flags & ~11ull) return CUDA_ERROR_INVALID_VALUE;
     *out = graph_new(GRAPH_EXEC);
-    for (struct node *at = graph->first; at; at = at->next) append(*out, at->what, at->run, at->arguments, at->bytes);
+    for (size_t node = 0; node < graph->count; node++) append(*out, graph->nodes[node], graph->nodes[node]->arguments);
     standin_count("graphs", 1);
     return CUDA_SUCCESS;
 }
@@ -203,15 +281,34 @@ CUresult cuGraphUpload(struct graph *exec, struct stream *stream) {
     return alive(exec, GRAPH_EXEC) && standin_stream_ok(stream) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+// The last node that waits for none that is not done: with STANDIN_ORDER=reverse the streams of a capture run from the last to the
+// first, so that a result changes where one of them should have waited.
+static size_t last_ready(const struct graph *exec, const bool *done) {
+    for (size_t node = exec->count; node-- > 0;) {
+        const struct frontier *after = &exec->nodes[node]->after;
+        bool ready = !done[node];
+        for (unsigned at = 0; ready && at < after->count; at++) ready = done[after->nodes[at]];
+        if (ready) return node;
+    }
+    standin_fail("a graph's nodes wait for each other");
+}
+
 static int launch(void *arguments) {
     struct graph *exec = *(struct graph **)arguments;
     if (!alive(exec, GRAPH_EXEC)) return CUDA_ERROR_INVALID_VALUE;
-    for (struct node *at = exec->first; at; at = at->next) {
-        int result = execute(at->run, at->arguments, at->bytes);
+    const char *order = getenv("STANDIN_ORDER");
+    bool reverse = order && strcmp(order, "reverse") == 0, *done = calloc(exec->count + 1, sizeof *done);
+    if (!done) standin_fail("no memory to launch a graph");
+    for (size_t count = 0; count < exec->count; count++) {
+        size_t number = reverse ? last_ready(exec, done) : count;
+        struct node *node = exec->nodes[number];
+        done[number] = true;
+        int result = execute(node->run, node->arguments, node->bytes);
         // a real graph would fail later, at whatever waits for it
-        if (result) standin_fail("a graph's node (%s) fails with %d", at->what, result);
+        if (result) standin_fail("a graph's node (%s) fails with %d", node->what, result);
     }
-    standin_count("graph_nodes", exec->nodes);
+    free(done);
+    standin_count("graph_nodes", exec->count);
     return CUDA_SUCCESS;
 }
 CUresult cuGraphLaunch(struct graph *exec, struct stream *stream) {

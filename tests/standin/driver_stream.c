@@ -16,7 +16,7 @@ CUresult cuStreamCreateWithPriority(struct stream **out, unsigned flags, int pri
     if (!out || flags > 1) return CUDA_ERROR_INVALID_VALUE;
     struct stream *stream = malloc(sizeof *stream);
     if (!stream) return CUDA_ERROR_OUT_OF_MEMORY;
-    *stream = (struct stream){STREAM, standin_context(), flags, priority, NULL};
+    *stream = (struct stream){.magic = STREAM, .context = standin_context(), .flags = flags, .priority = priority};
     standin_count("streams", 1);
     *out = stream;
     return CUDA_SUCCESS;
@@ -86,7 +86,7 @@ CUresult cuEventCreate(struct event **out, unsigned flags) {
     if (!out || flags > 7) return CUDA_ERROR_INVALID_VALUE;
     struct event *event = malloc(sizeof *event);
     if (!event) return CUDA_ERROR_OUT_OF_MEMORY;
-    *event = (struct event){EVENT, flags, false, 0};
+    *event = (struct event){.magic = EVENT, .flags = flags};
     standin_count("events", 1);
     *out = event;
     return CUDA_SUCCESS;
@@ -106,9 +106,8 @@ CUresult cuEventRecord(struct event *event, struct stream *stream) {
     CUresult result = usable(stream);
     if (result) return result;
     if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
-    // an event of a capture is how streams join it, which nobody here does
-    result = standin_uncaptured(stream, "cuEventRecord");
-    if (result) return result;
+    if (standin_capturing(stream)) return standin_record(event, stream);
+    event->capture = 0;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     event->milliseconds = (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
@@ -122,17 +121,21 @@ CUresult cuEventRecordWithFlags(struct event *event, struct stream *stream, unsi
 
 CUresult cuEventSynchronize(struct event *event) {
     if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
+    if (event->capture) return CUDA_ERROR_CAPTURED_EVENT;
     standin_count("synchronisations", 1);
     standin_check_guards("cuEventSynchronize");
     return CUDA_SUCCESS;
 }
-CUresult cuEventQuery(struct event *event) { return alive(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE; }
+CUresult cuEventQuery(struct event *event) {
+    if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
+    return event->capture ? CUDA_ERROR_CAPTURED_EVENT : CUDA_SUCCESS;
+}
 
 CUresult cuStreamWaitEvent(struct stream *stream, struct event *event, unsigned flags) {
     (void)flags;
     CUresult result = usable(stream);
-    if (!result) result = standin_uncaptured(stream, "cuStreamWaitEvent");
-    return result ? result : alive(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+    if (result) return result;
+    return alive(event) ? standin_wait(stream, event) : CUDA_ERROR_INVALID_HANDLE;
 }
 
 // CU_EVENT_DISABLE_TIMING is 2: such an event has no time to give.
@@ -140,6 +143,7 @@ static CUresult elapsed(float *out, const struct event *start, const struct even
     if (!out) return CUDA_ERROR_INVALID_VALUE;
     if (!alive(start) || !alive(end) || !start->recorded || !end->recorded || (start->flags & 2) || (end->flags & 2))
         return CUDA_ERROR_INVALID_HANDLE;
+    if (start->capture || end->capture) return CUDA_ERROR_CAPTURED_EVENT;
     *out = (float)(end->milliseconds - start->milliseconds);
     return CUDA_SUCCESS;
 }

@@ -26,7 +26,12 @@ enum {
     CUDA_ERROR_NOT_SUPPORTED = 801,
     CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
     CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901,
+    CUDA_ERROR_STREAM_CAPTURE_MERGE = 902,
+    CUDA_ERROR_STREAM_CAPTURE_UNMATCHED = 903,
+    CUDA_ERROR_STREAM_CAPTURE_UNJOINED = 904,
+    CUDA_ERROR_STREAM_CAPTURE_ISOLATION = 905,
     CUDA_ERROR_STREAM_CAPTURE_IMPLICIT = 906,
+    CUDA_ERROR_CAPTURED_EVENT = 907,
     CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD = 908,
 };
 
@@ -38,18 +43,27 @@ struct context {
     uint32_t magic;
     int device;
 };
+// The nodes of a graph that what comes next waits for, by number.
+enum { FRONTIER = 64 };
+struct frontier {
+    unsigned count;
+    size_t nodes[FRONTIER];
+};
 struct stream {
     uint32_t magic;
     struct context *context;
     unsigned flags;
     int priority;
     struct capture *capture; // null: what it is asked for is done
+    struct frontier frontier;
 };
 struct event {
     uint32_t magic;
     unsigned flags;
     bool recorded;
     double milliseconds;
+    uint64_t capture; // the number of the one that it was recorded in; 0: none
+    struct frontier frontier;
 };
 struct module {
     uint32_t magic;
@@ -122,6 +136,10 @@ CUresult standin_whole_context(const char *call);
 // For work on `stream`, if it is the legacy one: it waits for streams that capture.
 CUresult standin_legacy(const struct stream *stream, const char *call);
 bool standin_capturing(const struct stream *stream);
+// For a stream that captures: `event` stands for all that it was asked for so far.
+CUresult standin_record(struct event *event, struct stream *stream);
+// What `stream` is asked for next waits for `event`, where one of them has to do with a capture; it joins the event's.
+CUresult standin_wait(struct stream *stream, const struct event *event);
 // Has `call` say whether a stream waits for another process.
 void standin_late(bool (*call)(const struct stream *));
 

@@ -47,18 +47,18 @@ fn choose<A: Copy>(all: &[A], bytes: impl Fn(A) -> std::result::Result<usize, Cu
 
 impl Algorithms {
     pub(super) fn of_table(gpu: &Gpu, descriptors: &Descriptors) -> Result<Self> {
-        let &Descriptors { x, y, w, conv: [one, two, three] } = descriptors;
+        let (&Descriptors { x, y, w, conv: [one, two, three] }, dnn) = (descriptors, gpu.lane(0)?.dnn);
         // SAFETY: descriptors that are set
         let (forward, input, weight) = unsafe {
             (
                 choose(&FORWARD, |algorithm| {
-                    result::get_convolution_forward_workspace_size(gpu.dnn, x, w, one, y, algorithm)
+                    result::get_convolution_forward_workspace_size(dnn, x, w, one, y, algorithm)
                 })?,
                 choose(&INPUT, |algorithm| {
-                    result::get_convolution_backward_data_workspace_size(gpu.dnn, w, y, two, x, algorithm)
+                    result::get_convolution_backward_data_workspace_size(dnn, w, y, two, x, algorithm)
                 })?,
                 choose(&WEIGHT, |algorithm| {
-                    result::get_convolution_backward_filter_workspace_size(gpu.dnn, x, y, three, w, algorithm)
+                    result::get_convolution_backward_filter_workspace_size(dnn, x, y, three, w, algorithm)
                 })?,
             )
         };
@@ -68,7 +68,7 @@ impl Algorithms {
 
     /// Sets the products with which each was fastest, too.
     pub(super) fn by_trial(gpu: &Gpu, descriptors: &Descriptors) -> Result<Self> {
-        let (&Descriptors { x, y, w, conv }, dnn) = (descriptors, gpu.dnn);
+        let (&Descriptors { x, y, w, conv }, dnn) = (descriptors, gpu.lane(0)?.dnn);
         let [one, two, three] = conv;
         // SAFETY: descriptors that are set; cuDNN allocates what it tries them on, and writes as many answers as there is room for
         let found = unsafe {

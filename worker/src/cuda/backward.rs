@@ -18,7 +18,7 @@ impl Pass<'_> {
     }
 
     fn backward_step(&self, step: &Step) -> Result<()> {
-        let (gpu, kernels) = (self.gpu, &self.gpu.kernels);
+        let lane = self.lane;
         let (x, y, dy, dx) = (self.at(step.x), self.at(step.y), self.at(step.dy), step.dx.map(|dx| self.at(dx)));
         let partial = self.at(self.workspace.plan.scratch);
         let count = step.x.len as u32;
@@ -36,15 +36,15 @@ impl Pass<'_> {
                     let dx = draw;
                     let sums =
                         BiasBackward { y, dy, at, dx, partial, channels, plane, total, length, act, slope, windows };
-                    kernels.launch_blocks(sums, (channels, splits))?;
+                    lane.launch_blocks(sums, (channels, splits))?;
                     if let Some(bias) = bias.filter(|_| splits > 1) {
                         let out = self.gradient(bias);
-                        kernels.launch(FinishSums { partial, out, channels, splits }, channels)?;
+                        lane.launch(FinishSums { partial, out, channels, splits }, channels)?;
                     }
                 }
                 let (convolution, room) = (&self.workspace.convolutions[number], self.workspace.room);
-                convolution.weight_gradient(gpu, x, draw, self.gradient(weight), room)?;
-                dx.map_or(Ok(()), |dx| convolution.input_gradient(gpu, self.weight(weight), draw, dx, room))
+                convolution.weight_gradient(lane, x, draw, self.gradient(weight), room)?;
+                dx.map_or(Ok(()), |dx| convolution.input_gradient(lane, self.weight(weight), draw, dx, room))
             }
             &Work::Linear { inputs, outputs, weight, bias, act } => {
                 let product = Product { rows: step.x.len / inputs, inputs, outputs };
@@ -54,46 +54,46 @@ impl Pass<'_> {
                     let Act { kind: act, slope } = act;
                     // a block has 32 columns
                     let blocks = (columns.div_ceil(32), 1);
-                    kernels.launch_blocks(ColumnBackward { y, dy, db, rows, columns, act, slope }, blocks)?;
+                    lane.launch_blocks(ColumnBackward { y, dy, db, rows, columns, act, slope }, blocks)?;
                 }
-                product.weight_gradient(gpu, x, dy, self.gradient(weight))?;
-                dx.map_or(Ok(()), |dx| product.input_gradient(gpu, self.weight(weight), dy, dx))
+                product.weight_gradient(lane, x, dy, self.gradient(weight))?;
+                dx.map_or(Ok(()), |dx| product.input_gradient(lane, self.weight(weight), dy, dx))
             }
             &Work::Norm { slots: [weight, bias, ..], shape, act, moments, .. } => {
                 let Channels { channels, plane, total, length, splits } = shape;
                 let moments = self.at(moments);
                 let Act { kind: act, slope } = act;
                 let sums = NormSums { x, y, moments, dy, partial, channels, plane, total, length, act, slope };
-                kernels.launch_blocks(sums, (channels, splits))?;
+                lane.launch_blocks(sums, (channels, splits))?;
                 let (dweight, dbias) = (self.gradient(weight), self.gradient(bias));
-                kernels.launch(NormFinish { partial, dweight, dbias, channels, splits }, channels)?;
+                lane.launch(NormFinish { partial, dweight, dbias, channels, splits }, channels)?;
                 let weight = self.weight(weight);
                 dx.map_or(Ok(()), |dx| {
                     let parameters =
                         NormBackward { x, dy, moments, weight, dweight, dbias, dx, count, plane, channels, total };
-                    kernels.launch(parameters, count)
+                    lane.launch(parameters, count)
                 })
             }
             &Work::Act(Act { kind: act, slope }) => {
-                dx.map_or(Ok(()), |dx| kernels.launch(ActBackward { x, dy, dx, count, act, slope }, count))
+                dx.map_or(Ok(()), |dx| lane.launch(ActBackward { x, dy, dx, count, act, slope }, count))
             }
             Work::MaxPool { window, at } => {
                 let Some(dx) = dx else { return Ok(()) };
                 let (at, windows) = (self.at(*at), window.for_kernels());
-                kernels.launch(MaxPoolBackward { dy, at, dx, count, windows }, count)
+                lane.launch(MaxPoolBackward { dy, at, dx, count, windows }, count)
             }
             Work::AvgPool { window } => {
                 let Some(dx) = dx else { return Ok(()) };
-                kernels.launch(AvgPoolBackward { dy, dx, count, windows: window.for_kernels() }, count)
+                lane.launch(AvgPoolBackward { dy, dx, count, windows: window.for_kernels() }, count)
             }
             Work::Dropout { .. } => dx.map_or(Ok(()), |dx| self.dropout(step, dy, dx, count)),
             Work::Residual { inner, copy, .. } => {
-                gpu.copy(dy, self.at(*copy), step.dy.len)?;
+                lane.copy(dy, self.at(*copy), step.dy.len)?;
                 self.backward(inner)?;
                 let Some(dx) = dx else { return Ok(()) };
                 // the first inner step's dx; without steps the copy itself
                 let inner = inner.first().map_or(Some(*copy), |first| first.dx).map(|region| self.at(region));
-                inner.map_or(Ok(()), |b| kernels.launch(Add { a: dy, b, y: dx, count }, count))
+                inner.map_or(Ok(()), |b| lane.launch(Add { a: dy, b, y: dx, count }, count))
             }
         }
     }

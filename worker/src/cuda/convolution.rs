@@ -7,6 +7,7 @@ use candle_core::{Error, Result};
 
 use super::algorithms::Algorithms;
 use super::gpu::Gpu;
+use super::lane::Lane;
 use super::memory::Address;
 use super::plan::Window;
 
@@ -105,12 +106,12 @@ impl Convolution {
     }
 
     /// y from x and the weight.
-    pub(super) fn forward(&self, gpu: &Gpu, x: Address, w: Address, y: Address, room: Room) -> Result<()> {
+    pub(super) fn forward(&self, lane: &Lane, x: Address, w: Address, y: Address, room: Room) -> Result<()> {
         let (one, zero) = (1.0_f32, 0.0_f32);
         // SAFETY: descriptors and regions come from one plan
         unsafe {
             result::convolution_forward(
-                gpu.dnn,
+                lane.dnn,
                 (&raw const one).cast(),
                 self.descriptors.x,
                 x as *const _,
@@ -129,12 +130,12 @@ impl Convolution {
     }
 
     /// dx from dy and the weight.
-    pub(super) fn input_gradient(&self, gpu: &Gpu, w: Address, dy: Address, dx: Address, room: Room) -> Result<()> {
+    pub(super) fn input_gradient(&self, lane: &Lane, w: Address, dy: Address, dx: Address, room: Room) -> Result<()> {
         let (one, zero) = (1.0_f32, 0.0_f32);
         // SAFETY: as above
         unsafe {
             result::convolution_backward_data(
-                gpu.dnn,
+                lane.dnn,
                 (&raw const one).cast(),
                 self.descriptors.w,
                 w as *const _,
@@ -153,12 +154,12 @@ impl Convolution {
     }
 
     /// The weight's gradient from x and dy.
-    pub(super) fn weight_gradient(&self, gpu: &Gpu, x: Address, dy: Address, dw: Address, room: Room) -> Result<()> {
+    pub(super) fn weight_gradient(&self, lane: &Lane, x: Address, dy: Address, dw: Address, room: Room) -> Result<()> {
         let (one, zero) = (1.0_f32, 0.0_f32);
         // SAFETY: as above
         unsafe {
             result::convolution_backward_filter(
-                gpu.dnn,
+                lane.dnn,
                 (&raw const one).cast(),
                 self.descriptors.x,
                 x as *const _,

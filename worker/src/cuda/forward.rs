@@ -17,39 +17,39 @@ impl Pass<'_> {
     }
 
     fn forward_step(&self, step: &Step) -> Result<()> {
-        let (gpu, kernels) = (self.gpu, &self.gpu.kernels);
+        let lane = self.lane;
         let (x, y) = (self.at(step.x), self.at(step.y));
         let count = step.y.len as u32;
         match &step.work {
             &Work::Conv { number, weight, bias, out, act, pool } => {
                 let raw = pool.map_or(y, |pool| self.at(pool.raw));
-                self.workspace.convolutions[number].forward(gpu, x, self.weight(weight), raw, self.workspace.room)?;
+                self.workspace.convolutions[number].forward(lane, x, self.weight(weight), raw, self.workspace.room)?;
                 let Some(pool) = pool else { return self.bias_act(y, bias, out.channels, out.plane, count, act) };
                 let (bias, at) = (bias.map_or(0, |slot| self.weight(slot)), self.at(pool.at));
                 let (channels, Act { kind: act, slope }, windows) = (out.channels, act, pool.window.for_kernels());
-                kernels.launch(MaxPoolForward { x: raw, bias, y, at, count, channels, act, slope, windows }, count)
+                lane.launch(MaxPoolForward { x: raw, bias, y, at, count, channels, act, slope, windows }, count)
             }
             &Work::Linear { inputs, outputs, weight, bias, act } => {
                 let product = Product { rows: step.x.len / inputs, inputs, outputs };
-                product.forward(gpu, x, self.weight(weight), y)?;
+                product.forward(lane, x, self.weight(weight), y)?;
                 self.bias_act(y, bias, outputs as u32, 1, count, act)
             }
             &Work::Norm { slots, eps, shape, act, moments } => {
                 self.norm(step, slots, eps, shape, act, self.at(moments))
             }
-            &Work::Act(Act { kind: act, slope }) => kernels.launch(ActForward { x, y, count, act, slope }, count),
+            &Work::Act(Act { kind: act, slope }) => lane.launch(ActForward { x, y, count, act, slope }, count),
             Work::MaxPool { window, at } => {
                 let (at, windows) = (self.at(*at), window.for_kernels());
                 let plain = MaxPoolForward { x, bias: 0, y, at, count, channels: 1, act: 0, slope: 0.0, windows };
-                kernels.launch(plain, count)
+                lane.launch(plain, count)
             }
             Work::AvgPool { window } => {
-                kernels.launch(AvgPoolForward { x, y, count, windows: window.for_kernels() }, count)
+                lane.launch(AvgPoolForward { x, y, count, windows: window.for_kernels() }, count)
             }
             Work::Dropout { .. } => self.dropout(step, x, y, count),
             Work::Residual { inner, inner_y, .. } => {
                 self.forward(inner)?;
-                kernels.launch(Add { a: x, b: self.at(*inner_y), y, count }, count)
+                lane.launch(Add { a: x, b: self.at(*inner_y), y, count }, count)
             }
         }
     }
@@ -60,7 +60,7 @@ impl Pass<'_> {
         }
         let bias = bias.map_or(0, |slot| self.weight(slot));
         let Act { kind: act, slope } = act;
-        self.gpu.kernels.launch(BiasAct { y, bias, count, plane, channels, act, slope }, count)
+        self.lane.launch(BiasAct { y, bias, count, plane, channels, act, slope }, count)
     }
 
     fn norm(
@@ -72,27 +72,26 @@ impl Pass<'_> {
         act: Act,
         moments: Address,
     ) -> Result<()> {
-        let kernels = &self.gpu.kernels;
+        let lane = self.lane;
         let (x, y, partial) = (self.at(step.x), self.at(step.y), self.at(self.workspace.plan.scratch));
         let Channels { channels, plane, total, length, splits } = shape;
         let [weight, bias, mean, variance] = slots;
         match self.behaviour {
             Behaviour::Evaluate => {
                 let (mean, variance) = (self.weight(mean), self.weight(variance));
-                kernels.launch(NormRunning { mean, variance, moments, channels, eps }, channels)?;
+                lane.launch(NormRunning { mean, variance, moments, channels, eps }, channels)?;
             }
             Behaviour::Train => {
                 if total < 2 {
                     candle_core::bail!("{total} value for each channel: training needs at least 2 (a larger shard)")
                 }
-                kernels
-                    .launch_blocks(NormMoments { x, partial, channels, plane, total, length }, (channels, splits))?;
+                lane.launch_blocks(NormMoments { x, partial, channels, plane, total, length }, (channels, splits))?;
                 // in evaluation as in training they go nowhere
                 let training = self.workspace.training();
                 let [running_mean, running_variance] =
                     [mean, variance].map(|slot| if training { self.gradient(slot) } else { 0 });
                 let inputs = self.at(self.workspace.plan.inputs);
-                kernels.launch(
+                lane.launch(
                     NormJoin {
                         inputs,
                         partial,
@@ -111,14 +110,14 @@ impl Pass<'_> {
         }
         let (weight, bias, count) = (self.weight(weight), self.weight(bias), shape.count());
         let Act { kind: act, slope } = act;
-        kernels.launch(NormForward { x, moments, weight, bias, y, count, plane, channels, act, slope }, count)
+        lane.launch(NormForward { x, moments, weight, bias, y, count, plane, channels, act, slope }, count)
     }
 
     /// Both ways: what was dropped is drawn again.
     pub(super) fn dropout(&self, step: &Step, x: Address, y: Address, count: u32) -> Result<()> {
         let &Work::Dropout { p, number, row, repeat } = &step.work else { return Ok(()) };
         if self.behaviour == Behaviour::Evaluate {
-            return self.gpu.copy(x, y, count as usize);
+            return self.lane.copy(x, y, count as usize);
         }
         // p = 1 keeps nothing: no infinite scale
         let keep = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
@@ -126,6 +125,6 @@ impl Pass<'_> {
         let [inputs, keys, examples] = [plan.inputs, plan.keys, plan.numbers].map(|region| self.at(region));
         let key = keys + 8 * number as Address;
         let parameters = Dropout { inputs, key, examples, x, y, count, row, repeat, keep, probability: p };
-        self.gpu.kernels.launch(parameters, count)
+        self.lane.launch(parameters, count)
     }
 }

@@ -2,21 +2,23 @@
 
 #![allow(unsafe_code)] // handles of C libraries
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaSlice, CudaStream, result, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream, result, sys};
 use candle_core::cuda_backend::cudarc::{cublas, cudnn};
 use candle_core::{CudaDevice, Device, Error, Result};
 
 use super::graph;
-use super::kernels::Kernels;
-use super::memory::{Address, address};
+use super::kernels::{Kernels, Parameters};
+use super::lane::Lane;
+use super::memory::Address;
+use crate::model::plain;
 
 /// The version of our kernels and of the table of algorithms. Raise it with any change that moves a bit of a result.
 const KERNELS: u32 = 1;
 
-/// What cuBLAS may use: fixed, because its choice of algorithm depends on it. 32 MiB is what cuBLAS takes on its own on recent GPUs.
-const BLAS_WORKSPACE: usize = 32 << 20;
+/// Shards side by side, at most: `LANES` in sums.cu. Each has the memory of its pass.
+pub(super) const LANES: usize = 8;
 
 /// A GPU that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,19 +37,19 @@ pub fn count() -> usize {
     CudaContext::device_count().ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
 }
 
-/// An opened GPU. Its work is done on one stream, in the order in which it was asked for.
+/// An opened GPU. Its work is done on one stream, in the order in which it was asked for, but for what is asked for side by side.
 pub struct Gpu {
     device: Device,
     cuda: CudaDevice,
     pub(super) stream: Arc<CudaStream>,
-    pub(super) kernels: Kernels,
-    pub(super) blas: Arc<cublas::CudaBlas>,
-    pub(super) dnn: cudnn::sys::cudnnHandle_t,
+    kernels: Arc<Kernels>,
+    /// The lane on the stream, and those beside it, which come when they are asked for.
+    first: Lane,
+    others: [OnceLock<Lane>; LANES - 1],
     pub(super) tf32: bool,
     /// Passes become CUDA graphs.
     pub(super) graphs: bool,
     class: String,
-    _blas_workspace: CudaSlice<u8>,
 }
 
 // SAFETY: CUDA's contexts, streams and modules may be used from any thread; a cuDNN or cuBLAS handle from one at a time, and
@@ -75,35 +77,25 @@ impl Gpu {
             }
             _ => {}
         }
-        // candle adds a backtrace where one is asked for; the first line says what is wrong
-        let problem = |error: Error| error.to_string().lines().next().unwrap_or_default().to_owned();
-        Self::start(number, tf32).map_err(|error| GpuError::Open { number, problem: problem(error) })
+        Self::start(number, tf32).map_err(|error| GpuError::Open { number, problem: plain(error).to_string() })
     }
 
     fn start(number: usize, tf32: bool) -> Result<Self> {
         let graphs = graph::wanted()?;
         let device = Device::new_cuda_with_stream(number)?;
         let cuda = device.as_cuda_device()?.clone();
-        // SAFETY: there is one stream; its order is all the tracking that is needed
+        // SAFETY: the streams' order, and lanes that wait for each other, are all the tracking that is needed
         unsafe { cuda.disable_event_tracking() };
         let stream = cuda.cuda_stream();
         let context = Arc::clone(stream.context());
         context.bind_to_thread().map_err(Error::wrap)?;
         keep_freed_memory(&context)?;
-        let kernels = Kernels::load(&context, &stream)?;
-        let blas = cuda.cublas_handle();
-        // SAFETY: cuBLAS writes it before it reads it
-        let workspace = unsafe { stream.alloc::<u8>(BLAS_WORKSPACE) }.map_err(Error::wrap)?;
-        // SAFETY: the handle is candle's, alive as long as `cuda`; the workspace is kept beside it
-        let status = unsafe {
-            cublas::sys::cublasSetWorkspace_v2(*blas.handle(), address(&workspace) as *mut _, BLAS_WORKSPACE)
-        };
-        status.result().map_err(Error::debug)?;
-        let dnn = cudnn::result::create_handle().map_err(Error::wrap)?;
-        // SAFETY: both were made just now
-        unsafe { cudnn::result::set_stream(dnn, stream.cu_stream().cast()) }.map_err(Error::wrap)?;
-        let class = class(&context, *blas.handle(), tf32)?;
-        Ok(Self { device, cuda, stream, kernels, blas, dnn, tf32, graphs, class, _blas_workspace: workspace })
+        let kernels = Arc::new(Kernels::load(&context)?);
+        // candle's own handle, for this stream
+        let first = Lane::new(&stream, &kernels, cuda.cublas_handle())?;
+        let class = class(&context, *first.blas.handle(), tf32)?;
+        let others = [const { OnceLock::new() }; LANES - 1];
+        Ok(Self { device, cuda, stream, kernels, first, others, tf32, graphs, class })
     }
 
     /// `cuda/NVIDIA H100 80GB HBM3/cublas13.0.2/cudnn9.10.2/tf32/kernels1`: what two workers must have in common for their bits to agree.
@@ -123,6 +115,45 @@ impl Gpu {
     /// Makes the GPU this thread's.
     pub(super) fn bind(&self) -> Result<()> {
         self.stream.context().bind_to_thread().map_err(Error::wrap)
+    }
+
+    /// Lane `number`, below [`LANES`].
+    pub(super) fn lane(&self, number: usize) -> Result<&Lane> {
+        let Some(place) = number.checked_sub(1).map(|other| &self.others[other]) else { return Ok(&self.first) };
+        if let Some(found) = place.get() {
+            return Ok(found);
+        }
+        let made = self.first.beside()?;
+        Ok(place.get_or_init(|| made))
+    }
+
+    /// Whether there is memory for another lane: half of it is for evaluation, and for others who share the GPU.
+    pub(super) fn has_room(&self) -> Result<bool> {
+        self.bind()?;
+        let (free, total) = result::mem_get_info().map_err(Error::wrap)?;
+        Ok(free > total / 2)
+    }
+
+    /// Asks for `count` things that do not wait for each other, each by `ask` in a lane of its own. They wait for all that was asked for
+    /// before, and what is asked for afterwards waits for them.
+    pub(super) fn side_by_side(&self, count: usize, ask: impl Fn(usize, &Lane) -> Result<()>) -> Result<()> {
+        let lanes = (0..count).map(|number| self.lane(number)).collect::<Result<Vec<_>>>()?;
+        let Some((first, others)) = lanes.split_first() else { return Ok(()) };
+        others.iter().try_for_each(|other| other.wait_for(first))?;
+        let asked = lanes.iter().enumerate().try_for_each(|(number, lane)| ask(number, lane));
+        // after an error, too: what the others were asked for touches memory that is given back
+        let joined = others.iter().try_for_each(|other| first.wait_for(other));
+        asked.and(joined)
+    }
+
+    /// A thread for each of `threads`.
+    pub(super) fn launch<P: Parameters>(&self, parameters: P, threads: u32) -> Result<()> {
+        self.kernels.launch(&self.stream, parameters, threads)
+    }
+
+    /// So many blocks.
+    pub(super) fn launch_blocks<P: Parameters>(&self, parameters: P, blocks: (u32, u32)) -> Result<()> {
+        self.kernels.launch_blocks(&self.stream, parameters, blocks)
     }
 
     /// Waits for all that was asked for.
@@ -152,13 +183,6 @@ impl Gpu {
     pub(super) fn clear(&self, at: Address, values: usize) -> Result<()> {
         // SAFETY: the caller's region has as many values
         unsafe { result::memset_d8_async(at, 0, values * 4, self.stream.cu_stream()) }.map_err(Error::wrap)
-    }
-}
-
-impl Drop for Gpu {
-    fn drop(&mut self) {
-        // SAFETY: made by create_handle, destroyed once; at the end an error changes nothing
-        let _ = unsafe { cudnn::result::destroy_handle(self.dnn) };
     }
 }
 

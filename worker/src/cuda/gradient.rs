@@ -5,13 +5,13 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use super::gpu::Gpu;
+use super::group::Group;
 use super::inputs::{self, Head};
 use super::memory::Address;
 use super::network::Network;
 use super::pass::Behaviour;
 use super::sums::{Join, joins};
 use super::weights::Packed;
-use super::workspace::Workspace;
 use crate::dataset::Batch;
 use crate::gradient::{StepContext, check};
 use crate::model::{ComputeError, Draws, Mode, Model};
@@ -41,41 +41,42 @@ pub(crate) fn sum(
     let mut staging = weights.staging();
     let prepared = (|| {
         gpu.bind()?;
-        let workspaces =
-            sizes.iter().map(|&size| weights.workspace(model, size, true)).collect::<Result<Vec<_>, _>>()?;
+        let groups = weights.groups(model, sizes, true)?;
         staging.before_passes(gpu)?;
         let sums = staging.reserve_sums(gpu, examples, levels, layout.len())?;
-        staging.reserve(workspaces.iter().map(|one| one.plan.inputs.len).sum(), sums.home().len)?;
-        Ok((workspaces, sums))
+        let inputs = groups.iter().flat_map(|group| &group.workspaces).map(|one| one.plan.inputs.len).sum();
+        staging.reserve(inputs, sums.home().len)?;
+        Ok((groups, sums))
     })();
-    let (workspaces, sums) = prepared.map_err(on_gpu)?;
+    let (groups, sums) = prepared.map_err(on_gpu)?;
 
     let rounded = if summing.rounded { layout.parameters() as u32 } else { 0 };
-    let (mut words, mut done) = (0, 0);
+    let (mut words, mut done, mut numbers) = (0, 0, sizes.iter().zip(&joins).enumerate());
     let mut labels = Vec::with_capacity(examples);
-    for (number, (&size, &Join { depth, merges })) in sizes.iter().zip(&joins).enumerate() {
-        let shard = batch(number)?;
-        let count = check(model, &shard, context)?;
-        if count != size {
-            return Err(ComputeError::Batch(format!("a shard of {size} examples came with {count}")));
+    for group in groups {
+        let (mut images, [losses, _]) = (Vec::with_capacity(group.workspaces.len()), sums.results(done));
+        for (workspace, (number, (&size, &Join { depth, merges }))) in group.workspaces.iter().zip(&mut numbers) {
+            let shard = batch(number)?;
+            let count = check(model, &shard, context)?;
+            if count != size {
+                return Err(ComputeError::Batch(format!("a shard of {size} examples came with {count}")));
+            }
+            let [losses, predictions] = sums.results(done);
+            let share = count as f32 / context.batch_size as f32;
+            let (divisor, loss) = (context.batch_size as f64, context.loss);
+            let head = Head { divisor, losses, predictions, sums: sums.first(), depth, merges, rounded, loss, share };
+            let turn = Draws::training(context.seed, context.epoch, &shard.examples).turn();
+            let plan = &workspace.plan;
+            let room = &mut staging.inputs.values_mut()[words..][..plan.inputs.len];
+            inputs::write(room, plan, Some(&head), Some(turn), [&shard.examples, &shard.labels]);
+            gpu.upload(&*room, workspace.at(plan.inputs)).map_err(on_gpu)?;
+            images.push(on_device(gpu, &shard.images).map_err(on_gpu)?);
+            words += plan.inputs.len;
+            done += count;
+            labels.extend(shard.labels);
         }
-        let [losses, predictions] = sums.results(done);
-        let share = count as f32 / context.batch_size as f32;
-        let (divisor, loss) = (context.batch_size as f64, context.loss);
-        let head = Head { divisor, losses, predictions, sums: sums.first(), depth, merges, rounded, loss, share };
-        let turn = Draws::training(context.seed, context.epoch, &shard.examples).turn();
-        let (workspace, plan) = (&workspaces[number], &workspaces[number].plan);
-        let room = &mut staging.inputs.values_mut()[words..][..plan.inputs.len];
-        inputs::write(room, plan, Some(&head), Some(turn), [&shard.examples, &shard.labels]);
-        let ask = || {
-            gpu.upload(&*room, workspace.at(plan.inputs))?;
-            let network = network(weights, workspace, Behaviour::Train, losses);
-            on_device(gpu, &shard.images)?.apply_op2(weights.var(), network)?.backward().map(drop)
-        };
-        ask().map_err(on_gpu)?;
-        words += plan.inputs.len;
-        done += count;
-        labels.extend(shard.labels);
+        let network = network(weights, &group, images, Behaviour::Train, losses);
+        weights.var().apply_op1(network).and_then(|losses| losses.backward()).map_err(on_gpu)?;
     }
 
     let home = sums.home();
@@ -121,8 +122,9 @@ pub(crate) fn logits(model: &Model, weights: &Packed, batch: &Examples) -> Resul
     let run = || {
         gpu.bind()?;
         let count = batch.images.dims().first().copied().unwrap_or(0);
-        let workspace = weights.workspace(model, count, false)?;
-        let plan = &workspace.plan;
+        let groups = weights.groups(model, &[count], false)?;
+        let [group] = &groups[..] else { candle_core::bail!("{} groups for one batch", groups.len()) };
+        let (workspace, plan) = (&group.workspaces[0], &group.workspaces[0].plan);
         let mut staging = weights.staging();
         staging.before_passes(gpu)?;
         staging.reserve(plan.inputs.len, 0)?;
@@ -131,17 +133,23 @@ pub(crate) fn logits(model: &Model, weights: &Packed, batch: &Examples) -> Resul
             inputs::write(room, plan, None, Some(turn), [numbers, &[]]);
             gpu.upload(&*room, workspace.at(plan.inputs))?;
         }
-        let network = network(weights, &workspace, behaviour, 0);
-        let logits = on_device(gpu, batch.images)?.apply_op2(&weights.detached(), network)?.to_device(&Device::Cpu);
+        let network = network(weights, group, vec![on_device(gpu, batch.images)?], behaviour, 0);
+        let logits = weights.detached().apply_op1(network)?.to_device(&Device::Cpu);
         staging.wait(gpu)?;
         logits
     };
     run().map_err(ComputeError::at("on the GPU"))
 }
 
-fn network(weights: &Packed, workspace: &Arc<Workspace>, behaviour: Behaviour, losses: Address) -> Network {
-    let (gpu, layout) = (Arc::clone(&weights.gpu), Arc::clone(&weights.layout));
-    Network { gpu, workspace: Arc::clone(workspace), layout, behaviour, losses }
+fn network(
+    weights: &Packed,
+    group: &Arc<Group>,
+    images: Vec<Tensor>,
+    behaviour: Behaviour,
+    losses: Address,
+) -> Network {
+    let (gpu, layout, group) = (Arc::clone(&weights.gpu), Arc::clone(&weights.layout), Arc::clone(group));
+    Network { gpu, group, images, layout, behaviour, losses }
 }
 
 fn on_device(gpu: &Gpu, images: &Tensor) -> candle_core::Result<Tensor> {

@@ -174,6 +174,35 @@ mod tests {
         }
     }
 
+    /// A lane's work comes after what was asked for before, and before what is asked for afterwards.
+    #[test]
+    fn lanes_side_by_side_are_part_of_a_capture() {
+        let Some(gpu) = gpu() else { return };
+        let (pair, lanes) = (Pair::new(&gpu), [(); 3].map(|()| Pair::new(&gpu)));
+        let there_and_back = || {
+            let [from, to] = [&pair.0, &pair.1].map(|block| block.at(VALUES));
+            gpu.copy(from, to, VALUES.len)?;
+            gpu.side_by_side(lanes.len(), |number, lane| {
+                let [first, second] = [&lanes[number].0, &lanes[number].1].map(|block| block.at(VALUES));
+                lane.copy(if number == 0 { from } else { to }, first, VALUES.len)?;
+                lane.copy(first, second, VALUES.len)
+            })?;
+            // from the last lane: had nobody waited, it would not be there yet
+            gpu.copy(lanes[2].1.at(VALUES), to, VALUES.len)
+        };
+        there_and_back().expect("lanes are there before a capture");
+        let graph = capture(&gpu, there_and_back).expect("captured");
+        for value in [4.0, 5.0] {
+            pair.set(&gpu, value);
+            graph.launch().expect("launched");
+            assert_eq!([&pair, &lanes[0], &lanes[1]].map(|pair| pair.second(&gpu)), [value; 3]);
+        }
+        // a lane that fails is waited for all the same
+        let fails = || gpu.side_by_side(2, |number, _| if number == 0 { bail!("on purpose") } else { Ok(()) });
+        assert!(capture(&gpu, fails).err().expect("it failed").to_string().contains("on purpose"));
+        capture(&gpu, there_and_back).expect("the streams are as they were");
+    }
+
     /// CUDA refuses a wait, and an allocation, within a capture, which is over then. The pass goes on without.
     #[test]
     fn what_a_capture_must_not_see_ends_it_and_the_pass_goes_on() {

@@ -137,7 +137,7 @@ impl Resident {
             deviation,
             plain: u32::from(normalise.is_none()),
         };
-        gpu.kernels.launch_blocks(parameters, (n as u32, 1))?;
+        gpu.launch_blocks(parameters, (n as u32, 1))?;
         let out = CudaStorage::wrap_cuda_slice(out, gpu.cuda().clone());
         let shape = (n, IMAGE[0], IMAGE[1], IMAGE[2]);
         Ok(Tensor::from_storage(Storage::Cuda(out), shape, BackpropOp::none(), false))

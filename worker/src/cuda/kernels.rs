@@ -9,6 +9,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::{Error, Result};
 
+use super::gpu::LANES;
 use super::memory::Address;
 
 /// What nvcc made of `kernels/*.cu`.
@@ -98,21 +99,17 @@ kernels! {
     AvgPoolForward avg_pool_forward { x: Address, y: Address, count: u32, windows: Windows }
     AvgPoolBackward avg_pool_backward { dy: Address, dx: Address, count: u32, windows: Windows }
     LossRows loss_rows { inputs: Address, logits: Address, labels: Address, gradient: Address, rows: u32, classes: u32 }
-    JoinSums join_sums { inputs: Address, gradient: Address, count: u32 }
+    JoinSums join_sums { inputs: [Address; LANES], gradients: [Address; LANES], shards: u32, count: u32 }
     Images images {
         pixels: Address, examples: Address, draws: Address, out: Address, mean: [f32; 3], deviation: [f32; 3], plain: u32,
     }
 }
 
-/// All kernels of one device.
-pub(super) struct Kernels {
-    stream: Arc<CudaStream>,
-    /// By [`Parameters::NUMBER`].
-    functions: Vec<CudaFunction>,
-}
+/// All kernels of one device, by [`Parameters::NUMBER`].
+pub(super) struct Kernels(Vec<CudaFunction>);
 
 impl Kernels {
-    pub(super) fn load(context: &Arc<CudaContext>, stream: &Arc<CudaStream>) -> Result<Self> {
+    pub(super) fn load(context: &Arc<CudaContext>) -> Result<Self> {
         let module = context.load_module(PTX.into()).map_err(|error| {
             Error::msg(format!("the GPU's driver does not take this build's kernels ({error}): update it, or build for its CUDA version"))
         })?;
@@ -120,24 +117,29 @@ impl Kernels {
             .iter()
             .map(|name| module.load_function(name).map_err(|error| Error::msg(format!("kernel {name}: {error}"))))
             .collect::<Result<_>>()?;
-        Ok(Self { stream: Arc::clone(stream), functions })
+        Ok(Self(functions))
     }
 
     /// A thread for each of `threads`.
-    pub(super) fn launch<P: Parameters>(&self, parameters: P, threads: u32) -> Result<()> {
-        self.launch_blocks(parameters, (threads.div_ceil(BLOCK), 1))
+    pub(super) fn launch<P: Parameters>(&self, stream: &Arc<CudaStream>, parameters: P, threads: u32) -> Result<()> {
+        self.launch_blocks(stream, parameters, (threads.div_ceil(BLOCK), 1))
     }
 
     /// So many blocks of [`BLOCK`] threads.
-    pub(super) fn launch_blocks<P: Parameters>(&self, parameters: P, blocks: (u32, u32)) -> Result<()> {
+    pub(super) fn launch_blocks<P: Parameters>(
+        &self,
+        stream: &Arc<CudaStream>,
+        parameters: P,
+        blocks: (u32, u32),
+    ) -> Result<()> {
         if blocks.0 == 0 || blocks.1 == 0 {
             return Ok(());
         }
         let shape = LaunchConfig { grid_dim: (blocks.0, blocks.1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 };
-        let mut launch = self.stream.launch_builder(&self.functions[P::NUMBER]);
+        let mut launch = stream.launch_builder(&self.0[P::NUMBER]);
         launch.arg(&parameters);
         // SAFETY: the parameters are the kernel's own; the plan that made the addresses gave each as many values as the kernel
-        // touches, and what they lie in outlives the stream's work (it is freed on the same stream)
+        // touches, and what they lie in outlives the stream's work (it is freed on the GPU's own stream, which waits for its lanes)
         unsafe { launch.launch(shape) }.map(drop).map_err(Error::wrap)
     }
 }

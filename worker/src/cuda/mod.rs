@@ -5,10 +5,10 @@
 //! - [`gpu`]: the device, its handles, its class; [`kernels`]: our kernels and how they are launched
 //! - [`memory`]: device and pinned memory; [`regions`]: who lies where in it
 //! - [`plan`]: from layers to steps; [`backward_plan`]: where their gradients lie; [`inputs`]: what differs from pass to pass
-//! - [`network`]: the op; [`pass`]: one pass; [`forward`], [`backward`]: its two ways; [`convolution`], [`product`]: the libraries' part of them; [`algorithms`],
+//! - [`network`]: the op; [`group`]: shards side by side, in a [`lane`] each; [`pass`]: one of them; [`forward`], [`backward`]: its two ways; [`convolution`], [`product`]: the libraries' part of them; [`algorithms`],
 //!   [`trial`]: what cuDNN computes with; [`graph`]: a way as a CUDA graph
 //! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`weights`]: one version's values there; [`staging`]: what
-//!   they and everything else are copied from and to; [`workspace`]: a plan with its memory
+//!   they and everything else are copied from and to; [`workspace`]: a plan with its memory; [`groups`]: all of them
 //! - `ring`: sums among GPUs by NCCL, with that feature
 //! - [`images`]: the data set on the device, augmented and normalised there
 //!
@@ -23,9 +23,12 @@ mod forward;
 mod gpu;
 mod gradient;
 mod graph;
+mod group;
+mod groups;
 mod images;
 mod inputs;
 mod kernels;
+mod lane;
 mod memory;
 mod network;
 mod pass;

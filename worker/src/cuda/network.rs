@@ -1,4 +1,5 @@
-//! A whole network as one candle op: images and weights in; out come each example's loss in training, and logits in evaluation.
+//! A whole network as one candle op on its weights: out come each example's loss in training, and logits in evaluation. In training the
+//! examples are those of several shards, each of which is computed alone.
 //!
 //! Its backward pass leaves the weights' gradient in the workspace, and adds it to its node's sums there: candle would clear and add as
 //! much memory first, and the gradient is to go home once a node.
@@ -8,18 +9,20 @@
 use std::sync::Arc;
 
 use candle_core::cuda_backend::CudaStorage;
-use candle_core::{CpuStorage, CustomOp2, Error, Layout as Strides, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Error, Layout as Strides, Result, Shape, Storage, Tensor, bail};
 
 use super::gpu::Gpu;
+use super::group::{Group, Way};
 use super::memory::{Address, address};
-use super::pass::{Behaviour, Pass};
+use super::pass::Behaviour;
 use super::weights::Layout;
-use super::workspace::Workspace;
 
-/// One pass, whose inputs are on the device, or are asked for before.
+/// One pass over a group, whose inputs are on the device, or are asked for before.
 pub(super) struct Network {
     pub(super) gpu: Arc<Gpu>,
-    pub(super) workspace: Arc<Workspace>,
+    pub(super) group: Arc<Group>,
+    /// Each shard's, on the device.
+    pub(super) images: Vec<Tensor>,
     pub(super) layout: Arc<Layout>,
     pub(super) behaviour: Behaviour,
     /// In training: where the inputs have the losses go.
@@ -27,9 +30,28 @@ pub(super) struct Network {
 }
 
 impl Network {
-    fn pass(&self, weights: Address) -> Pass<'_> {
-        let Self { gpu, workspace, layout, behaviour, .. } = self;
-        Pass { gpu, workspace, behaviour: *behaviour, layout, weights }
+    fn way(&self, weights: Address) -> Way<'_> {
+        Way { gpu: &self.gpu, behaviour: self.behaviour, layout: &self.layout, weights }
+    }
+
+    /// To where the plans have them: candle's memory is elsewhere each time, and may be gone when the weights' gradient needs them.
+    fn place_images(&self) -> Result<()> {
+        for (images, workspace) in self.images.iter().zip(&self.group.workspaces) {
+            let plan = &workspace.plan;
+            if images.elem_count() != plan.images.len {
+                bail!("images of {:?} for a plan of {} values", images.shape(), plan.images.len)
+            }
+            let (storage, layout) = images.storage_and_layout();
+            self.gpu.copy(place(on_gpu(&storage)?, layout)?, workspace.at(plan.images), plan.images.len)?;
+        }
+        Ok(())
+    }
+}
+
+fn on_gpu(storage: &Storage) -> Result<&CudaStorage> {
+    match storage {
+        Storage::Cuda(storage) => Ok(storage),
+        _ => bail!("a tensor of the GPU's network is elsewhere"),
     }
 }
 
@@ -39,41 +61,40 @@ fn place(storage: &CudaStorage, layout: &Strides) -> Result<Address> {
     Ok(address(storage.as_cuda_slice::<f32>()?) + 4 * start as Address)
 }
 
-impl CustomOp2 for Network {
+impl CustomOp1 for Network {
     fn name(&self) -> &'static str {
         "network"
     }
 
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Strides, _: &CpuStorage, _: &Strides) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Strides) -> Result<(CpuStorage, Shape)> {
         bail!("this network was planned for a GPU")
     }
 
-    fn cuda_fwd(&self, x: &CudaStorage, xl: &Strides, w: &CudaStorage, wl: &Strides) -> Result<(CudaStorage, Shape)> {
-        let (gpu, plan) = (&self.gpu, &self.workspace.plan);
-        if xl.shape().elem_count() != plan.images.len {
-            bail!("images of {:?} for a plan of {} values", xl.shape(), plan.images.len)
-        }
-        let pass = self.pass(place(w, wl)?);
-        // to where the plan has them: candle's memory is elsewhere each time, and may be gone when the weights' gradient needs them
-        gpu.copy(place(x, xl)?, pass.at(plan.images), plan.images.len)?;
-        pass.ask_forward()?;
-        if self.workspace.training() {
+    fn cuda_fwd(&self, w: &CudaStorage, wl: &Strides) -> Result<(CudaStorage, Shape)> {
+        let (gpu, group) = (&self.gpu, &self.group);
+        self.place_images()?;
+        group.ask_forward(self.way(place(w, wl)?))?;
+        if group.training() {
+            let examples = group.examples();
             // SAFETY: written by the copy that follows
-            let losses = unsafe { gpu.stream.alloc::<f64>(plan.examples) }.map_err(Error::wrap)?;
-            gpu.copy(self.losses, address(&losses), 2 * plan.examples)?;
-            return Ok((CudaStorage::wrap_cuda_slice(losses, gpu.cuda().clone()), plan.examples.into()));
+            let losses = unsafe { gpu.stream.alloc::<f64>(examples) }.map_err(Error::wrap)?;
+            gpu.copy(self.losses, address(&losses), 2 * examples)?;
+            return Ok((CudaStorage::wrap_cuda_slice(losses, gpu.cuda().clone()), examples.into()));
         }
+        let [workspace] = &group.workspaces[..] else {
+            bail!("{} batches to evaluate at once", group.workspaces.len())
+        };
+        let plan = &workspace.plan;
         // SAFETY: as above
         let logits = unsafe { gpu.stream.alloc::<f32>(plan.logits.len) }.map_err(Error::wrap)?;
-        gpu.copy(pass.at(plan.logits), address(&logits), plan.logits.len)?;
+        gpu.copy(workspace.at(plan.logits), address(&logits), plan.logits.len)?;
         Ok((CudaStorage::wrap_cuda_slice(logits, gpu.cuda().clone()), (plan.examples, plan.classes).into()))
     }
 
-    fn bwd(&self, _: &Tensor, w: &Tensor, _: &Tensor, _: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, w: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         let (storage, layout) = w.storage_and_layout();
-        let Storage::Cuda(storage) = &*storage else { bail!("the GPU's weights are on the CPU") };
         // the losses' slopes are the forward pass's: it is their sum over the batch that is made smaller
-        self.pass(place(storage, layout)?).ask_backward()?;
-        Ok((None, None))
+        self.group.ask_backward(self.way(place(on_gpu(&storage)?, layout)?))?;
+        Ok(None)
     }
 }

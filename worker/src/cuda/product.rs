@@ -5,7 +5,7 @@
 use candle_core::cuda_backend::cudarc::cublas::{result, sys::cublasOperation_t};
 use candle_core::{Error, Result};
 
-use super::gpu::Gpu;
+use super::lane::Lane;
 use super::memory::Address;
 
 /// A linear layer: rows × inputs, outputs × inputs, rows × outputs.
@@ -21,33 +21,33 @@ type Operand = (bool, Address, usize);
 
 impl Product {
     /// y = x · wᵀ.
-    pub(super) fn forward(&self, gpu: &Gpu, x: Address, w: Address, y: Address) -> Result<()> {
+    pub(super) fn forward(&self, lane: &Lane, x: Address, w: Address, y: Address) -> Result<()> {
         let Self { rows, inputs, outputs } = *self;
-        sgemm(gpu, [outputs, rows, inputs], (true, w, inputs), (false, x, inputs), (y, outputs))
+        sgemm(lane, [outputs, rows, inputs], (true, w, inputs), (false, x, inputs), (y, outputs))
     }
 
     /// dx = dy · w.
-    pub(super) fn input_gradient(&self, gpu: &Gpu, w: Address, dy: Address, dx: Address) -> Result<()> {
+    pub(super) fn input_gradient(&self, lane: &Lane, w: Address, dy: Address, dx: Address) -> Result<()> {
         let Self { rows, inputs, outputs } = *self;
-        sgemm(gpu, [inputs, rows, outputs], (false, w, inputs), (false, dy, outputs), (dx, inputs))
+        sgemm(lane, [inputs, rows, outputs], (false, w, inputs), (false, dy, outputs), (dx, inputs))
     }
 
     /// dw = dyᵀ · x.
-    pub(super) fn weight_gradient(&self, gpu: &Gpu, x: Address, dy: Address, dw: Address) -> Result<()> {
+    pub(super) fn weight_gradient(&self, lane: &Lane, x: Address, dy: Address, dw: Address) -> Result<()> {
         let Self { rows, inputs, outputs } = *self;
-        sgemm(gpu, [inputs, outputs, rows], (false, x, inputs), (true, dy, outputs), (dw, inputs))
+        sgemm(lane, [inputs, outputs, rows], (false, x, inputs), (true, dy, outputs), (dw, inputs))
     }
 }
 
 /// c (m × n) = a (m × k) · b (k × n), all by columns.
-fn sgemm(gpu: &Gpu, [m, n, k]: [usize; 3], a: Operand, b: Operand, c: (Address, usize)) -> Result<()> {
+fn sgemm(lane: &Lane, [m, n, k]: [usize; 3], a: Operand, b: Operand, c: (Address, usize)) -> Result<()> {
     let int = |size: usize| i32::try_from(size).map_err(Error::wrap);
     let turned = |turned| if turned { cublasOperation_t::CUBLAS_OP_T } else { cublasOperation_t::CUBLAS_OP_N };
     let (one, zero) = (1.0_f32, 0.0_f32);
     // SAFETY: the regions of a plan's step have the sizes that the step names
     unsafe {
         result::sgemm(
-            *gpu.blas.handle(),
+            *lane.blas.handle(),
             turned(a.0),
             turned(b.0),
             int(m)?,

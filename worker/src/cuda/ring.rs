@@ -206,15 +206,11 @@ fn said(what: &str, status: sys::ncclResult_t, communicator: Option<sys::ncclCom
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::gpu;
     use super::*;
-    use crate::cuda::count;
 
     fn processor() -> Option<Processor> {
-        if count() == 0 {
-            eprintln!("SKIPPED: no GPU, and no stand-in for one (tests/standin)");
-            return None;
-        }
-        Some(Processor::Gpu(Arc::new(Gpu::open(0, true).expect("the first GPU opens"))))
+        gpu().map(Processor::Gpu)
     }
 
     /// Patience that only a hang exhausts.

@@ -1,7 +1,8 @@
 //! The GPU against the CPU, whose kernels have PyTorch for an oracle: the same shard, gradients and logits that agree to rounding, images
 //! that agree to the bit. Without a GPU these run on the stand-ins of tests/standin, if the machine has those.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Tensor};
 use lockstep_proto::codec;
@@ -12,6 +13,7 @@ use lockstep_proto::records::{Records, Split};
 use lockstep_proto::tree::{Node, Reduction};
 
 use super::convolution::Convolution;
+use super::gpu::LANES;
 use super::plan::Window;
 use super::{Gpu, Resident, count};
 use crate::dataset::{Batch, Batches, IMAGE, Purpose};
@@ -23,8 +25,18 @@ use crate::node::{self, Summing};
 
 const SEED: u64 = 5;
 
-/// A GPU, with products in full f32: TF32 would hide mistakes in the last digits.
+/// Opening a GPU waits for all that the process does there, which ends another test's capture.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    static TURN: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+}
+
+/// A GPU, with products in full f32: TF32 would hide mistakes in the last digits. Until the test's thread ends no other has one.
 pub(super) fn gpu() -> Option<Arc<Gpu>> {
+    TURN.with_borrow_mut(|turn| {
+        turn.get_or_insert_with(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
+    });
     if count() == 0 {
         // a build with the feature may be tested where there is no GPU
         eprintln!("SKIPPED: no GPU, and no stand-in for one (tests/standin)");
@@ -144,16 +156,23 @@ fn a_nodes_sum_is_that_of_its_shards() {
     let Some(gpu) = gpu() else { return };
     let model = model(ALL, [3, 13, 11]);
     let [_, weights] = both(&gpu, &model);
-    let sizes = [4, 4, 3, 4, 3];
-    let shards = sizes.map(|size| batch(&model, size));
+    let some = [4, 4, 3, 4, 3].map(|size| batch(&model, size));
+    // more than there are lanes, at most
+    let shards: Vec<_> = (0..LANES + 3).map(|shard| &some[shard % some.len()]).collect();
     let context = context(LossName::CrossEntropy);
-    // three of five shards, the last one alone on its level; then two of them; then one
-    for (top, leaves) in [(Node::root(5), 5), (Node { level: 1, index: 1 }, 5), (Node { level: 2, index: 1 }, 5)] {
+    // all of many shards; three of five, the last one alone on its level; then two of them; then one
+    let many = shards.len() as u32;
+    for (top, leaves) in [
+        (Node::root(many), many),
+        (Node::root(5), 5),
+        (Node { level: 1, index: 1 }, 5),
+        (Node { level: 2, index: 1 }, 5),
+    ] {
         let covered: Vec<usize> = top.covers(leaves).map(|shard| shard as usize).collect();
         for rounded in [false, true] {
             let (mut tree, mut expected, mut losses) = (Reduction::new(leaves), None, Vec::new());
             for &shard in &covered {
-                let mut found = gradient(&model, &weights, &shards[shard], &context).expect("a good shard");
+                let mut found = gradient(&model, &weights, shards[shard], &context).expect("a good shard");
                 if rounded {
                     codec::round(&mut found.flat[..model.schema().parameters()]);
                 }
@@ -268,8 +287,8 @@ fn algorithms_by_trial_have_the_cpus_gradients() {
     let processor = Processor::Gpu(Arc::clone(&gpu));
     let trial = Weights::with(&processor, &model, &model.initial(SEED), false).expect("the model's own");
     let [table, found] = [&table, &trial].map(|on| {
-        let workspace = on.packed().expect("on the GPU").workspace(&model, 9, true).expect("it fits");
-        workspace.convolutions.iter().map(Convolution::algorithms).collect::<Vec<_>>()
+        let groups = on.packed().expect("on the GPU").groups(&model, &[9], true).expect("it fits");
+        groups[0].workspaces[0].convolutions.iter().map(Convolution::algorithms).collect::<Vec<_>>()
     });
     assert!(!gpu.class().contains("Stand-in") || table.iter().zip(&found).all(|(a, b)| a != b), "{table:?} {found:?}");
     let cpu = [cpu, trial].map(|mut on| {

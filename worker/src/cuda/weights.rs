@@ -1,15 +1,15 @@
 //! One version's values on the device: a candle variable in which every tensor begins at a place that the libraries like.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Result, Storage, Tensor, Var, bail};
 
 use super::gpu::Gpu;
+use super::group::Group;
+use super::groups::{Groups, Maker};
 use super::memory::{Address, address};
 use super::regions::Regions;
 use super::staging::Staging;
-use super::workspace::Workspace;
 use crate::model::Model;
 
 /// Where the tensors lie, by slot: in values from the beginning.
@@ -76,8 +76,8 @@ pub(crate) struct Packed {
     start: Address,
     /// A lock because weights are shared; one thread computes, and it holds this as long as the device may touch what is in it.
     staging: Mutex<Staging>,
-    /// By number of examples, and whether a backward pass follows: what a pass needs is made once. The lock is as above.
-    workspaces: Mutex<HashMap<(usize, bool), Arc<Workspace>>>,
+    /// What passes need. The lock is as above.
+    groups: Mutex<Groups>,
     /// The fastest algorithms, whatever their bits.
     trial: bool,
 }
@@ -98,7 +98,7 @@ impl Packed {
             _ => bail!("a variable of a GPU is not on it"),
         };
         let staging = Mutex::new(Staging::new(layout.len())?);
-        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, workspaces: Mutex::default(), trial };
+        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, groups: Mutex::default(), trial };
         packed.set(model, flat)?;
         Ok(packed)
     }
@@ -126,14 +126,9 @@ impl Packed {
         self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a pass over `examples` examples needs.
-    pub(super) fn workspace(&self, model: &Model, examples: usize, training: bool) -> Result<Arc<Workspace>> {
-        let mut all = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = all.get(&(examples, training)) {
-            return Ok(Arc::clone(found));
-        }
-        let made = Arc::new(Workspace::new(&self.gpu, model, self.layout.len(), examples, training, self.trial)?);
-        all.insert((examples, training), Arc::clone(&made));
-        Ok(made)
+    /// What passes over shards of so many examples need, side by side where they may be. `training`: a backward pass follows.
+    pub(super) fn groups(&self, model: &Model, sizes: &[usize], training: bool) -> Result<Vec<Arc<Group>>> {
+        let maker = Maker { gpu: &self.gpu, model, weights: self.layout.len(), trial: self.trial, training };
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).of(maker, sizes)
     }
 }

@@ -3,13 +3,10 @@
 use candle_core::Result;
 
 use super::convolution::{Convolution, Room};
-use super::gpu::Gpu;
-use super::graph::Graph;
+use super::groups::Maker;
 use super::memory::{Address, Block};
-use super::pass::Behaviour;
 use super::plan::Plan;
 use super::regions::Region;
-use crate::model::Model;
 
 /// What a pass over so many examples needs, kept for the next one.
 pub(super) struct Workspace {
@@ -21,20 +18,11 @@ pub(super) struct Workspace {
     training: bool,
     /// The gradient, laid out as the weights are; empty without training.
     gradient: Region,
-    /// Forward as in training, forward as in evaluation, backward.
-    graphs: [Graph; 3],
 }
 
 impl Workspace {
-    /// `weights`: values of the weights' layout. `trial`: convolutions with whatever algorithms are fastest here.
-    pub(super) fn new(
-        gpu: &Gpu,
-        model: &Model,
-        weights: usize,
-        examples: usize,
-        training: bool,
-        trial: bool,
-    ) -> Result<Self> {
+    pub(super) fn new(maker: Maker, examples: usize) -> Result<Self> {
+        let Maker { gpu, model, weights, trial, training } = maker;
         let plan = Plan::new(model, examples, training)?;
         let convolutions =
             plan.convolutions.iter().map(|window| Convolution::new(gpu, window, trial)).collect::<Result<Vec<_>>>()?;
@@ -48,8 +36,7 @@ impl Workspace {
         if gradient.len > 0 {
             gpu.clear(block.at(gradient), gradient.len)?;
         }
-        let graphs = [(); 3].map(|()| Graph::new(gpu.graphs));
-        Ok(Self { plan, convolutions, room, block, training, gradient, graphs })
+        Ok(Self { plan, convolutions, room, block, training, gradient })
     }
 
     pub(super) fn at(&self, region: Region) -> Address {
@@ -63,16 +50,5 @@ impl Workspace {
 
     pub(super) fn gradient(&self) -> Region {
         self.gradient
-    }
-
-    pub(super) fn backward_graph(&self) -> &Graph {
-        &self.graphs[2]
-    }
-
-    pub(super) fn forward_graph(&self, behaviour: Behaviour) -> &Graph {
-        match behaviour {
-            Behaviour::Train => &self.graphs[0],
-            Behaviour::Evaluate => &self.graphs[1],
-        }
     }
 }

@@ -40,7 +40,7 @@ impl ComputeError {
 }
 
 /// candle's error without the backtrace that it carries where `RUST_BACKTRACE` is set: the place says more, on one line.
-fn plain(error: candle_core::Error) -> candle_core::Error {
+pub(crate) fn plain(error: candle_core::Error) -> candle_core::Error {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => plain(*inner),
         other => other,

@@ -21,6 +21,8 @@ mod shape;
 mod table;
 mod weights;
 
+#[cfg(feature = "cuda")]
+pub(crate) use error::plain;
 pub use error::{ComputeError, ModelError};
 pub(crate) use forward::{Draws, Mode};
 pub use plan::Model;

@@ -132,7 +132,7 @@ fn on(processor: &Processor, batches: Batches, prepared: &Prepared) -> Batches {
     match crate::cuda::Resident::new(std::sync::Arc::clone(gpu), std::sync::Arc::clone(&prepared.records)) {
         Ok(resident) => batches.on(std::sync::Arc::new(resident)),
         Err(error) => {
-            tracing::warn!("the images stay on the host: {error}");
+            tracing::warn!("the images stay on the host: {}", crate::model::plain(error));
             batches
         }
     }

@@ -81,22 +81,27 @@ DEVICE float to_bf16(float value) {
     return __uint_as_float((bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u);
 }
 
-/* A shard's gradient joins the sums that wait: the last ones first, as many as it completes, and what comes of it waits in the place of
- * the first of those. An addition in f32 is the same whichever half comes first, so these are the sums of proto/src/tree.rs. */
+/* Shards' gradients join the sums that wait, one after the other. Each: the last sums first, as many as it completes, and what comes of it
+ * waits in the place of the first of those. An addition in f32 is the same whichever half comes first, so these are the sums of
+ * proto/src/tree.rs. */
+enum { LANES = 8 };
 struct join_sums {
-    const struct inputs *inputs;
-    const float *gradient;
-    u32 count;
+    const struct inputs *inputs[LANES];
+    const float *gradients[LANES];
+    u32 shards, count;
 };
 KERNEL(join_sums) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 at = p.inputs->depth;
-    float sum = p.gradient[i];
-    if (i < p.inputs->rounded) sum = to_bf16(sum);
-    for (u32 merged = 0; merged < p.inputs->merges; merged++) {
-        at--;
-        sum = p.inputs->sums[(unsigned long long)at * p.count + i] + sum;
+    for (u32 shard = 0; shard < p.shards; shard++) {
+        const struct inputs *inputs = p.inputs[shard];
+        u32 at = inputs->depth;
+        float sum = p.gradients[shard][i];
+        if (i < inputs->rounded) sum = to_bf16(sum);
+        for (u32 merged = 0; merged < inputs->merges; merged++) {
+            at--;
+            sum = inputs->sums[(unsigned long long)at * p.count + i] + sum;
+        }
+        inputs->sums[(unsigned long long)at * p.count + i] = sum;
     }
-    p.inputs->sums[(unsigned long long)at * p.count + i] = sum;
 }
