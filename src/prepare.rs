@@ -20,7 +20,7 @@ use crate::cli::{self, DataSource, RecipeArgs, RunArgs};
 use crate::display::LoadingBar;
 use crate::exit::{Failure, Result};
 use crate::lock::{self, Lock};
-use crate::{folder, source};
+use crate::{folder, origin, source};
 
 /// The recipe with everything that was typed laid over it.
 pub fn recipe(args: &RecipeArgs) -> Result<Recipe> {
@@ -160,11 +160,11 @@ pub fn kept_run(
     Ok(Some((run, lock)))
 }
 
-/// Has a new run begin with the weights of `file`, if there is one. Its recipe remembers which they were: without them it would be
+/// Has a new run begin with the weights in `path`, a file or another run's folder, if there is one. Its recipe remembers which they were: without them it would be
 /// another run.
-fn begin(run: &mut Run, file: Option<&Path>) -> Result {
+fn begin(run: &mut Run, path: Option<&Path>) -> Result {
     let Recipe { init_from, init_hash, .. } = &run.recipe;
-    let Some(file) = file else {
+    let Some(path) = path else {
         if !init_hash.is_empty() {
             return Err(Failure::mistake(format!(
                 "the recipe begins with the weights {init_hash:.12}: give them with --init-from FILE, or leave its init_hash out \
@@ -179,7 +179,8 @@ fn begin(run: &mut Run, file: Option<&Path>) -> Result {
         }
         return Ok(());
     };
-    run.initial = read_weights(&run.schema, file)?;
+    let file = if path.is_dir() { origin::weights_in(path)? } else { path.to_owned() };
+    run.initial = read_weights(&run.schema, &file)?;
     let found = weights_hash(&run.schema, &run.initial);
     if !init_hash.is_empty() && *init_hash != found {
         return Err(Failure::mistake(format!(

@@ -170,7 +170,8 @@ fn a_run_can_begin_with_the_weights_of_another() {
     let kept = "second/recipe.toml";
     desk.train("cold", &[kept]).refused(&["begins with the weights", &desk.hash("first")[..12], "--init-from"]);
     desk.train("other", &[kept, "--init-from", "second/model.safetensors"]).refused(&["begins with the weights"]);
-    desk.train("again", &[kept, "--init-from", "first/model.safetensors"]).ok();
+    // a run's folder stands for its last weights
+    desk.train("again", &[kept, "--init-from", "first"]).ok();
     assert_eq!(desk.hash("again"), desk.hash("second"));
     // the built-in recipe that begins warm says what it misses
     let done = desk.train("warm", &["net6-lenet-sgd", "--max-steps", "1"]).ok();

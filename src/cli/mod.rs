@@ -21,7 +21,9 @@ pub use recipe::RecipeArgs;
 pub use reproduce::ReproduceArgs;
 pub use roles::{CoordinatorArgs, TrainArgs, WorkerArgs};
 pub use shared::{DataSource, DisplayArgs, LimitArgs, LocalArgs, PlaneArgs, RunArgs};
-pub use tools::{DataArgs, EvalArgs, ModelArgs, ModelCommand, RecipesArgs, RecipesCommand, RemoteArgs, VerifyArgs};
+pub use tools::{
+    DataArgs, EvalArgs, ModelArgs, ModelCommand, RecipesArgs, RecipesCommand, RemoteArgs, ShownArgs, VerifyArgs,
+};
 pub use values::{Kill, reducer};
 
 /// Data-parallel training of CIFAR-10 networks: one run, one result.

@@ -88,8 +88,8 @@ pub struct RunArgs {
     /// Go on from the last checkpoint of --out, or of the newest run
     #[arg(long)]
     pub resume: bool,
-    /// Begin with the weights of this model.safetensors or checkpoint
-    #[arg(long, value_name = "FILE")]
+    /// Begin with the weights of this model.safetensors, checkpoint or run's folder
+    #[arg(long, value_name = "PATH")]
     pub init_from: Option<PathBuf>,
     #[command(flatten)]
     pub limits: LimitArgs,

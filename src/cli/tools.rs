@@ -68,8 +68,15 @@ pub struct RecipesArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum RecipesCommand {
+    /// All built-in recipes, as without a command
+    List {
+        /// One line of JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// A built-in recipe or a TOML file with every default filled in
     Show {
+        /// A built-in recipe's name, or the path of a TOML file
         recipe: String,
         #[command(flatten)]
         shown: ShownArgs,

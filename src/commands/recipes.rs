@@ -5,7 +5,7 @@ use lockstep_proto::recipe::catalogue::{self, BuiltIn};
 use lockstep_proto::recipe::{Recipe, Reported};
 use serde_json::{Value, json};
 
-use crate::cli::{RecipeArgs, RecipesArgs, RecipesCommand};
+use crate::cli::{RecipeArgs, RecipesArgs, RecipesCommand, ShownArgs};
 use crate::columns::{Align, TOGETHER, aligned, folded};
 use crate::exit::{Failure, Result};
 use crate::prepare;
@@ -15,15 +15,16 @@ const WIDTH: usize = 108;
 
 pub fn run(args: &RecipesArgs) -> Result {
     let (recipe, shown) = match &args.command {
-        Some(RecipesCommand::Show { recipe, shown }) => (Some(recipe), shown),
-        None => (args.recipe.as_ref(), &args.shown),
+        Some(RecipesCommand::Show { recipe, shown }) => (Some(recipe), shown.clone()),
+        Some(RecipesCommand::List { json }) => (None, ShownArgs { json: *json, set: Vec::new() }),
+        None => (args.recipe.as_ref(), args.shown.clone()),
     };
     if let Some(name) = recipe {
         let recipe = RecipeArgs { recipe: Some(name.clone()), set: shown.set.clone(), ..RecipeArgs::default() };
         let recipe = prepare::recipe(&recipe)?;
         match shown.json {
             true => say!("{}", serde_json::to_string(&recipe).map_err(Failure::ours)?),
-            false => say!("{}{}", choices(name), recipe.to_toml().trim_end()),
+            false => say!("{}{}", choices(name, &recipe.model.name), recipe.to_toml().trim_end()),
         }
         return Ok(());
     }
@@ -39,9 +40,9 @@ pub fn run(args: &RecipesArgs) -> Result {
     Ok(())
 }
 
-/// The comments of the built-in recipe called `name` and of those that it extends: what a report does not say was chosen, and
-/// nothing else tells why. Empty for other recipes, whose file the user has.
-fn choices(name: &str) -> String {
+/// The comments of the built-in recipe called `name`, of those that it extends, and of its model: what a report does not say was
+/// chosen, and nothing else tells why. Empty for other recipes, whose file the user has.
+fn choices(name: &str, model: &str) -> String {
     let mut text = String::new();
     let mut next = catalogue::recipe(name).ok();
     while let Some(file) = next {
@@ -52,6 +53,13 @@ fn choices(name: &str) -> String {
             text += &format!("{line}\n");
         }
         next = file.extends();
+    }
+    let of_model: String = match (text.is_empty(), catalogue::model(model)) {
+        (false, Ok(file)) => file.comments().map(|line| format!("{line}\n")).collect(),
+        _ => String::new(),
+    };
+    if !of_model.is_empty() {
+        text += &format!("#\n# its model, {model}:\n{of_model}");
     }
     if text.is_empty() { text } else { text + "#\n" }
 }
@@ -127,12 +135,15 @@ mod tests {
 
     #[test]
     fn what_was_chosen_is_told_of_the_recipe_and_of_what_it_extends() {
-        let text = choices("net6-lenet-sgd");
+        let text = choices("net6-lenet-sgd", "lenet");
+        assert!(!text.contains("its model"), "lenet's file has no comment: {text}");
+        let other = choices("net6-lenet-4x4", "lenet-4x4");
+        assert!(other.contains("# its model, lenet-4x4:\n# chosen: channels"), "{other}");
         for words in ["The first loss is 1.39", "# net6-lenet, which it extends:", "Chosen as for net6."] {
             assert!(text.contains(words), "no {words:?} in {text}");
         }
         assert!(text.lines().all(|line| line.starts_with('#')), "{text}");
-        assert_eq!(choices("mine/net6.toml"), "");
+        assert_eq!(choices("mine/net6.toml", "net6"), "");
     }
 
     #[test]

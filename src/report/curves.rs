@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::markup::Markup;
-use super::picture::{Picture, WIDTH, colour, cut};
+use super::picture::{Picture, WIDTH, colour, cut, dot};
 
 /// The plot within the picture.
 const LEFT: f64 = 52.0;
@@ -25,10 +25,14 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
+/// Dots of a curve, at most: as many as can be told apart.
+const DOTS: usize = 40;
+
 /// A single point: what a report says.
 pub struct Mark {
     pub name: String,
-    pub colour: usize,
+    /// None where several curves have it.
+    pub colour: Option<usize>,
     pub epoch: f64,
     pub value: f64,
 }
@@ -40,8 +44,8 @@ pub struct Curves {
     pub unit: &'static str,
     pub curves: Vec<Curve>,
     pub marks: Vec<Mark>,
-    /// A last line of the legend, for what is not listed.
-    pub note: &'static str,
+    /// The last lines of the legend, for what is not listed.
+    pub notes: Vec<&'static str>,
 }
 
 impl Curves {
@@ -60,7 +64,7 @@ impl Curves {
         let y = Axis::around(all().map(|(_, value)| value), BOTTOM, TOP);
 
         let listed = self.curves.iter().filter(|curve| curve.listed).count();
-        let lines = listed + usize::from(!self.marks.is_empty()) + usize::from(!self.note.is_empty());
+        let lines = listed + usize::from(!self.marks.is_empty()) + self.notes.len();
         let height = BOTTOM + 44.0 + ROW * lines as f64;
         let mut body = Markup::default();
         grid(&mut body, &x, &y, self.unit);
@@ -88,7 +92,10 @@ impl Curves {
         for curve in self.curves.iter().filter(|curve| curve.listed) {
             let class = format!("line {}{}", colour(curve.colour), if curve.dashed { " dashed" } else { "" });
             let path = format!("M{LEFT} {}h30", y - 4.0);
-            svg.empty("path", &[("class", &class), ("d", &path)]);
+            svg.element("g", &[("class", &class)], |group| {
+                group.empty("path", &[("d", &path)]);
+                group.empty("path", &[("class", &"dot"), ("d", &dot(curve.colour, LEFT + 15.0, y - 4.0, 2.5))]);
+            });
             svg.words("text", &[("x", &(LEFT + 38.0)), ("y", &y)], cut(&curve.name, LETTERS));
             y += ROW;
         }
@@ -97,8 +104,9 @@ impl Curves {
             svg.words("text", &[("x", &(LEFT + 38.0)), ("y", &y)], "reported");
             y += ROW;
         }
-        if !self.note.is_empty() {
-            svg.words("text", &[("class", &"dim"), ("x", &LEFT), ("y", &y)], self.note);
+        for note in &self.notes {
+            svg.words("text", &[("class", &"dim"), ("x", &LEFT), ("y", &y)], note);
+            y += ROW;
         }
     }
 }
@@ -138,10 +146,9 @@ fn line(svg: &mut Markup, curve: &Curve, x: &Axis, y: &Axis) {
     svg.element("g", &[("class", &class)], |group| {
         group.words("title", &[], &curve.name);
         group.empty("path", &[("d", &path)]);
-        // as many dots as can be told apart
-        for (epoch, value, at, height) in places.iter().filter(|_| places.len() <= 40) {
-            let (at, height) = (format!("{at:.1}"), format!("{height:.1}"));
-            group.element("circle", &[("cx", &at), ("cy", &height), ("r", &2.5)], |dot| {
+        for (epoch, value, at, height) in places.iter().step_by(places.len().div_ceil(DOTS).max(1)) {
+            let outline = dot(curve.colour, *at, *height, 2.5);
+            group.element("path", &[("class", &"dot"), ("d", &outline)], |dot| {
                 dot.words("title", &[], format!("{}, epoch {epoch}: {value:.4}", curve.name));
             });
         }
@@ -150,7 +157,7 @@ fn line(svg: &mut Markup, curve: &Curve, x: &Axis, y: &Axis) {
 
 fn diamond(svg: &mut Markup, mark: &Mark, x: &Axis, y: &Axis) {
     let Some((at, height)) = x.place(mark.epoch).zip(y.place(mark.value)) else { return };
-    let class = format!("mark {}", colour(mark.colour));
+    let class = mark.colour.map_or_else(|| "mark".to_owned(), |number| format!("mark {}", colour(number)));
     svg.element("path", &[("class", &class), ("d", &rhombus(at, height))], |path| {
         path.words("title", &[], format!("{}, reported at epoch {}: {:.4}", mark.name, mark.epoch, mark.value));
     });
@@ -166,7 +173,7 @@ mod tests {
 
     fn curves(points: Vec<(f64, f64)>) -> Curves {
         let curve = Curve { name: "a <b>".to_owned(), colour: 9, dashed: true, listed: true, points };
-        Curves { title: "Loss", unit: "", curves: vec![curve], marks: Vec::new(), note: "" }
+        Curves { title: "Loss", unit: "", curves: vec![curve], marks: Vec::new(), notes: Vec::new() }
     }
 
     #[test]
@@ -183,12 +190,13 @@ mod tests {
     fn nothing_to_draw_is_no_picture_and_one_point_is_one() {
         assert!(curves(vec![(1.0, f64::NAN)]).draw().is_none());
         let picture = curves(vec![(1.0, 2.0)]).draw().expect("one").into_file();
-        assert!(picture.contains("cx=\"240.0\""), "{picture}");
+        // the middle of 52 to 428, less the radius; the ninth colour's dot is a square
+        assert!(picture.contains("d=\"M237.5 "), "{picture}");
     }
 
     #[test]
     fn what_was_reported_is_a_mark_that_fits_on_the_picture() {
-        let mark = Mark { name: "a".to_owned(), colour: 0, epoch: 20.0, value: 9.0 };
+        let mark = Mark { name: "a".to_owned(), colour: Some(0), epoch: 20.0, value: 9.0 };
         let picture = Curves { marks: vec![mark], ..curves(vec![(1.0, 1.0), (2.0, 2.0)]) }.draw().expect("values");
         let picture = picture.into_file();
         assert!(picture.contains("reported at epoch 20: 9.0000"), "{picture}");

@@ -3,7 +3,7 @@
 use lockstep_coordinator::telemetry::Summary;
 use lockstep_coordinator::telemetry::format::{bytes, clock, count, loss, percent, rate, thousands};
 
-use super::run::Run;
+use super::run::{Beside, Run};
 
 /// What stands where nothing is known.
 pub const UNKNOWN: &str = "–";
@@ -46,7 +46,7 @@ pub fn of(run: &Run) -> Vec<(&'static str, String)> {
     add("Source", said.filter(|source| !source.is_empty()));
     add("Images", Some(run.data().to_owned()));
     match &run.summary {
-        Some(summary) => of_summary(summary, &mut add),
+        Some(summary) => of_summary(summary, result.validation_accuracy.is_some(), &mut add),
         None => {
             add("Seed", run.recipe.as_ref().map(|recipe| recipe.seed.to_string()));
             add("Workers", Some(format!("{} joined so far", run.history.joined)));
@@ -57,7 +57,7 @@ pub fn of(run: &Run) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn of_summary(summary: &Summary, add: &mut impl FnMut(&'static str, Option<String>)) {
+fn of_summary(summary: &Summary, validated: bool, add: &mut impl FnMut(&'static str, Option<String>)) {
     if summary.evaluation_mode == "train" {
         add("Evaluated", Some("with layers as in training".to_owned()));
     }
@@ -67,7 +67,9 @@ fn of_summary(summary: &Summary, add: &mut impl FnMut(&'static str, Option<Strin
         add("Dead outputs", Some(dead.iter().map(name).collect::<Vec<_>>().join(", ")));
     }
     if let (Some(accuracy), Some(step)) = (summary.best_accuracy, summary.best_step) {
-        add("Best", Some(format!("{} after step {}", percent(accuracy), thousands(step))));
+        // the images that are held out decide, where there are some
+        let place = if validated { " in validation" } else { "" };
+        add("Best", Some(format!("{}{place} after step {}", percent(accuracy), thousands(step))));
     }
     add("Model", Some(format!("{}, {}", summary.model, count(summary.parameters, "parameter"))));
     let shards = count(u64::from(summary.shards), "shard");
@@ -98,23 +100,28 @@ fn of_images(run: &Run) -> String {
     if images > 0 { format!(", of {}", count(images, "image")) } else { String::new() }
 }
 
-/// The last reported accuracy beside ours of that epoch.
+/// A reported accuracy beside ours of that epoch.
 fn beside(run: &Run) -> Option<String> {
-    let (said, theirs, ours) = run.beside()?;
-    let ours = match ours {
-        Some(ours) => format!("ours {}, {}", percent(ours), points(ours, theirs)),
+    let beside = run.beside()?;
+    let ours = match beside.ours {
+        Some(ours) => format!("ours {}, {}", percent(ours), points(ours, beside.reported)),
         None => "ours has no evaluation there".to_owned(),
     };
-    Some(format!("{} at epoch {}; {ours}", percent(theirs), said.epoch))
+    Some(format!("{}; {ours}", said(&beside)))
+}
+
+fn said(beside: &Beside) -> String {
+    format!("{}{} at epoch {}", percent(beside.reported), beside.place, beside.epoch)
 }
 
 /// The heads of the table of several runs.
-pub const HEADS: [&str; 12] = [
+pub const HEADS: [&str; 13] = [
     "Run",
     "Test accuracy",
     "Test loss",
     "Training accuracy",
     "Reported",
+    "Ours there",
     "Difference",
     "Workers",
     "Time",
@@ -129,7 +136,8 @@ pub fn line(run: &Run) -> [String; HEADS.len() - 1] {
     let result = run.result();
     let known = |value: Option<String>| value.unwrap_or_else(|| UNKNOWN.to_owned());
     let beside = run.beside();
-    let difference = beside.and_then(|(_, theirs, ours)| Some(points(ours?, theirs)));
+    let there = beside.and_then(|beside| beside.ours);
+    let difference = beside.and_then(|beside| Some(points(there?, beside.reported)));
     let summary = run.summary.as_ref();
     // bytes over TCP and those that never left the host are no one number
     let wire =
@@ -140,7 +148,8 @@ pub fn line(run: &Run) -> [String; HEADS.len() - 1] {
         known(result.test_accuracy.map(percent)),
         known(result.test_loss.map(loss)),
         known(result.train_accuracy.map(percent)),
-        known(beside.map(|(said, theirs, _)| format!("{} at epoch {}", percent(theirs), said.epoch))),
+        known(beside.as_ref().map(said)),
+        known(there.map(percent)),
         known(difference),
         summary.map_or(run.history.joined, |summary| summary.workers as usize).to_string(),
         clock(time(run)),
@@ -171,11 +180,19 @@ pub fn spread(runs: &[Run]) -> Option<String> {
     ))
 }
 
-/// Reported figures beside ours: epoch, figure, theirs, ours, difference, note.
-pub fn reported(run: &Run) -> Vec<[String; 6]> {
+/// Reported figures of one kind: what the recipe says of them, and epoch, figure, theirs, ours, difference.
+#[derive(Debug)]
+pub struct Figures {
+    pub note: String,
+    pub lines: Vec<[String; 5]>,
+}
+
+/// Reported figures beside ours.
+pub fn reported(run: &Run) -> Vec<Figures> {
     let classes = run.classes();
-    let mut lines = Vec::new();
+    let mut all = Vec::new();
     for said in &run.reported {
+        let mut lines = Vec::new();
         let ours = run.history.epochs.get(&said.epoch).cloned().unwrap_or_default();
         let figures = [
             ("test accuracy", said.test_accuracy, ours.test_accuracy, true),
@@ -188,7 +205,7 @@ pub fn reported(run: &Run) -> Vec<[String; 6]> {
         let of_classes = said.per_class.iter().enumerate().map(|(class, theirs)| {
             let name = classes.get(class).cloned().unwrap_or_else(|| class.to_string());
             let ours = ours.per_class.get(class).copied().flatten();
-            (format!("test accuracy of {name}"), Some(*theirs), ours, true)
+            (name, Some(*theirs), ours, true)
         });
         for (figure, theirs, ours, is_share) in figures.into_iter().chain(of_classes) {
             let Some(theirs) = theirs else { continue };
@@ -201,11 +218,13 @@ pub fn reported(run: &Run) -> Vec<[String; 6]> {
                 show(theirs),
                 ours.map_or_else(|| UNKNOWN.to_owned(), show),
                 difference.unwrap_or_else(|| UNKNOWN.to_owned()),
-                said.note.clone(),
             ]);
         }
+        if !lines.is_empty() {
+            all.push(Figures { note: said.note.clone(), lines });
+        }
     }
-    lines
+    all
 }
 
 #[cfg(test)]
@@ -235,18 +254,19 @@ mod tests {
 
     #[test]
     fn figures_stand_beside_those_of_the_report() {
-        let lines = reported(&run(None));
-        assert_eq!(lines[0], ["2", "test accuracy", "52.00%", "50.00%", "-2.00 points", "n"]);
-        assert_eq!(lines[1], ["2", "test loss", "1.0000", "1.2500", "+0.2500", "n"]);
-        assert_eq!(lines.len(), 2);
+        let figures = reported(&run(None));
+        let lines = &figures[0].lines;
+        assert_eq!(lines[0], ["2", "test accuracy", "52.00%", "50.00%", "-2.00 points"]);
+        assert_eq!(lines[1], ["2", "test loss", "1.0000", "1.2500", "+0.2500"]);
+        assert_eq!((figures.len(), lines.len(), figures[0].note.as_str()), (1, 2, "n"));
         // of two classes one is named, and one has no images of ours
         let mut run = run(None);
         run.reported[0].per_class = vec![0.25, 0.5];
         run.history.epochs.entry(2).or_default().per_class = vec![Some(0.75), None];
         run.history.started = Some(RunStarted { classes: vec!["cat".to_owned()], ..RunStarted::default() });
-        let lines = reported(&run);
-        assert_eq!(lines[2], ["2", "test accuracy of cat", "25.00%", "75.00%", "+50.00 points", "n"]);
-        assert_eq!(lines[3], ["2", "test accuracy of 1", "50.00%", UNKNOWN, UNKNOWN, "n"]);
+        let lines = &reported(&run)[0].lines;
+        assert_eq!(lines[2], ["2", "cat", "25.00%", "75.00%", "+50.00 points"]);
+        assert_eq!(lines[3], ["2", "1", "50.00%", UNKNOWN, UNKNOWN]);
     }
 
     /// What a second pass over the training images comes to has no penalties, and a report's loss has.
@@ -258,7 +278,7 @@ mod tests {
         run.history.epochs.insert(2, accuracies);
         run.reported =
             vec![Reported { epoch: 2, train_loss: Some(1.0), train_accuracy: Some(0.25), ..Reported::default() }];
-        let ours = |run: &Run| reported(run).into_iter().map(|line| line[3].clone()).collect::<Vec<_>>();
+        let ours = |run: &Run| reported(run)[0].lines.iter().map(|line| line[3].clone()).collect::<Vec<_>>();
         assert_eq!(ours(&run), ["75.00%", "1.2500"]);
         let mut recipe = Recipe::default();
         recipe.loss.l1 = 1e-4;
@@ -278,7 +298,7 @@ mod tests {
         assert_eq!(value("Test"), Some("50.00%, loss 1.2500"));
         assert_eq!(value("Reported"), Some("52.00% at epoch 2; ours 50.00%, -2.00 points"));
         assert_eq!(value("Training"), None);
-        assert_eq!(line(&run(None))[10], UNKNOWN);
+        assert_eq!(line(&run(None))[11], UNKNOWN);
     }
 
     #[test]
@@ -302,6 +322,6 @@ mod tests {
             "{facts:?}"
         );
         let line = line(&run(Some(summary)));
-        assert_eq!(line[8..], ["2.50 MB", "4 B", "0123456789ab"]);
+        assert_eq!(line[9..], ["2.50 MB", "4 B", "0123456789ab"]);
     }
 }

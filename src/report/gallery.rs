@@ -9,6 +9,9 @@ use super::picture::Picture;
 use super::run::Run;
 use crate::history::Epoch;
 
+/// The title of the losses' picture.
+const LOSS: &str = "Loss";
+
 /// What is drawn of some runs. None: there is nothing to draw.
 pub struct Gallery {
     pub loss: Option<Picture>,
@@ -32,7 +35,7 @@ impl Gallery {
         ];
         let rows: Vec<bars::Row> = runs.iter().enumerate().map(|(colour, run)| row(colour, run)).collect();
         Self {
-            loss: curves(runs, "Loss", "", 1.0, &loss).draw(),
+            loss: curves(runs, LOSS, "", 1.0, &loss).draw(),
             accuracy: curves(runs, "Accuracy", "%", 100.0, &accuracy).draw(),
             classes: bars::draw(&rows),
             confusion: runs
@@ -79,16 +82,37 @@ fn curves(runs: &[Run], title: &'static str, unit: &'static str, scale: f64, lin
             if alone || kind == 0 {
                 let mark = |said: &Reported| {
                     let (name, value) = (name.clone(), (line.said)(said)? * scale);
-                    Some(Mark { name, colour, epoch: f64::from(said.epoch), value })
+                    Some(Mark { name, colour: Some(colour), epoch: f64::from(said.epoch), value })
                 };
-                marks.extend(run.reported.iter().filter_map(mark));
+                run.reported.iter().filter_map(mark).for_each(|mark| add(&mut marks, mark));
             }
             let listed = if alone { !points.is_empty() } else { kind == 0 };
             curves.push(Curve { name, colour, dashed: kind == 1, listed, points });
         }
     }
-    let note = if alone { "" } else { "solid: test images; dashed: training images" };
-    Curves { title, unit, curves, marks, note }
+    let mut notes = Vec::new();
+    if !alone {
+        notes.push("solid: test images; dashed: training images");
+    }
+    if title == LOSS && runs.iter().any(Run::penalised) {
+        notes.push("of training images: with the penalties");
+    }
+    let of = |run: &Run| run.recipe.as_ref().map(|recipe| recipe.loss.name);
+    if title == LOSS && runs.iter().any(|run| of(run) != of(&runs[0])) {
+        notes.push("the runs' losses are not of one kind");
+    }
+    Curves { title, unit, curves, marks, notes }
+}
+
+/// Several seeds of a recipe have one report: one mark, of no colour.
+fn add(marks: &mut Vec<Mark>, mark: Mark) {
+    match marks.iter_mut().find(|other| (other.epoch, other.value) == (mark.epoch, mark.value)) {
+        Some(other) => {
+            other.colour = None;
+            other.name = format!("{}, {}", other.name, mark.name);
+        }
+        None => marks.push(mark),
+    }
 }
 
 fn row(colour: usize, run: &Run) -> bars::Row {
@@ -123,7 +147,8 @@ mod tests {
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["loss.svg", "accuracy.svg", "classes.svg", "confusion-1.svg", "confusion-2.svg"]);
         let (_, accuracy) = &files[1];
-        assert!(accuracy.contains("reported at epoch 5: 50.0000"), "{accuracy}");
+        assert!(accuracy.contains("../../etc/passwd, b, reported at epoch 5: 50.0000"), "{accuracy}");
+        assert!(accuracy.contains("class=\"mark\" d="), "one report of both has no colour: {accuracy}");
         assert!(accuracy.contains("25.0000% at epoch 1"), "{accuracy}");
         for (file, run) in [(3, "../../etc/passwd"), (4, "b")] {
             assert!(files[file].1.contains(&format!("<title>Confusion matrix: {run}</title>")), "{}", files[file].1);

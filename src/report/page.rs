@@ -187,25 +187,27 @@ fn list(section: &mut Markup, run: &Run) {
 }
 
 fn reported(section: &mut Markup, run: &Run) {
-    let lines = facts::reported(run);
-    if lines.is_empty() {
+    let figures = facts::reported(run);
+    if figures.is_empty() {
         return;
     }
     section.words("h3", &[], "Reported, and ours");
-    let heads = ["Epoch", "Figure", "Reported", "Ours", "Difference", "Note"];
-    // on a telephone an empty column would push the others out of sight
-    let noted = lines.iter().any(|line| !line[5].is_empty());
-    table(section, "Reported figures beside ours", if noted { &heads } else { &heads[..5] }, |body| {
-        for line in &lines {
-            body.element("tr", &[], |row| {
-                let [epoch, figure, values @ .., note] = line;
-                row.words("td", &[], epoch);
-                row.words("td", &[("class", &"figure")], figure);
-                values.iter().for_each(|value| row.words("td", &[], value));
-                if noted {
-                    row.words("td", &[("class", &"said")], note);
-                }
-            });
+    let heads = ["Epoch", "Figure", "Reported", "Ours", "Difference"];
+    table(section, "Reported figures beside ours", &heads, |body| {
+        for facts::Figures { note, lines } in &figures {
+            // above what it is about: in a column of its own it would push the numbers out of a telephone's sight
+            if !note.is_empty() {
+                body.element("tr", &[], |row| {
+                    row.words("th", &[("class", &"said"), ("scope", &"colgroup"), ("colspan", &heads.len())], note);
+                });
+            }
+            for [epoch, figure, values @ ..] in lines {
+                body.element("tr", &[], |row| {
+                    row.words("td", &[], epoch);
+                    row.words("td", &[("class", &"figure")], figure);
+                    values.iter().for_each(|value| row.words("td", &[], value));
+                });
+            }
         }
     });
 }
@@ -315,6 +317,7 @@ fn figure(grid: &mut Markup, picture: &Picture, attributes: super::markup::Attri
 fn swatch(head: &mut Markup, number: usize) {
     let class = format!("swatch {}", picture::colour(number));
     head.element("svg", &[("class", &class), ("viewBox", &"0 0 12 12"), ("aria-hidden", &"true")], |svg| {
-        svg.empty("path", &[("d", &"M0 6h12"), ("stroke-width", &4)]);
+        svg.empty("path", &[("d", &"M0 6h12"), ("stroke-width", &3)]);
+        svg.empty("path", &[("class", &"dot"), ("d", &picture::dot(number, 6.0, 6.0, 4.0))]);
     });
 }

@@ -8,7 +8,7 @@ use super::markup::Markup;
 /// Width of every picture in its own units. As wide as a telephone, so that text keeps its size there.
 pub const WIDTH: f64 = 440.0;
 
-/// Colours that the style sheet has; runs beyond share them.
+/// Colours that the style sheet has; runs beyond share them, and are told by the shape of their dots.
 const COLOURS: usize = 8;
 
 /// Room for the title of a picture that is a file of its own.
@@ -74,6 +74,15 @@ pub fn colour(number: usize) -> String {
     format!("c{}", number % COLOURS)
 }
 
+/// The outline of a run's dot, so far from its middle to each side: a circle, and other shapes where the colours begin again.
+pub fn dot(number: usize, x: f64, y: f64, r: f64) -> String {
+    match number / COLOURS % 3 {
+        0 => format!("M{:.1} {y:.1}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z", x - r, d = 2.0 * r),
+        1 => format!("M{:.1} {:.1}h{d}v{d}h-{d}z", x - r, y - r, d = 2.0 * r),
+        _ => format!("M{x:.1} {:.1}l{w} {h}h-{d}z", y - 1.4 * r, w = 1.4 * r, h = 2.4 * r, d = 2.8 * r),
+    }
+}
+
 /// `text`, cut to `letters`.
 pub fn cut(text: &str, letters: usize) -> String {
     match text.char_indices().nth(letters) {
@@ -89,6 +98,14 @@ mod tests {
     #[test]
     fn long_names_are_cut() {
         assert_eq!((cut("abcd", 4), cut("abcde", 4), cut("äöüß€", 3)), ("abcd".into(), "abc…".into(), "äö…".into()));
+    }
+
+    #[test]
+    fn runs_of_one_colour_have_dots_of_other_shapes() {
+        let dots = [0, 8, 16].map(|number| dot(number, 10.0, 20.0, 2.5));
+        assert_eq!(dots[1], "M7.5 17.5h5v5h-5z");
+        assert!(dots[0] != dots[1] && dots[1] != dots[2] && dots[0] == dot(7, 10.0, 20.0, 2.5), "{dots:?}");
+        assert_eq!((colour(0), colour(8)), (colour(16), colour(0)));
     }
 
     #[test]

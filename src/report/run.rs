@@ -168,12 +168,41 @@ impl Run {
         }
     }
 
-    /// The last reported test accuracy of an epoch that the run has, and ours there; or else the last one of all.
-    pub fn beside(&self) -> Option<(&Reported, f64, Option<f64>)> {
-        let ours = |said: &Reported| self.history.epochs.get(&said.epoch).and_then(|epoch| epoch.test_accuracy);
-        let rows = || self.reported.iter().rev().filter_map(|said| Some((said, said.test_accuracy?, ours(said))));
-        rows().find(|(.., ours)| ours.is_some()).or_else(|| rows().next())
+    /// Of the last epoch that the run has and an accuracy is reported of, the first one; or else that of the last epoch of all. In
+    /// validation where none is reported in the test.
+    pub fn beside(&self) -> Option<Beside> {
+        let test = self.beside_in("", |said| said.test_accuracy, |epoch| epoch.test_accuracy);
+        let held =
+            || self.beside_in(" in validation", |said| said.validation_accuracy, |epoch| epoch.validation_accuracy);
+        test.or_else(held)
     }
+
+    fn beside_in(
+        &self,
+        place: &'static str,
+        said: impl Fn(&Reported) -> Option<f64>,
+        ours: impl Fn(&Epoch) -> Option<f64>,
+    ) -> Option<Beside> {
+        let row = |line: &Reported| {
+            let ours = self.history.epochs.get(&line.epoch).and_then(&ours);
+            Some(Beside { epoch: line.epoch, place, reported: said(line)?, ours })
+        };
+        // several figures of one epoch: a recipe names its own first
+        let rows = || self.reported.iter().filter_map(row);
+        let reached = rows().filter(|row| row.ours.is_some()).map(|row| row.epoch).max();
+        let last = reached.or_else(|| rows().map(|row| row.epoch).max())?;
+        rows().find(|row| row.epoch == last)
+    }
+}
+
+/// A reported accuracy, and ours of the same epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Beside {
+    pub epoch: u32,
+    /// On what images, where it is not the test.
+    pub place: &'static str,
+    pub reported: f64,
+    pub ours: Option<f64>,
 }
 
 fn read_recipe(folder: &Path) -> Result<String, String> {
@@ -300,12 +329,16 @@ mod tests {
             summary: None,
             problems: Vec::new(),
         };
-        let (said, accuracy, ours) = run.beside().expect("reported");
-        assert_eq!((said.epoch, accuracy, ours), (2, 0.75, Some(0.5)));
-        // a run that was stopped never gets there
-        run.reported.push(line(9, Some(0.875)));
-        assert_eq!(run.beside().map(|(said, ..)| said.epoch), Some(2));
+        let beside = |run: &Run| run.beside().map(|it| (it.epoch, it.reported, it.ours));
+        assert_eq!(beside(&run), Some((2, 0.75, Some(0.5))));
+        // the same once more is not what the recipe names first; a run that was stopped never gets to the end
+        run.reported.extend([line(2, Some(0.625)), line(9, Some(0.875))]);
+        assert_eq!(beside(&run), Some((2, 0.75, Some(0.5))));
         run.reported.truncate(1);
-        assert_eq!(run.beside().map(|(_, accuracy, ours)| (accuracy, ours)), Some((0.25, None)));
+        assert_eq!(beside(&run), Some((1, 0.25, None)));
+        // of some only the validation is reported
+        run.reported[0] = Reported { epoch: 2, validation_accuracy: Some(0.5), ..Reported::default() };
+        let expected = Beside { epoch: 2, place: " in validation", reported: 0.5, ours: None };
+        assert_eq!(run.beside(), Some(expected));
     }
 }

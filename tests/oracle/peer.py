@@ -2,15 +2,18 @@
 """PyTorch on a recipe of ours: what to set beside a reproduction whose figures lie apart from the report's.
 
     lockstep recipes show NAME --json | python peer.py IMAGES [--seeds 0,1,2] [--epochs N] [--threads T]
+        [--init-from model.safetensors] [--state FOLDER] [--channels-last]
 
 IMAGES: the folder cifar-10-batches-bin. Layers, initial weights, shuffling, dropout and the images held out for validation are PyTorch's
-own, augmentations torchvision's; partitions, schedules and warm starts are refused. One line of JSON a seed and epoch: {"seed", "epoch",
+own, augmentations torchvision's; partitions and schedules are refused. --init-from: the weights that a warm start begins with. --state: keeps
+each seed's state there after every epoch, and goes on from it. One line of JSON a seed and epoch: {"seed", "epoch",
 "train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_accuracy", "dead_outputs"}; losses and accuracies of training are
 means as trained, with penalties. A dead output is above 0 for less than one test image in a thousand, where the network ends in a ReLU.
 """
 import argparse
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -62,6 +65,22 @@ def augmentation(data):
     return v2.Compose(parts)
 
 
+def begin(net, path):
+    """Weights of ours, by their order: PyTorch's names of a Sequential are other ones."""
+    from safetensors.torch import load_file
+    def natural(name):
+        layer, tensor = name.rsplit(".", 1)
+        order = ["weight", "bias", "running_mean", "running_var"].index(tensor)
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", layer)], order
+    ours = load_file(path)
+    names = [name for name in net.state_dict() if not name.endswith("num_batches_tracked")]
+    pairs = list(zip(names, sorted((name for name in ours if not name.endswith("num_batches_tracked")), key=natural), strict=True))
+    for name, of in pairs:
+        if net.state_dict()[name].shape != ours[of].shape or name.rsplit(".", 1)[1] != of.rsplit(".", 1)[1]:
+            sys.exit(f"peer.py: {path} has {of} where the network has {name}")
+    net.load_state_dict({name: ours[of] for name, of in pairs}, strict=False)
+
+
 def split(folder, names):
     raw = np.concatenate([np.fromfile(os.path.join(folder, name), np.uint8).reshape(-1, 3073) for name in names])
     return torch.from_numpy(raw[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32) / 255.0), torch.from_numpy(raw[:, 0].astype(np.int64))
@@ -73,11 +92,15 @@ def main():
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int, default=0, help="fewer than the recipe's")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--init-from", help="a model.safetensors")
+    parser.add_argument("--state", help="a folder")
+    parser.add_argument("--channels-last", action="store_true", help="the layout that is faster for large convolutions")
     args = parser.parse_args()
     recipe = json.load(sys.stdin)
     data, optimizer = recipe["data"], recipe["optimizer"]
     wrong = [name for name, plain in (("fraction", 1.0), ("partition", "shuffled")) if data[name] != plain]
-    wrong += [f"init_from {recipe['init_from']}"] * bool(recipe["init_from"])
+    if bool(recipe["init_from"]) != bool(args.init_from):
+        sys.exit(f"peer.py: the recipe begins with {recipe['init_from'] or 'weights of its own'}, --init-from is {args.init_from}")
     if wrong or recipe["loss"]["name"] != "cross-entropy" or recipe["schedule"]["name"] != "constant":
         sys.exit(f"peer.py: not with {wrong or 'another loss or a schedule'}")
     l1, l2 = recipe["loss"]["l1"], recipe["loss"]["l2"]
@@ -107,7 +130,16 @@ def main():
         else:
             step = torch.optim.SGD(net.parameters(), lr=optimizer["lr"], momentum=optimizer["momentum"],
                                    weight_decay=optimizer["weight_decay"])
-        for epoch in range(1, (args.epochs or recipe["epochs"]) + 1):
+        if args.channels_last:
+            net = net.to(memory_format=torch.channels_last)
+        if args.init_from:
+            begin(net, args.init_from)
+        path, done = args.state and os.path.join(args.state, f"{recipe['name']}-{seed}.pt"), 0
+        if path and os.path.exists(path):
+            state = torch.load(path)
+            net.load_state_dict(state["net"]), step.load_state_dict(state["step"]), torch.set_rng_state(state["draws"])
+            done = state["epoch"]
+        for epoch in range(done + 1, (args.epochs or recipe["epochs"]) + 1):
             net.train()
             loss_sum = right = 0
             for index in kept[torch.randperm(len(kept))].split(recipe["batch_size"]):
@@ -116,6 +148,8 @@ def main():
                     images = (images.float() / 255 - mean) / std
                 else:
                     images = x[index]
+                if args.channels_last:
+                    images = images.contiguous(memory_format=torch.channels_last)
                 out = net(images)
                 loss = F.cross_entropy(out, y[index])
                 if l1:
@@ -139,6 +173,10 @@ def main():
                 alive = (out > 0).sum(0)
                 line["dead_outputs"] = [number for number in range(out.shape[1]) if alive[number] * 1000 < len(out)]
             print(json.dumps(line), flush=True)
+            if path:
+                state = {"net": net.state_dict(), "step": step.state_dict(), "draws": torch.get_rng_state(), "epoch": epoch}
+                torch.save(state, path + ".new")
+                os.replace(path + ".new", path)
 
 
 main()

@@ -63,6 +63,10 @@ impl Actor {
                 named.map(|(class, accuracy)| ClassAccuracy { class: class.clone(), accuracy: *accuracy }).collect();
             summary.dead_outputs.clone_from(&result.dead_outputs);
         }
+        if result.split == Split::Validation {
+            self.summary.validation_loss = Some(result.loss);
+            self.summary.validation_accuracy = Some(result.accuracy);
+        }
         if result.split == Split::TrainEval {
             self.summary.train_eval_loss = Some(result.loss);
             self.summary.train_eval_accuracy = Some(result.accuracy);

@@ -15,7 +15,7 @@ use super::{Dataset, Progress};
 pub const CLASSES: [&str; 10] = shapes::NAMES;
 
 /// What every result calls these images.
-pub(super) const NAME: &str = "builtin";
+pub const NAME: &str = "builtin";
 
 /// Training images: an epoch of LeNet takes seconds, and is long enough to learn something.
 const TRAIN: u32 = 20_000;

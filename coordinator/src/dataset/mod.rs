@@ -33,7 +33,7 @@ mod set;
 mod shapes;
 mod statistics;
 
-pub use builtin::CLASSES as BUILTIN_CLASSES;
+pub use builtin::{CLASSES as BUILTIN_CLASSES, NAME as BUILTIN};
 pub use error::DataError;
 pub use known::CIFAR10_CLASSES;
 pub use load::{DataRequest, Source, load};

@@ -44,6 +44,11 @@ pub struct Summary {
     /// The training images measured again: in evaluation mode, without augmentation. Where the recipe asks for it.
     pub train_eval_loss: Option<f64>,
     pub train_eval_accuracy: Option<f64>,
+    /// On the training images that are held out; left out where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
     pub test_loss: Option<f64>,
     pub test_accuracy: Option<f64>,
     pub test_images: u64,
@@ -62,7 +67,7 @@ pub struct Summary {
     pub recipe: String,
     pub parameters: u64,
     pub data_hash: String,
-    /// Best accuracy of any evaluation, and its step.
+    /// Best accuracy of any evaluation, and its step: in validation where images are held out, else in the test.
     pub best_accuracy: Option<f64>,
     pub best_step: Option<u64>,
     /// Of the last evaluation, in the order of the labels.

@@ -42,6 +42,10 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
     if let (Some(accuracy), Some(step)) = (summary.best_accuracy, summary.best_step) {
         best = format!("best {} at step {}", percent(accuracy), thousands(step));
     }
+    let held_out = measured(summary.validation_loss, summary.validation_accuracy);
+    // below what it is the best of
+    let (best_of_held_out, best_of_test) =
+        if held_out.is_empty() { (String::new(), best) } else { (best, String::new()) };
     let mut test = measured(summary.test_loss, summary.test_accuracy);
     if !test.is_empty() {
         test += &format!("  of {}", count(summary.test_images, "image"));
@@ -85,8 +89,10 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         ),
         ("train", measured(summary.train_loss, summary.train_accuracy)),
         ("", evaluated),
+        ("valid", held_out),
+        ("", best_of_held_out),
         ("test", test),
-        ("", best),
+        ("", best_of_test),
         ("dead", dead.collect::<Vec<_>>().join(", ")),
         (
             "examples",

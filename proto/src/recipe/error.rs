@@ -22,9 +22,8 @@ pub enum RecipeError {
 
     /// `kind` is `recipe` or `model`.
     #[error(
-        "{place}: no built-in {kind} is called {name:?}{} (there are {known}). \
-         To use a file, give its path with a `/` or its `.toml`",
-        nearest_word(nearest.as_deref())
+        "{place}: no built-in {kind} is called {name:?}{}. To use a file, give its path with a `/` or its `.toml`",
+        among(kind, nearest.as_deref(), known)
     )]
     UnknownName { place: String, kind: &'static str, name: String, nearest: Option<String>, known: String },
 
@@ -44,6 +43,15 @@ fn nearest_key(nearest: Option<&str>) -> String {
     match nearest {
         Some(key) => format!("the nearest known one is `{key}`"),
         None => "`lockstep recipes lenet` shows every key".to_owned(),
+    }
+}
+
+/// All names only where none is near: there are many recipes.
+fn among(kind: &str, nearest: Option<&str>, known: &str) -> String {
+    let lists = if kind == "recipe" { "lockstep recipes" } else { "lockstep model" };
+    match nearest {
+        Some(word) => format!("; the nearest is {word:?} (`{lists}` lists all)"),
+        None => format!(" (there are {known})"),
     }
 }
 

@@ -151,10 +151,10 @@ mod tests {
         assert_eq!(of(table, &[]).expect("a table").model.layers.len(), 2);
         assert_eq!(
             refused("model = \"lenett\"", &[]),
-            "dir/mine.toml:1: no built-in model is called \"lenett\"; the nearest is \"lenet\" (there are lenet, \
-             lenet-dropout, lenet-dropout-bn, lenet-4x4, lenet-bn-leaky, lenet5, lenet5-dropout, base, base-dropout, \
-             convnet, convnet-bn4, net6). To use a file, give its path with a `/` or its `.toml`"
+            "dir/mine.toml:1: no built-in model is called \"lenett\"; the nearest is \"lenet\" (`lockstep \
+             model` lists all). To use a file, give its path with a `/` or its `.toml`"
         );
+        assert!(refused("model = \"zzzzzzzz\"", &[]).contains("\"zzzzzzzz\" (there are lenet, lenet-dropout,"));
         assert_eq!(
             refused("\nmodel = \"gone.toml\"", &[]),
             "dir/mine.toml:2: dir/gone.toml: no such file: dir/gone.toml"

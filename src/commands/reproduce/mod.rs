@@ -7,6 +7,7 @@ mod result;
 mod speed;
 mod table;
 
+use lockstep_coordinator::dataset::BUILTIN;
 use lockstep_coordinator::engine::Outcome;
 use lockstep_coordinator::telemetry::Display;
 use lockstep_coordinator::telemetry::format::{clock, count};
@@ -79,6 +80,9 @@ pub fn run(args: &ReproduceArgs) -> Result {
     let asked: Vec<Experiment> = write()?.experiments.into_iter().filter(|one| one.asked).collect();
     if chatty {
         say!("\n{}\n{}", table::plain(&asked).trim_end(), table::LEGEND);
+        if asked.iter().flat_map(|one| &one.runs).any(|run| run.data == BUILTIN) {
+            say!("the built-in images are not CIFAR-10: no figure of a report is to be held against ours");
+        }
         say!("results are in {0}/results.json and {0}/results.md", out.display());
     }
     if args.display.json {

@@ -110,6 +110,7 @@ fn of_run(run: &Run) -> [String; 4] {
 #[cfg(test)]
 mod tests {
     use super::super::result::collect;
+    use lockstep_coordinator::dataset::BUILTIN;
     use lockstep_coordinator::telemetry::{ClassAccuracy, Summary};
     use lockstep_proto::recipe::{Recipe, Reported};
 
@@ -136,6 +137,21 @@ mine            2  test accuracy    50.00%  62.50% ± 12.50       +12.50  cifar1
             page.contains("|  | 1 | test loss (seen) | 2.0000 | 1.5000 ± 0.0000 | -0.5000 | cifar10 | 1 |"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn no_figure_of_a_report_is_held_against_the_built_in_images() {
+        let out = tempfile::tempdir().expect("folder");
+        made(out.path(), &mine(), &[0.25, 0.5]);
+        let differences = || {
+            let found = collect(out.path(), &[], "").expect("read").experiments;
+            found[0].figures.iter().map(|figure| figure.difference.is_some()).collect::<Vec<_>>()
+        };
+        assert!(differences().contains(&true));
+        let folder = out.path().join("mine/seed-0");
+        let summary = Summary { data: BUILTIN.to_owned(), ..Summary::read(&folder).expect("made") };
+        summary.write(&folder).expect("written");
+        assert!(!differences().contains(&true));
     }
 
     #[test]

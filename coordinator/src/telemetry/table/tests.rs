@@ -23,6 +23,8 @@ fn summary() -> Summary {
         train_penalty: None,
         train_eval_loss: None,
         train_eval_accuracy: None,
+        validation_loss: None,
+        validation_accuracy: None,
         test_loss: Some(1.164),
         test_accuracy: Some(0.5983),
         test_images: 10_000,
@@ -105,6 +107,12 @@ fn what_few_runs_have_stands_where_it_belongs() {
     ] {
         assert!(text.contains(row), "no {row:?} in\n{text}");
     }
+    let held_out = Summary { validation_loss: Some(1.2), validation_accuracy: Some(0.6), ..summary() };
+    let row = "  valid     loss 1.2000  accuracy 60.00%
+            best 60.12% at step 14,076
+  test      loss 1.1640  accuracy 59.83%  of 10,000 images
+  examples";
+    assert!(plain(&held_out, 79).contains(row), "{}", plain(&held_out, 79));
     let lively = plain(&Summary { dead_outputs: Some(Vec::new()), ..rare }, 79);
     assert!(!lively.contains("dead"), "{lively}");
 }
