@@ -1,5 +1,6 @@
 //! GPU workers, in a build with `--features cuda`: on a GPU, or on the stand-ins of `tests/standin` (`.ci/cuda`).
 
+use crate::support::watched::Cluster;
 use crate::support::{Desk, Done, skip};
 
 const SHORT: &[&str] = &["--max-steps", "3", "--batch-size", "24"];
@@ -75,6 +76,35 @@ fn a_cpu_worker_is_refused_by_a_run_on_a_gpu_with_the_reason() {
     running.finish().ok();
     first.finish().ok();
     second.finish().ok();
+}
+
+/// One thread at a time has the GPU: that of the lost session is waited for, in the middle of a step too.
+#[test]
+fn a_worker_that_lost_its_coordinator_comes_back_with_its_gpu() {
+    let Some(desk) = desk() else { return };
+    let recipe = ["lenet-dropout-bn", "--max-steps", "20", "--batch-size", "45", "--set", "checkpoint.every_steps=1"];
+    desk.train("quiet", &[&recipe[..], &["--device", "cuda:0", "--workers", "1"]].concat()).ok();
+    let mut cluster = Cluster::start(&desk, "run", &recipe);
+    // on the first GPU, since there is one
+    let _anna = cluster.worker("anna", None);
+    for kill in 1..=3 {
+        assert!(cluster.wait("a step", |said| said.step >= kill * 5), "the run ended before the kill");
+        cluster.kill();
+        cluster.resume(&[]);
+    }
+    assert!(cluster.wait("the last return", |said| said.is_present("anna")));
+    let log = cluster.log("anna");
+    cluster.finish();
+    assert_eq!(desk.hash("run"), desk.hash("quiet"));
+    assert!(log.matches("back in run").count() >= 2, "{log}");
+}
+
+#[test]
+fn a_switch_of_nvidias_that_overrides_ours_is_refused() {
+    let Some(desk) = desk() else { return };
+    let worker = ["worker", "--join", "127.0.0.1:9", "--reconnect", "0", "--device", "cuda:0"];
+    let done = desk.start_under(&["env", "NVIDIA_TF32_OVERRIDE=0"], &worker).finish();
+    done.refused(&["NVIDIA_TF32_OVERRIDE is \"0\"", "unset it", "--no-tf32"]);
 }
 
 #[test]

@@ -115,6 +115,23 @@ fn a_lost_rank_forms_the_ring_anew_and_every_step_is_made() {
     }
 }
 
+/// NCCL's end may never come, and its kernel may write for as long: the process ends instead, and another takes its place.
+#[test]
+fn a_worker_that_nccl_does_not_let_go_of_ends_and_is_started_again() {
+    let Some(desk) = standins() else { return };
+    let environment = ["env", "STANDIN_DEVICES=2", &format!("STANDIN_HANG={}", desk.path("hangs").display())];
+    // the other one leaves its ring, and hangs
+    let args = [RUN, NCCL, &["--max-steps", "6", "--kill", "1@2", "--out", "loud"]].concat();
+    let done = desk.start_under(&environment, &args).finish().ok();
+    assert!(desk.path("hangs").exists(), "nobody hung: {}", done.stderr);
+    for words in ["NCCL has not let go of its ring after 10 s", "NCCL_DEBUG=INFO"] {
+        assert!(done.stderr.contains(words), "no {words:?} in {}", done.stderr);
+    }
+    let args = [RUN, NCCL, &["--max-steps", "6", "--out", "quiet"]].concat();
+    with_gpus(&desk, "2", &args).ok();
+    alike(&desk, "loud", "quiet");
+}
+
 #[test]
 fn in_a_storm_of_faults_every_step_is_made() {
     let Some(desk) = standins() else { return };

@@ -16,6 +16,12 @@ pub enum Processor {
 }
 
 impl Processor {
+    /// Whether only one thread at a time may use it, which must have let go of it before the process ends: CUDA's libraries end with the
+    /// process, whoever is in them.
+    pub(crate) fn is_one_threads(&self) -> bool {
+        !matches!(self, Self::Cpu)
+    }
+
     /// Its class: on the CPU for instance `cpu/v4/math1`, which is device, kernel set, maths functions.
     ///
     /// # Errors

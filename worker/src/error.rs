@@ -41,6 +41,12 @@ pub enum WorkerError {
     Parameters(#[from] PartError),
     #[error("the computing thread is gone; its message stands above")]
     Compute,
+    #[error(
+        "the computing thread is still at its last job {} s after its session ended: the GPU does not answer; see what `nvidia-smi` and \
+         `dmesg` say of it, then start this worker again",
+        waited.as_secs()
+    )]
+    Hangs { waited: Duration },
     #[error("{0}")]
     Kernels(String),
     #[error("can't start: {0}")]

@@ -1,6 +1,7 @@
 //! The gradient of a node of the reduction tree: every shard below it alone, then their sum along the tree. The same bits as if each had
 //! travelled by itself.
 
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::tree::{Node, Reduction};
 use lockstep_proto::{codec, tensors};
 
@@ -42,7 +43,8 @@ pub(crate) struct Sum {
     pub(crate) shards: Vec<Counts>,
 }
 
-/// Computes the node's shards, which have `sizes` examples each; `batch` makes one, by its place in the node.
+/// Computes the node's shards, which have `sizes` examples each; `batch` makes one, by its place in the node. On a GPU the sum comes in a vector
+/// of `buffers`: there is one a node, and a fresh one costs more than the copy.
 ///
 /// # Errors
 /// As [`gradient`]; as many sizes as the node has no shards.
@@ -53,6 +55,8 @@ pub(crate) fn sum(
     summing: &Summing,
     sizes: &[usize],
     batch: impl Fn(usize) -> Result<Batch, ComputeError> + Sync + Send,
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU's sums are its shards' gradients"))]
+    buffers: &Buffers,
 ) -> Result<Sum, ComputeError> {
     let &Summing { top, leaves, rounded, broken } = summing;
     let shards = top.covers(leaves);
@@ -69,7 +73,8 @@ pub(crate) fn sum(
     };
     #[cfg(feature = "cuda")]
     if let Some(weights) = weights.packed() {
-        let mut sum = crate::cuda::sum(crate::cuda::Step { model, weights, context }, summing, sizes, batch)?;
+        let step = crate::cuda::Step { model, weights, context, buffers };
+        let mut sum = crate::cuda::sum(step, summing, sizes, batch)?;
         spoil(&mut sum.flat);
         return Ok(sum);
     }
@@ -99,7 +104,8 @@ pub(crate) fn alone(
 ) -> Result<Gradient, ComputeError> {
     let count = check(model, shard, context)?;
     let summing = Summing { top: Node::leaf(0), leaves: 1, rounded: false, broken: false };
-    let Sum { flat, shards } = sum(model, weights, context, &summing, &[count], |_| Ok(shard.clone()))?;
+    let Sum { flat, shards } =
+        sum(model, weights, context, &summing, &[count], |_| Ok(shard.clone()), &Buffers::keeping(0))?;
     let loss_sum = shards.iter().map(|one| one.loss_sum).sum();
     let correct = shards.iter().map(|one| one.correct).sum();
     Ok(Gradient { flat, loss_sum, correct, count: count as u32 })

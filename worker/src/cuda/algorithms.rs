@@ -7,6 +7,7 @@ use candle_core::{Error, Result};
 
 use super::convolution::{Descriptors, wrap};
 use super::gpu::Gpu;
+use super::plan::Window;
 use super::trial::{self, fastest};
 
 /// The first of these that has the shape is taken: never the fastest of a trial, which another run may not find. All of them add in
@@ -67,12 +68,12 @@ impl Algorithms {
     }
 
     /// Sets the products with which each was fastest, too.
-    pub(super) fn by_trial(gpu: &Gpu, descriptors: &Descriptors) -> Result<Self> {
+    pub(super) fn by_trial(gpu: &Gpu, window: &Window, descriptors: &Descriptors) -> Result<Self> {
         let (&Descriptors { x, y, w, conv }, dnn) = (descriptors, gpu.lane(0)?.dnn);
         let [one, two, three] = conv;
         // SAFETY: descriptors that are set; cuDNN allocates what it tries them on, and writes as many answers as there is room for
-        let found = unsafe {
-            [
+        let find = || unsafe {
+            Ok([
                 fastest(gpu, |most, given, all| {
                     sys::cudnnFindConvolutionForwardAlgorithm(dnn, x, w, one, y, most, given, all.cast())
                 })?,
@@ -82,13 +83,13 @@ impl Algorithms {
                 fastest(gpu, |most, given, all| {
                     sys::cudnnFindConvolutionBackwardFilterAlgorithm(dnn, x, y, three, w, most, given, all.cast())
                 })?,
-            ]
+            ])
         };
+        let found = gpu.trials.of(window, find)?;
         for (conv, found) in conv.into_iter().zip(&found) {
             // SAFETY: as above
             unsafe { result::set_convolution_math_type(conv, found.maths) }.map_err(wrap)?;
         }
-        tracing::debug!("convolution algorithms by trial: {found:?}");
         let bytes = found.iter().map(|found| found.bytes).max().unwrap_or(0);
         let [forward, input, weight] = found.map(|found| found.algorithm);
         let (forward, input, weight) = (trial::forward(forward)?, trial::input(input)?, trial::weight(weight)?);

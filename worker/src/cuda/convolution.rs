@@ -80,7 +80,7 @@ impl Convolution {
         let make = || {
             let descriptors = Descriptors::new(gpu, window)?;
             let algorithms = match trial {
-                true => Algorithms::by_trial(gpu, &descriptors)?,
+                true => Algorithms::by_trial(gpu, window, &descriptors)?,
                 false => Algorithms::of_table(gpu, &descriptors)?,
             };
             Ok(Self { descriptors, algorithms })

@@ -1,21 +1,19 @@
-//! A GPU: what is opened once, and what tells its bits from another's.
+//! A GPU: what is opened once.
 
 #![allow(unsafe_code)] // handles of C libraries
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream, result, sys};
-use candle_core::cuda_backend::cudarc::{cublas, cudnn};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream, result};
 use candle_core::{CudaDevice, Device, Error, Result};
 
+use super::class::class;
 use super::graph;
 use super::kernels::{Kernels, Parameters};
 use super::lane::Lane;
-use super::memory::Address;
+use super::memory::{Address, Pool};
+use super::trial::Trials;
 use crate::model::plain;
-
-/// The version of our kernels and of the table of algorithms. Raise it with any change that moves a bit of a result.
-const KERNELS: u32 = 1;
 
 /// Shards side by side, at most: `LANES` in sums.cu. Each has the memory of its pass.
 pub(super) const LANES: usize = 8;
@@ -47,13 +45,16 @@ pub struct Gpu {
     first: Lane,
     others: [OnceLock<Lane>; LANES - 1],
     pub(super) tf32: bool,
+    pub(super) trials: Trials,
+    pool: Option<Pool>,
     /// Passes become CUDA graphs.
     pub(super) graphs: bool,
     class: String,
 }
 
 // SAFETY: CUDA's contexts, streams and modules may be used from any thread; a cuDNN or cuBLAS handle from one at a time, and
-// a worker has one thread that computes (session/compute.rs), as have `eval` and `predict`.
+// a worker has one thread that computes, as have `eval` and `predict`: a session ends when its thread is gone, and not before
+// (session/thread.rs).
 unsafe impl Send for Gpu {}
 unsafe impl Sync for Gpu {}
 
@@ -89,16 +90,21 @@ impl Gpu {
         let stream = cuda.cuda_stream();
         let context = Arc::clone(stream.context());
         context.bind_to_thread().map_err(Error::wrap)?;
-        keep_freed_memory(&context)?;
+        let pool = Pool::of(&context)?;
+        if let Some(pool) = &pool {
+            pool.keep_freed()?;
+        }
         let kernels = Arc::new(Kernels::load(&context)?);
         // candle's own handle, for this stream
         let first = Lane::new(&stream, &kernels, cuda.cublas_handle())?;
         let class = class(&context, *first.blas.handle(), tf32)?;
         let others = [const { OnceLock::new() }; LANES - 1];
-        Ok(Self { device, cuda, stream, kernels, first, others, tf32, graphs, class })
+        let trials = Trials::default();
+        Ok(Self { device, cuda, stream, kernels, first, others, tf32, trials, pool, graphs, class })
     }
 
-    /// `cuda/NVIDIA H100 80GB HBM3/cublas13.0.2/cudnn9.10.2/tf32/kernels1`: what two workers must have in common for their bits to agree.
+    /// `cuda/NVIDIA H100 80GB HBM3/132sm/cublas13.0.2/cudnn9.10.2/tf32/kernels1-3fa29c`: what two workers must have in common for their bits
+    /// to agree.
     #[must_use]
     pub fn class(&self) -> &str {
         &self.class
@@ -130,8 +136,15 @@ impl Gpu {
     /// Whether there is memory for another lane: half of it is for evaluation, and for others who share the GPU.
     pub(super) fn has_room(&self) -> Result<bool> {
         self.bind()?;
-        let (free, total) = result::mem_get_info().map_err(Error::wrap)?;
-        Ok(free > total / 2)
+        let half_is_free = || result::mem_get_info().map(|(free, total)| free > total / 2).map_err(Error::wrap);
+        if half_is_free()? {
+            return Ok(true);
+        }
+        let Some(pool) = &self.pool else { return Ok(false) };
+        // what was freed and kept counts as used, and is given back as far as the stream has come
+        self.wait()?;
+        pool.trim()?;
+        half_is_free()
     }
 
     /// Asks for `count` things that do not wait for each other, each by `ask` in a lane of its own. They wait for all that was asked for
@@ -184,34 +197,4 @@ impl Gpu {
         // SAFETY: the caller's region has as many values
         unsafe { result::memset_d8_async(at, 0, values * 4, self.stream.cu_stream()) }.map_err(Error::wrap)
     }
-}
-
-/// CUDA gives freed memory back to the system at each synchronisation, unless told to keep it.
-fn keep_freed_memory(context: &CudaContext) -> Result<()> {
-    let mut most = u64::MAX;
-    let what = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-    if !context.has_async_alloc() {
-        return Ok(());
-    }
-    // SAFETY: the attribute is a 64-bit number
-    unsafe {
-        let mut pool = std::mem::zeroed();
-        sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result().map_err(Error::wrap)?;
-        sys::cuMemPoolSetAttribute(pool, what, (&raw mut most).cast()).result().map_err(Error::wrap)
-    }
-}
-
-/// The toolkit's and cuDNN's versions choose the libraries' kernels; the driver only compiles ours, whose instructions have one
-/// meaning.
-fn class(context: &CudaContext, handle: cublas::sys::cublasHandle_t, tf32: bool) -> Result<String> {
-    let name = context.name().map_err(Error::wrap)?.replace('/', "-");
-    let mut cublas = 0;
-    // SAFETY: writes one int
-    unsafe { cublas::sys::cublasGetVersion_v2(handle, &mut cublas) }.result().map_err(Error::debug)?;
-    let dnn = cudnn::result::get_version();
-    let (dnn, rest) = (dnn / 10_000, dnn % 10_000);
-    let products = if tf32 { "tf32" } else { "f32" };
-    let blas = format!("{}.{}.{}", cublas / 10_000, cublas / 100 % 100, cublas % 100);
-    let dnn = format!("{dnn}.{}.{}", rest / 100, rest % 100);
-    Ok(format!("cuda/{name}/cublas{blas}/cudnn{dnn}/{products}/kernels{KERNELS}"))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use lockstep_proto::buffers::Buffers;
 
 use super::gpu::Gpu;
 use super::group::Group;
@@ -22,12 +23,14 @@ pub(crate) struct Step<'a> {
     pub(crate) model: &'a Model,
     pub(crate) weights: &'a Packed,
     pub(crate) context: &'a StepContext,
+    /// Where the sum's vector comes from.
+    pub(crate) buffers: &'a Buffers,
 }
 
 /// The gradients of a node's shards, of `sizes` examples each, added along the tree on the device. All shards are asked for, then
 /// somebody waits, once. `batch` makes a shard's, by its place in the node.
 pub(crate) fn sum(
-    Step { model, weights, context }: Step,
+    Step { model, weights, context, buffers }: Step,
     summing: &Summing,
     sizes: &[usize],
     mut batch: impl FnMut(usize) -> Result<Batch, ComputeError>,
@@ -86,7 +89,7 @@ pub(crate) fn sum(
     })();
     come.map_err(on_gpu)?;
     let (results, packed) = sums.read(&staging.home.values()[..home.len]);
-    let sum = Sum { shards: counts(sizes, results.zip(labels)), flat: layout.gather(model, packed) };
+    let sum = Sum { shards: counts(sizes, results.zip(labels)), flat: layout.gather(packed, buffers.take()) };
     staging.keep(sums);
     Ok(sum)
 }

@@ -8,9 +8,9 @@ use super::gpu::{Gpu, LANES};
 use super::graph::Graph;
 use super::kernels::JoinSums;
 use super::lane::Lane;
+use super::layout::Layout;
 use super::memory::Address;
 use super::pass::{Behaviour, Pass};
-use super::weights::Layout;
 use super::workspace::Workspace;
 
 /// A shard has a lane and a workspace, by its place in the group.

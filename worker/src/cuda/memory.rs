@@ -1,10 +1,12 @@
-//! Memory of the device, and memory of the host that the device reads and writes by itself.
+//! Memory of the device, where it comes from, and memory of the host that the device reads and writes by itself.
 
 #![allow(unsafe_code)] // what CUDA hands out is addresses
 
 use std::sync::Arc;
 
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr, result};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, result, sys,
+};
 use candle_core::{Error, Result};
 
 use super::regions::Region;
@@ -16,6 +18,36 @@ pub(super) type Address = u64;
 pub(super) fn address<T>(slice: &CudaSlice<T>) -> Address {
     let stream = Arc::clone(slice.stream());
     slice.device_ptr(&stream).0
+}
+
+/// Where a device's memory comes from, and where it goes when it is freed. CUDA's own, which lives as long as the process.
+pub(super) struct Pool(sys::CUmemoryPool);
+
+impl Pool {
+    /// None where the device has no pools: memory comes from the system then, and goes back to it.
+    pub(super) fn of(context: &CudaContext) -> Result<Option<Self>> {
+        if !context.has_async_alloc() {
+            return Ok(None);
+        }
+        let mut pool = std::ptr::null_mut();
+        // SAFETY: writes one handle
+        unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()) }.result().map_err(Error::wrap)?;
+        Ok(Some(Self(pool)))
+    }
+
+    /// CUDA gives freed memory back to the system at each synchronisation, unless told to keep it.
+    pub(super) fn keep_freed(&self) -> Result<()> {
+        let mut most = u64::MAX;
+        let what = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        // SAFETY: the attribute is a 64-bit number
+        unsafe { sys::cuMemPoolSetAttribute(self.0, what, (&raw mut most).cast()) }.result().map_err(Error::wrap)
+    }
+
+    /// Gives back what is kept all the same.
+    pub(super) fn trim(&self) -> Result<()> {
+        // SAFETY: the device's own pool
+        unsafe { sys::cuMemPoolTrimTo(self.0, 0) }.result().map_err(Error::wrap)
+    }
 }
 
 /// One block of values.

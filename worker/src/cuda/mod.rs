@@ -2,14 +2,16 @@
 //! layers is planned once for a number of examples instead of being allocated, cleared and added up at each of them, and each way is asked
 //! for as one CUDA graph.
 //!
-//! - [`gpu`]: the device, its handles, its class; [`kernels`]: our kernels and how they are launched
+//! - [`gpu`]: the device and its handles; [`class`]: what tells its bits from another's; [`kernels`]: our kernels and how they are launched
 //! - [`memory`]: device and pinned memory; [`regions`]: who lies where in it
 //! - [`plan`]: from layers to steps; [`backward_plan`]: where their gradients lie; [`inputs`]: what differs from pass to pass
-//! - [`network`]: the op; [`group`]: shards side by side, in a [`lane`] each; [`pass`]: one of them; [`forward`], [`backward`]: its two ways; [`convolution`], [`product`]: the libraries' part of them; [`algorithms`],
-//!   [`trial`]: what cuDNN computes with; [`graph`]: a way as a CUDA graph
-//! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`weights`]: one version's values there; [`staging`]: what
-//!   they and everything else are copied from and to; [`workspace`]: a plan with its memory; [`groups`]: all of them
-//! - `ring`: sums among GPUs by NCCL, with that feature
+//! - [`network`]: the op; [`group`]: shards side by side, in a [`lane`] each; [`pass`]: one of them; [`forward`], [`backward`]: its two ways;
+//!   [`convolution`], [`product`]: the libraries' part of them; [`algorithms`], [`trial`]: what cuDNN computes with; [`graph`]: a way as a CUDA
+//!   graph
+//! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`weights`]: one version's values there, [`layout`]: each
+//!   tensor's place; [`staging`]: what they and everything else are copied from and to; [`workspace`]: a plan with its memory; [`groups`]: all
+//!   of them
+//! - `ring`: sums among GPUs by NCCL, with that feature; `deadline`: for leaving one
 //! - [`images`]: the data set on the device, augmented and normalised there
 //!
 //! Every sum has one order: algorithms are named here and never chosen by time or memory, workspaces are fixed, and no kernel adds
@@ -18,7 +20,10 @@
 mod algorithms;
 mod backward;
 mod backward_plan;
+mod class;
 mod convolution;
+#[cfg(feature = "nccl")]
+mod deadline;
 mod forward;
 mod gpu;
 mod gradient;
@@ -29,6 +34,7 @@ mod images;
 mod inputs;
 mod kernels;
 mod lane;
+mod layout;
 mod memory;
 mod network;
 mod pass;

@@ -13,9 +13,9 @@ use candle_core::{CpuStorage, CustomOp1, Error, Layout as Strides, Result, Shape
 
 use super::gpu::Gpu;
 use super::group::{Group, Way};
+use super::layout::Layout;
 use super::memory::{Address, address};
 use super::pass::Behaviour;
-use super::weights::Layout;
 
 /// One pass over a group, whose inputs are on the device, or are asked for before.
 pub(super) struct Network {

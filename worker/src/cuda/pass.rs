@@ -4,9 +4,9 @@ use candle_core::Result;
 
 use super::kernels::LossRows;
 use super::lane::Lane;
+use super::layout::Layout;
 use super::memory::Address;
 use super::regions::Region;
-use super::weights::Layout;
 use super::workspace::Workspace;
 
 /// How layers behave.

@@ -64,7 +64,7 @@ impl Channels {
 }
 
 /// A square window over images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Window {
     pub(super) examples: usize,
     /// Channels, height, width.

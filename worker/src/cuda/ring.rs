@@ -9,6 +9,7 @@ use candle_core::cuda_backend::cudarc::driver::sys as driver;
 use candle_core::cuda_backend::cudarc::nccl::{result, sys};
 use lockstep_proto::wire::RING_ID_BYTES;
 
+use super::deadline::returns_within;
 use super::gpu::Gpu;
 use super::memory::{Block, Pinned};
 use super::regions::Region;
@@ -23,6 +24,10 @@ const SPIN: Duration = Duration::from_millis(1);
 fn pause(waited: Duration) -> Duration {
     (waited / 50).min(Duration::from_millis(1))
 }
+
+/// How long it may take to leave a ring. NCCL's threads and kernels look for the word to end all the time and need milliseconds; while one
+/// does not, the others wait for this worker in the next ring.
+const LEAVE: Duration = Duration::from_secs(10);
 
 /// `ncclConfig_t` as NCCL 2.14 had it, the first one. Later ones see by its size and version which fields it lacks.
 #[repr(C)]
@@ -171,16 +176,47 @@ impl Ring {
     }
 }
 
+/// For the thread that leaves.
+struct Leaving {
+    gpu: Arc<Gpu>,
+    communicator: sys::ncclComm_t,
+}
+
+// SAFETY: a communicator may be ended by any thread, and its own waits meanwhile (see `Drop`)
+unsafe impl Send for Leaving {}
+
+impl Leaving {
+    /// NCCL's end may wait for peers, a link or a kernel that never answer, whatever it promises.
+    fn leave(self) {
+        let stream = &self.gpu.stream;
+        // SAFETY: context and stream are alive, and so is the communicator, which is used no more. Not by cudarc's functions: they report an
+        // error of before, if there is one, and do nothing else
+        unsafe {
+            let _ = driver::cuCtxSetCurrent(stream.context().cu_ctx());
+            // what is under way on the stream ends by this …
+            let _ = sys::ncclCommAbort(self.communicator);
+            // … before the memory that it works on goes
+            let _ = driver::cuStreamSynchronize(stream.cu_stream());
+        }
+    }
+}
+
 impl Drop for Ring {
     /// Leaves, whatever is under way: a polite end would wait for ranks that may be gone.
     fn drop(&mut self) {
-        if self.communicator.is_null() || self.gpu.bind().is_err() {
+        if self.communicator.is_null() {
             return;
         }
-        // SAFETY: it was made by NCCL and is used no more; what is under way on the stream ends by this
-        let _ = unsafe { sys::ncclCommAbort(self.communicator) };
-        // before the memory that it worked on goes
-        let _ = self.gpu.wait();
+        let leaving = Leaving { gpu: Arc::clone(&self.gpu), communicator: self.communicator };
+        if !returns_within(LEAVE, || leaving.leave()) {
+            tracing::error!(
+                "NCCL has not let go of its ring after {} s, and may still write to the GPU's memory, so this worker ends; `train` starts \
+                 its workers again, one of your own you must; NCCL_DEBUG=INFO says more",
+                LEAVE.as_secs()
+            );
+            // not by `exit`: CUDA's own end waits for the same kernel
+            std::process::abort();
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Tensor};
+use lockstep_proto::buffers::Buffers;
 use lockstep_proto::codec;
 use lockstep_proto::keys::Key;
 use lockstep_proto::recipe::model::ModelSpec;
@@ -159,7 +160,7 @@ fn a_nodes_sum_is_that_of_its_shards() {
     let some = [4, 4, 3, 4, 3].map(|size| batch(&model, size));
     // more than there are lanes, at most
     let shards: Vec<_> = (0..LANES + 3).map(|shard| &some[shard % some.len()]).collect();
-    let context = context(LossName::CrossEntropy);
+    let (context, buffers) = (context(LossName::CrossEntropy), Buffers::keeping(1));
     // all of many shards; three of five, the last one alone on its level; then two of them; then one
     let many = shards.len() as u32;
     for (top, leaves) in [
@@ -183,12 +184,14 @@ fn a_nodes_sum_is_that_of_its_shards() {
             let summing = Summing { top, leaves, rounded, broken: false };
             let sizes: Vec<usize> = covered.iter().map(|&shard| shards[shard].labels.len()).collect();
             let sum = |sizes: &[usize]| {
-                node::sum(&model, &weights, &context, &summing, sizes, |number| Ok(shards[covered[number]].clone()))
+                let batch = |number: usize| Ok(shards[covered[number]].clone());
+                node::sum(&model, &weights, &context, &summing, sizes, batch, &buffers)
             };
             for _ in 0..3 {
                 let found = sum(&sizes).expect("good shards");
                 let bits: Vec<u32> = found.flat.iter().map(|value| value.to_bits()).collect();
                 assert!(bits == expected, "{top:?}, rounded {rounded}");
+                buffers.give(found.flat);
                 let counts: Vec<_> = found.shards.iter().map(|one| (one.loss_sum, one.correct, one.count)).collect();
                 assert_eq!(counts, losses);
             }

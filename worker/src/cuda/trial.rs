@@ -2,10 +2,14 @@
 
 #![allow(unsafe_code)] // cuDNN's C functions
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::cuda_backend::cudarc::cudnn::sys;
 use candle_core::{Error, Result};
 
 use super::gpu::Gpu;
+use super::plan::Window;
 
 /// What an algorithm may take beside: memory that one layer's speed should not cost the others.
 const MOST_BYTES: usize = 1 << 30;
@@ -33,6 +37,25 @@ pub(super) struct Fastest {
     pub(super) algorithm: u32,
     pub(super) maths: sys::cudnnMathType_t,
     pub(super) bytes: usize,
+}
+
+/// The fastest of each shape: forward, for the input's gradient, for the weight's. A trial waits for the GPU, and two of one shape may find
+/// two algorithms, with which lanes, or a worker before and after it lost its coordinator, would differ.
+#[derive(Default)]
+pub(super) struct Trials(Mutex<HashMap<Window, [Fastest; 3]>>);
+
+impl Trials {
+    /// Those of a shape, which `find` finds if it is new.
+    pub(super) fn of(&self, window: &Window, find: impl FnOnce() -> Result<[Fastest; 3]>) -> Result<[Fastest; 3]> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.get(window) {
+            return Ok(*found);
+        }
+        let found = find()?;
+        tracing::debug!("convolution algorithms by trial: {window:?}: {found:?}");
+        all.insert(*window, found);
+        Ok(found)
+    }
 }
 
 /// Has cuDNN try all algorithms of a pass. `find` is its function, given room for so many answers.
@@ -121,6 +144,22 @@ mod tests {
 
     fn answer(algorithm: u32, status: u32, memory: usize, maths: u32) -> Answer {
         Answer { algorithm, status, memory, maths, ..Answer::default() }
+    }
+
+    #[test]
+    fn a_shape_is_tried_once_unless_that_fails() {
+        let window = Window { examples: 2, x: [3, 9, 9], y: [4, 7, 7], kernel: 3, stride: 1, padding: 0 };
+        let (trials, tried) = (Trials::default(), std::cell::Cell::new(0));
+        let found = |algorithm| Fastest { algorithm, maths: sys::cudnnMathType_t::CUDNN_FMA_MATH, bytes: 0 };
+        let find = || {
+            tried.set(tried.get() + 1);
+            Ok([found(tried.get()); 3])
+        };
+        assert!(trials.of(&window, || Err(Error::msg("no memory"))).is_err());
+        for (examples, algorithm) in [(2, 1), (2, 1), (3, 2), (2, 1), (3, 2)] {
+            let window = Window { examples, ..window };
+            assert_eq!(trials.of(&window, find).expect("found"), [found(algorithm); 3]);
+        }
     }
 
     #[test]

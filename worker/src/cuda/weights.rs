@@ -1,4 +1,4 @@
-//! One version's values on the device: a candle variable in which every tensor begins at a place that the libraries like.
+//! One version's values on the device: a candle variable, in which every tensor has its place.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,66 +7,10 @@ use candle_core::{DType, Result, Storage, Tensor, Var, bail};
 use super::gpu::Gpu;
 use super::group::Group;
 use super::groups::{Groups, Maker};
+use super::layout::Layout;
 use super::memory::{Address, address};
-use super::regions::Regions;
 use super::staging::Staging;
 use crate::model::Model;
-
-/// Where the tensors lie, by slot: in values from the beginning.
-#[derive(Debug)]
-pub(super) struct Layout {
-    starts: Vec<usize>,
-    len: usize,
-    /// Where buffers begin, which lie behind all parameters.
-    parameters: usize,
-}
-
-impl Layout {
-    fn new(model: &Model) -> Self {
-        let mut regions = Regions::default();
-        let (tensors, mut starts) = (model.tensors(), vec![0; model.tensors().len()]);
-        // in the flat vector's order, which has parameters first
-        let mut slots: Vec<usize> = (0..tensors.len()).collect();
-        slots.sort_by_key(|&slot| tensors[slot].range.start);
-        let mut parameters = 0;
-        for slot in slots {
-            starts[slot] = regions.take(tensors[slot].range.len()).start;
-            if tensors[slot].range.start < model.schema().parameters() {
-                parameters = regions.most();
-            }
-        }
-        Self { starts, len: regions.most(), parameters }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn parameters(&self) -> usize {
-        self.parameters
-    }
-
-    /// The address of a slot, where the first one is at `base`.
-    pub(super) fn at(&self, base: Address, slot: usize) -> Address {
-        base + 4 * self.starts[slot] as Address
-    }
-
-    /// From the flat vector, in schema order.
-    fn spread(&self, model: &Model, flat: &[f32], packed: &mut [f32]) {
-        for (tensor, &start) in model.tensors().iter().zip(&self.starts) {
-            packed[start..][..tensor.range.len()].copy_from_slice(&flat[tensor.range.clone()]);
-        }
-    }
-
-    /// To the flat vector.
-    pub(super) fn gather(&self, model: &Model, packed: &[f32]) -> Vec<f32> {
-        let mut flat = vec![0.0; model.schema().len()];
-        for (tensor, &start) in model.tensors().iter().zip(&self.starts) {
-            flat[tensor.range.clone()].copy_from_slice(&packed[start..][..tensor.range.len()]);
-        }
-        flat
-    }
-}
 
 /// The tensors of one version of a model, on a GPU.
 pub(crate) struct Packed {
@@ -99,16 +43,16 @@ impl Packed {
         };
         let staging = Mutex::new(Staging::new(layout.len())?);
         let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, groups: Mutex::default(), trial };
-        packed.set(model, flat)?;
+        packed.set(flat)?;
         Ok(packed)
     }
 
     /// The values of another version, in place.
-    pub(crate) fn set(&self, model: &Model, flat: &[f32]) -> Result<()> {
+    pub(crate) fn set(&self, flat: &[f32]) -> Result<()> {
         self.gpu.bind()?;
         let mut staging = self.staging();
         staging.before_weights(&self.gpu)?;
-        self.layout.spread(model, flat, staging.weights.values_mut());
+        self.layout.spread(flat, staging.weights.values_mut());
         self.gpu.upload(staging.weights.values(), self.start)
     }
 

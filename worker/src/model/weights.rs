@@ -71,7 +71,7 @@ impl Weights {
         check(model, flat)?;
         #[cfg(feature = "cuda")]
         if let Some(packed) = &self.packed {
-            return packed.set(model, flat).map_err(ComputeError::at("weights"));
+            return packed.set(flat).map_err(ComputeError::at("weights"));
         }
         for (tensor, var) in model.tensors().iter().zip(&self.vars) {
             let overwrite = Overwrite(&flat[tensor.range.clone()]);

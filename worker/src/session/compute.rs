@@ -1,7 +1,6 @@
 //! The computing thread: outside tokio's, so that a long product never holds up a message.
 
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lockstep_proto::buffers::Buffers;
 use lockstep_proto::recipe::Wire;
@@ -18,12 +17,18 @@ use super::ahead::Ahead;
 use super::join::Prepared;
 use super::plane::Plane;
 use super::ring::{Dissolved, Seat};
+use super::thread::Thread;
 use crate::dataset::{Batches, Purpose};
 use crate::device::Processor;
 use crate::evaluate::{AsTrained, EvaluationContext, evaluate};
 use crate::gradient::StepContext;
 use crate::model::Weights;
 use crate::node::{self, Summing};
+
+/// How long a GPU's thread may take to end after its session. What it is at takes seconds at most: the shards of a node, or a model's first
+/// pass, whose algorithms `--fast` has cuDNN try; and to leave a ring has a shorter deadline of its own. A GPU that has not answered by then
+/// has failed.
+pub(super) const LAST_JOB: Duration = Duration::from_secs(60);
 
 /// Something for the thread to do, in the order in which it came.
 #[derive(Debug)]
@@ -70,12 +75,12 @@ pub(super) struct Computer {
     lie_at_step: Option<u64>,
     /// Weak: the session owns the way out.
     pub(super) outbound: WeakUnboundedSender<FromWorker>,
-    /// Vectors that came and went over gRPC.
-    buffers: Buffers,
+    /// Vectors that came and went: parameters over gRPC, gradients.
+    pub(super) buffers: Buffers,
     idle_since: Instant,
 }
 
-/// Starts the thread. It ends when the returned sender is dropped. Unbounded for the same reason as the wire: leases bound it.
+/// Starts the thread.
 pub(super) fn start(
     prepared: Prepared,
     plane: Option<Plane>,
@@ -83,11 +88,10 @@ pub(super) fn start(
     buffers: Buffers,
     dissolved: Dissolved,
     settings: &Settings,
-) -> std::io::Result<Sender<Job>> {
-    let (jobs, inbox): (_, Receiver<Job>) = mpsc::channel();
+) -> std::io::Result<Thread<Job>> {
     let (die_at_step, lie_at_step) = (settings.die_at_step, settings.lie_at_step);
     let (wire_only, processor) = (settings.wire_values.is_some(), settings.processor.clone());
-    std::thread::Builder::new().name("compute".to_owned()).spawn(move || {
+    Thread::start("compute", move |inbox| {
         let batches = Batches::new(&prepared.recipe.data, prepared.recipe.seed);
         #[cfg(feature = "cuda")]
         let batches = on(&processor, batches, &prepared);
@@ -121,8 +125,7 @@ pub(super) fn start(
                 Job::Dissolve { generation } => computer.seat.leave(generation),
             }
         }
-    })?;
-    Ok(jobs)
+    })
 }
 
 /// The batches of a worker with a GPU are made there. Where its memory does not hold all images they are made here, and travel.
@@ -268,10 +271,11 @@ impl Computer {
             broken: self.lie_at_step.is_some_and(|step| work.step >= step),
         };
         let sizes: Vec<usize> = work.shards.iter().map(|shard| shard.examples.len()).collect();
-        let sum = node::sum(&prepared.model, weights, &context, &summing, &sizes, |number| match &ready[number] {
+        let batch = |number: usize| match &ready[number] {
             Some(batch) => Ok(batch.clone()),
             None => gather(&work.shards[number].examples),
-        });
+        };
+        let sum = node::sum(&prepared.model, weights, &context, &summing, &sizes, batch, &self.buffers);
         let sum = sum.map_err(|error| error.to_string())?;
         let outcome = |(shard, counts): (&wire::Shard, &node::Counts)| ShardOutcome {
             shard: shard.shard,

@@ -13,6 +13,7 @@ mod ring;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 use std::fmt;
 use std::future::Future;

@@ -159,7 +159,10 @@ impl Computer {
             let found = self.node(version, node)?;
             outcomes.extend(found.outcomes);
             match &mut sum {
-                Some(sum) => add_assign(sum, &found.values),
+                Some(sum) => {
+                    add_assign(sum, &found.values);
+                    self.buffers.give(found.values);
+                }
                 None => sum = Some(found.values),
             }
         }
@@ -175,6 +178,7 @@ impl Computer {
             Ok(false) => {
                 summary.encode_us = start.elapsed().as_micros() as u64;
                 self.send(from_worker::Message::Part(Part { lease, version, summary: Some(summary) }));
+                self.buffers.give(values);
             }
             Err(error) => {
                 if let RingError::Failed(reason) = &error {

@@ -18,11 +18,12 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
-use super::compute::{self, Job};
+use super::compute::{self, Job, LAST_JOB};
 use super::heartbeat::Heart;
 use super::join::Prepared;
 use super::plane::Plane;
 use super::ring::{self, Dissolved, EndOfRings};
+use super::thread::Thread;
 use super::{Farewell, Settings, Stop};
 
 use crate::error::WorkerError;
@@ -96,9 +97,9 @@ impl Stream {
         }
     }
 
-    /// Works until the run is over, or until what was in hand when `stop` resolved is done.
+    /// Works until the run is over, or until what was in hand when `stop` resolved is done. A GPU is let go of then.
     pub(super) async fn serve(
-        mut self,
+        self,
         prepared: Prepared,
         welcome: &Welcome,
         settings: &Settings,
@@ -114,10 +115,29 @@ impl Stream {
         };
         let buffers = Buffers::keeping(VECTORS);
         let dissolved = Dissolved::default();
-        let _end = EndOfRings(dissolved.clone());
+        let end_of_rings = EndOfRings(dissolved.clone());
         let outbound = self.outbound.downgrade();
         let jobs = compute::start(prepared, plane, outbound, buffers.clone(), dissolved.clone(), settings)?;
         send(&self.outbound, from_worker::Message::Ready(ready));
+        let result = self.exchange(&jobs, &schema, &buffers, &dissolved, heart, stop).await;
+        drop(end_of_rings);
+        // a CPU may be several threads': there the next session need not wait for what nobody asks for any more
+        if settings.processor.is_one_threads() {
+            jobs.end(LAST_JOB).await?;
+        }
+        result
+    }
+
+    /// Passes on what comes until the session is over, which the coordinator sees at once: our side of the stream goes with it.
+    async fn exchange(
+        mut self,
+        jobs: &Thread<Job>,
+        schema: &Schema,
+        buffers: &Buffers,
+        dissolved: &Dissolved,
+        heart: &Heart,
+        stop: &mut Stop<'_>,
+    ) -> Result<Farewell, WorkerError> {
         let mut incoming: Option<Incoming> = None;
         let (mut leaving, mut unknown) = (None, None);
         loop {
@@ -139,7 +159,7 @@ impl Stream {
                 }
             };
             let job = match message {
-                to_worker::Message::Parameters(part) => match take_part(&mut incoming, part, &schema, &buffers)? {
+                to_worker::Message::Parameters(part) => match take_part(&mut incoming, part, schema, buffers)? {
                     Some(job) => job,
                     None => continue,
                 },
@@ -167,7 +187,7 @@ impl Stream {
                     return Err(WorkerError::Protocol("it said Welcome twice".to_owned()));
                 }
             };
-            jobs.send(job).map_err(|_| WorkerError::Compute)?;
+            jobs.send(job)?;
         }
     }
 }

@@ -12,8 +12,10 @@
 #define DEVICE static __device__ __forceinline__
 #define SHARED __shared__
 #define BARRIER() __syncthreads()
+#define UNROLL _Pragma("unroll")
 #else
 #include "standin.h"
+#define UNROLL
 #endif
 
 typedef unsigned char u8;
@@ -48,6 +50,19 @@ struct window {
 /* Where value `i` of a channel lies, counted over examples and places. */
 DEVICE u32 place(u32 i, u32 channel, u32 channels, u32 plane) {
     return (i / plane * channels + channel) * plane + i % plane;
+}
+
+/* Values of a thread that are on their way at once, where it adds up many. A load takes hundreds of cycles, and none begins before a store
+ * that may have changed its value, nor does nvcc look past a loop's end for the next: so first all are loaded, then used, in the order in
+ * which they would be one by one. Eight times a block's threads are the least values of a split (`LEAST_LENGTH` in plan.rs). */
+#define AHEAD 8
+
+/* Where values `first`, `first` + BLOCK, … of a channel lie; those from `end` on are `first` again: loaded in vain, and never used. */
+DEVICE void places(u32 *at, u32 first, u32 end, u32 channel, u32 channels, u32 plane) {
+    UNROLL for (u32 k = 0; k < AHEAD; k++) {
+        u32 i = first + k * BLOCK;
+        at[k] = place(i < end ? i : first, channel, channels, plane);
+    }
 }
 
 /* What follows a layer in the same kernel. */

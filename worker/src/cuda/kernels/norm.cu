@@ -13,11 +13,23 @@ KERNEL(norm_moments) {
     u32 channel = blockIdx.x, split = blockIdx.y, start = split * p.length, end = start + p.length;
     if (end > p.total) end = p.total;
     float sum = 0.0f, squares = 0.0f;
-    for (u32 i = start + threadIdx.x; i < end; i += BLOCK) sum += p.x[place(i, channel, p.channels, p.plane)];
+    for (u32 first = start + threadIdx.x; first < end; first += AHEAD * BLOCK) {
+        u32 at[AHEAD];
+        float x[AHEAD];
+        places(at, first, end, channel, p.channels, p.plane);
+        UNROLL for (u32 k = 0; k < AHEAD; k++) x[k] = p.x[at[k]];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) if (first + k * BLOCK < end) sum += x[k];
+    }
     float mean = block_sum(sum, room) / (float)(end - start);
-    for (u32 i = start + threadIdx.x; i < end; i += BLOCK) {
-        float off = p.x[place(i, channel, p.channels, p.plane)] - mean;
-        squares += off * off;
+    for (u32 first = start + threadIdx.x; first < end; first += AHEAD * BLOCK) {
+        u32 at[AHEAD];
+        float x[AHEAD];
+        places(at, first, end, channel, p.channels, p.plane);
+        UNROLL for (u32 k = 0; k < AHEAD; k++) x[k] = p.x[at[k]];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) {
+            float off = x[k] - mean;
+            if (first + k * BLOCK < end) squares += off * off;
+        }
     }
     squares = block_sum(squares, room);
     if (threadIdx.x == 0) {
@@ -39,13 +51,21 @@ KERNEL(norm_join) {
     u32 channel = HERE();
     if (channel >= p.channels) return;
     double count = 0.0, mean = 0.0, squares = 0.0;
-    for (u32 split = 0; split < p.splits; split++) {
-        u32 start = split * p.length, end = start + p.length;
-        if (end > p.total) end = p.total;
-        double n = (double)(end - start), off = (double)p.partial[2 * (split * p.channels + channel)] - mean;
-        squares += (double)p.partial[2 * (split * p.channels + channel) + 1] + off * off * (count * n / (count + n));
-        mean += off * (n / (count + n));
-        count += n;
+    for (u32 first = 0; first < p.splits; first += AHEAD) {
+        float means[AHEAD], parts[AHEAD];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) {
+            u32 at = 2 * ((first + k < p.splits ? first + k : first) * p.channels + channel);
+            means[k] = p.partial[at], parts[k] = p.partial[at + 1];
+        }
+        UNROLL for (u32 k = 0; k < AHEAD; k++) {
+            if (first + k >= p.splits) continue;
+            u32 start = (first + k) * p.length, end = start + p.length;
+            if (end > p.total) end = p.total;
+            double n = (double)(end - start), off = (double)means[k] - mean;
+            squares += (double)parts[k] + off * off * (count * n / (count + n));
+            mean += off * (n / (count + n));
+            count += n;
+        }
     }
     p.moments[2 * channel] = (float)mean;
     p.moments[2 * channel + 1] = (float)(1.0 / sqrt(squares / count + p.eps));
@@ -97,15 +117,18 @@ KERNEL(norm_sums) {
     if (end > p.total) end = p.total;
     float mean = p.moments[2 * channel], inverse = p.moments[2 * channel + 1];
     float products = 0.0f, sum = 0.0f;
-    for (u32 i = split * p.length + threadIdx.x; i < end; i += BLOCK) {
-        u32 at = place(i, channel, p.channels, p.plane);
-        float dy = p.dy[at];
-        if (p.act != NOTHING) {
-            dy = slope_of(p.act, p.slope, p.y[at], dy);
-            p.dy[at] = dy;
+    for (u32 first = split * p.length + threadIdx.x; first < end; first += AHEAD * BLOCK) {
+        u32 at[AHEAD];
+        float x[AHEAD], y[AHEAD], dy[AHEAD];
+        places(at, first, end, channel, p.channels, p.plane);
+        UNROLL for (u32 k = 0; k < AHEAD; k++) dy[k] = y[k] = p.dy[at[k]], x[k] = p.x[at[k]];
+        if (p.act != NOTHING) UNROLL for (u32 k = 0; k < AHEAD; k++) y[k] = p.y[at[k]];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) {
+            if (first + k * BLOCK >= end) continue;
+            if (p.act != NOTHING) p.dy[at[k]] = dy[k] = slope_of(p.act, p.slope, y[k], dy[k]);
+            products += dy[k] * ((x[k] - mean) * inverse);
+            sum += dy[k];
         }
-        products += dy * ((p.x[at] - mean) * inverse);
-        sum += dy;
     }
     products = block_sum(products, room);
     sum = block_sum(sum, room);

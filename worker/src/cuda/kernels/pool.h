@@ -30,3 +30,14 @@ DEVICE float from_windows(const struct window *w, const u32 *at, const float *dy
     }
     return sum;
 }
+
+/* Where windows do not overlap: the one that has value `i` under it, and `here`, where that is in its plane. Without one a window that another
+ * place wins, if any. */
+DEVICE u32 only_window(const struct window *w, u32 i, u32 *here) {
+    u32 column, row, plane = i / (w->height * w->width) * w->out_height * w->out_width;
+    *here = i % (w->height * w->width);
+    column = *here % w->width, row = *here / w->width;
+    u32 y = first_over(row, w->kernel, w->stride, w->padding), x = first_over(column, w->kernel, w->stride, w->padding);
+    bool under = y < behind_over(row, w->out_height, w->stride, w->padding) && x < behind_over(column, w->out_width, w->stride, w->padding);
+    return under ? plane + y * w->out_width + x : plane;
+}

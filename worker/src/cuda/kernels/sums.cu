@@ -12,19 +12,45 @@ struct bias_backward {
     float slope;
     struct window w;
 };
+/* The same through windows that overlap: how many are over a value differs from one to the next. */
+DEVICE float bias_backward_overlapping(const struct bias_backward *p, u32 first, u32 end, u32 channel) {
+    float sum = 0.0f;
+    for (u32 i = first; i < end; i += BLOCK) {
+        u32 here = place(i, channel, p->channels, p->plane), seen = 0;
+        /* a value is the output of every window that it wins; one that wins none gets 0, whatever is seen */
+        float dy = from_windows(&p->w, p->at, p->dy, here, &seen);
+        if (p->act != NOTHING) dy = slope_of(p->act, p->slope, p->y[seen], dy);
+        p->dx[here] = dy;
+        sum += dy;
+    }
+    return sum;
+}
 KERNEL(bias_backward) {
     SHARED float room[BLOCK];
-    u32 channel = blockIdx.x, split = blockIdx.y, end = (split + 1) * p.length;
+    u32 channel = blockIdx.x, split = blockIdx.y, start = split * p.length + threadIdx.x, end = (split + 1) * p.length;
     if (end > p.total) end = p.total;
     float sum = 0.0f;
-    for (u32 i = split * p.length + threadIdx.x; i < end; i += BLOCK) {
-        u32 here = place(i, channel, p.channels, p.plane);
-        /* a value is the output of every window that it wins; one that wins none gets 0, whatever is seen */
-        u32 seen = p.at ? 0 : here;
-        float dy = p.at ? from_windows(&p.w, p.at, p.dy, here, &seen) : p.dy[here];
-        if (p.act != NOTHING) dy = slope_of(p.act, p.slope, p.y[seen], dy);
-        if (p.at || p.act != NOTHING) p.dx[here] = dy;
-        sum += dy;
+    bool overlap = p.at && p.w.stride < p.w.kernel;
+    if (overlap) sum = bias_backward_overlapping(&p, start, end, channel);
+    for (u32 first = start; first < end && !overlap; first += AHEAD * BLOCK) {
+        u32 here[AHEAD], from[AHEAD], mine[AHEAD], winner[AHEAD];
+        float dy[AHEAD], seen[AHEAD];
+        places(here, first, end, channel, p.channels, p.plane);
+        UNROLL for (u32 k = 0; k < AHEAD; k++) {
+            from[k] = here[k], mine[k] = winner[k] = 0;
+            if (p.at) from[k] = only_window(&p.w, here[k], &mine[k]);
+        }
+        UNROLL for (u32 k = 0; k < AHEAD; k++) dy[k] = seen[k] = p.dy[from[k]];
+        if (p.at) UNROLL for (u32 k = 0; k < AHEAD; k++) winner[k] = p.at[from[k]];
+        if (p.act != NOTHING) UNROLL for (u32 k = 0; k < AHEAD; k++) seen[k] = p.y[from[k]];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) {
+            if (first + k * BLOCK >= end) continue;
+            /* as a sum of one, which is never -0.0 */
+            float slope = p.at ? winner[k] == mine[k] ? 0.0f + dy[k] : 0.0f : dy[k];
+            if (p.act != NOTHING) slope = slope_of(p.act, p.slope, seen[k], slope);
+            if (p.at || p.act != NOTHING) p.dx[here[k]] = slope;
+            sum += slope;
+        }
     }
     sum = block_sum(sum, room);
     if (threadIdx.x == 0) p.partial[split * p.channels + channel] = sum;
@@ -53,17 +79,22 @@ struct column_backward {
 };
 KERNEL(column_backward) {
     SHARED float room[BLOCK];
+    enum { ROWS = BLOCK / 32 };
     u32 column = blockIdx.x * 32 + threadIdx.x % 32, lane = threadIdx.x / 32;
     float sum = 0.0f;
-    if (column < p.columns) {
-        for (u32 row = lane; row < p.rows; row += BLOCK / 32) {
-            u32 at = row * p.columns + column;
-            float dy = p.dy[at];
-            if (p.act != NOTHING) {
-                dy = slope_of(p.act, p.slope, p.y[at], dy);
-                p.dy[at] = dy;
-            }
-            sum += dy;
+    for (u32 first = lane; first < p.rows && column < p.columns; first += AHEAD * ROWS) {
+        u32 at[AHEAD];
+        float dy[AHEAD], y[AHEAD];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) {
+            u32 row = first + k * ROWS;
+            at[k] = (row < p.rows ? row : first) * p.columns + column;
+        }
+        UNROLL for (u32 k = 0; k < AHEAD; k++) dy[k] = y[k] = p.dy[at[k]];
+        if (p.act != NOTHING) UNROLL for (u32 k = 0; k < AHEAD; k++) y[k] = p.y[at[k]];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) {
+            if (first + k * ROWS >= p.rows) continue;
+            if (p.act != NOTHING) p.dy[at[k]] = dy[k] = slope_of(p.act, p.slope, y[k], dy[k]);
+            sum += dy[k];
         }
     }
     room[threadIdx.x] = sum;

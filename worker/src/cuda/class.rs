@@ -1,0 +1,76 @@
+//! What tells one GPU's bits from another's.
+
+#![allow(unsafe_code)] // libraries' versions
+
+use std::env;
+
+use candle_core::cuda_backend::cudarc::driver::CudaContext;
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+use candle_core::cuda_backend::cudarc::{cublas, cudnn};
+use candle_core::{Error, Result, bail};
+
+use super::kernels;
+
+/// The version of our kernels and of the table of algorithms. Raise it with any change that moves a bit of a result.
+const KERNELS: u32 = 1;
+
+/// NVIDIA's switch, which overrides in all of its libraries what a program asks them for.
+const OVERRIDE: &str = "NVIDIA_TF32_OVERRIDE";
+
+/// The toolkit's and cuDNN's versions choose the libraries' kernels; the driver only compiles ours, whose instructions have one
+/// meaning. cuBLAS promises its bits for one number of multiprocessors, and there is less than the whole GPU where it is shared (MPS, MIG).
+/// nvcc puts its own version's exp and log into our kernels, so their text is part of it, too.
+pub(super) fn class(context: &CudaContext, handle: cublas::sys::cublasHandle_t, tf32: bool) -> Result<String> {
+    check_override(env::var_os(OVERRIDE).as_deref())?;
+    let name = context.name().map_err(Error::wrap)?.replace('/', "-");
+    let multiprocessors = context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(Error::wrap)?;
+    let mut cublas = 0;
+    // SAFETY: writes one int
+    unsafe { cublas::sys::cublasGetVersion_v2(handle, &mut cublas) }.result().map_err(Error::debug)?;
+    let dnn = cudnn::result::get_version();
+    let (dnn, rest) = (dnn / 10_000, dnn % 10_000);
+    let products = if tf32 { "tf32" } else { "f32" };
+    let blas = format!("{}.{}.{}", cublas / 10_000, cublas / 100 % 100, cublas % 100);
+    let dnn = format!("{dnn}.{}.{}", rest / 100, rest % 100);
+    let text = kernels::digest();
+    Ok(format!("cuda/{name}/{multiprocessors}sm/cublas{blas}/cudnn{dnn}/{products}/kernels{KERNELS}-{text}"))
+}
+
+/// With it a worker would compute something else than its class says, and than [`super::Gpu::open`] was asked for.
+fn check_override(set: Option<&std::ffi::OsStr>) -> Result<()> {
+    match set {
+        None => Ok(()),
+        Some(set) => bail!(
+            "{OVERRIDE} is {set:?}, which changes what NVIDIA's libraries compute whatever they are asked for: unset it; --no-tf32 turns \
+             TF32 off"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::gpu;
+    use super::*;
+
+    #[test]
+    fn the_class_names_the_gpu_its_libraries_and_our_kernels() {
+        let Some(gpu) = gpu() else { return };
+        let parts: Vec<&str> = gpu.class().split('/').collect();
+        let [device, _, multiprocessors, cublas, cudnn, products, kernels] = parts[..] else { panic!("{parts:?}") };
+        assert_eq!((device, products), ("cuda", "f32"));
+        assert!(multiprocessors.strip_suffix("sm").is_some_and(|count| count.parse::<u32>().is_ok_and(|n| n > 0)));
+        assert!(cublas.starts_with("cublas1") && cudnn.starts_with("cudnn9."), "{parts:?}");
+        let text = kernels.strip_prefix("kernels1-").expect("the kernels' version, then their text");
+        assert!(text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_hexdigit()), "{text}");
+        // a coordinator takes 128 bytes (coordinator/src/server/limits.rs); a part of an RTX PRO 6000 Blackwell Max-Q Workstation Edition has a
+        // name of 67
+        assert!(gpu.class().len() - parts[1].len() + 67 <= 128, "{}", gpu.class());
+    }
+
+    #[test]
+    fn a_switch_that_overrides_ours_is_refused() {
+        assert!(check_override(None).is_ok());
+        let error = check_override(Some("0".as_ref())).expect_err("refused").to_string();
+        assert!(error.contains("NVIDIA_TF32_OVERRIDE is \"0\"") && error.contains("--no-tf32"), "{error}");
+    }
+}
