@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::seal::SealedCodec")
         // `Bytes` shares one buffer among all sessions; `Vec<u8>` would copy the parameters for each.
         .bytes(".lockstep.v1.Parameters.data")
+        .bytes(".lockstep.v1.OptimizerState.data")
         .bytes(".lockstep.v1.Gradient.data")
         .bytes(".lockstep.v1.RecordsChunk.data")
         .compile_fds(descriptors)?;

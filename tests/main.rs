@@ -1,5 +1,6 @@
 //! The real executable, in private folders: what a user types, and what comes of it.
 
+mod advance;
 mod bad_answers;
 mod bad_input;
 mod chaos;

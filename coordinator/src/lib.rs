@@ -14,6 +14,7 @@ mod partition;
 mod plan;
 mod plane;
 pub mod regular;
+mod replica;
 mod run;
 mod schedule;
 mod server;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lockstep_proto::buffers::Buffers;
 use lockstep_proto::optimizer::Optimizer;
-use lockstep_proto::recipe::Wire;
-use lockstep_proto::schema::{Kind, Schema};
+use lockstep_proto::optimizer::whole::{self, Diverged, Made};
+use lockstep_proto::recipe::{Recipe, Wire};
+use lockstep_proto::schema::Schema;
 use lockstep_proto::wire::{self, ToWorker, to_worker};
 use lockstep_proto::{codec, hash, tensors};
 
@@ -61,19 +62,21 @@ impl Parameters {
         self.schema.iter().map(|(_, range)| tensors::digest_values(&self.values[range])).collect()
     }
 
-    /// Makes one optimizer step with the mean gradient and one update of each buffer with what the step observed.
-    pub fn step(&mut self, optimizer: &mut Optimizer, lr: f64, sum: &[f32]) {
-        let split = self.schema.parameters();
-        optimizer.step(lr, &sum[..split], &mut self.values[..split]);
-        for (tensor, range) in self.schema.iter() {
-            let Kind::Buffer { momentum } = tensor.kind else { continue };
-            // as torch.nn.functional.batch_norm: in double precision, rounded once
-            for (value, observed) in self.values[range.clone()].iter_mut().zip(&sum[range]) {
-                *value = ((1.0 - momentum) * f64::from(*value) + momentum * f64::from(*observed)) as f32;
-            }
-        }
+    /// Makes one step; see [`whole::step`].
+    ///
+    /// # Errors
+    /// The gradient's norm is not finite: nothing is changed then.
+    pub fn step(
+        &mut self,
+        optimizer: &mut Optimizer,
+        recipe: &Recipe,
+        lr: f64,
+        sum: &mut [f32],
+    ) -> Result<Made, Diverged> {
+        let made = whole::step(optimizer, recipe, &self.schema, lr, sum, &mut self.values)?;
         self.version += 1;
         (self.bytes, self.rounded, self.packed) = (None, None, None);
+        Ok(made)
     }
 
     /// The message that brings a worker to this version that has mapped our memory.
@@ -150,7 +153,7 @@ fn rounded<'a>(schema: &Schema, values: &[f32], place: &'a mut Option<Vec<f32>>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_proto::schema::TensorSpec;
+    use lockstep_proto::schema::{Kind, TensorSpec};
 
     #[test]
     fn messages_share_one_buffer() {

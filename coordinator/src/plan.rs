@@ -33,6 +33,8 @@ pub struct Plan {
     pub even: bool,
     /// Workers sum a step's gradients among themselves, in a ring.
     pub ring: bool,
+    /// Steps that a lone worker that can make them may have in hand beside the open one; 0: nobody makes steps but the coordinator.
+    pub in_advance: u32,
     /// Share of the leases of shards that two workers compute on purpose, in [0, 1].
     pub audit: f64,
     /// Which ones depends on it.
@@ -198,6 +200,7 @@ pub(crate) fn sample() -> Plan {
         checkpoint_every: None,
         even: false,
         ring: false,
+        in_advance: 0,
         audit: 0.0,
         seed: 0,
         min_workers: 1,

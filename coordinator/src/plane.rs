@@ -11,8 +11,8 @@ use lockstep_proto::wire::{SharedMemory, SharedRegion};
 /// steps late finds another checksum than it was told, and joins anew.
 const VERSIONS: usize = 2;
 
-/// Gradients that a worker may have under way: with one more it falls back to gRPC.
-const GRADIENTS: usize = 2;
+/// Gradients that a worker may have under way, as many as steps in a lone worker's hands: with one more it falls back to gRPC.
+const GRADIENTS: usize = 3;
 
 /// Parameters of a version, as they are or rounded.
 pub type Edition = (u64, Wire);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::optimizer::Optimizer;
-use lockstep_proto::recipe::{EvaluationMode, Recipe};
+use lockstep_proto::recipe::{EvaluationMode, Recipe, Wire};
 use lockstep_proto::schema::Schema;
 
 use crate::average::Reducer;
@@ -16,6 +16,10 @@ use crate::engine::{Outcome, Position};
 use crate::evaluation::{Slices, Tally};
 use crate::plan::Plan;
 use crate::telemetry::{Split, Summary};
+
+/// Steps in a lone worker's hands beside the open one: the next, while the last one's answer travels, and one more, so that a pause of the
+/// coordinator's holds nothing up. Each may have a gradient under way.
+const IN_ADVANCE: u32 = 2;
 
 /// One training, ready to be served to workers.
 #[derive(Debug)]
@@ -191,6 +195,7 @@ impl Run {
             checkpoint_every: Some(recipe.checkpoint.every_seconds).filter(|s| *s > 0).map(Duration::from_secs),
             even: self.limits.even,
             ring: self.limits.nccl,
+            in_advance: if self.steps_can_be_the_workers() { IN_ADVANCE } else { 0 },
             audit: self.limits.audit,
             seed: recipe.seed,
             min_workers: self.limits.min_workers,
@@ -198,6 +203,12 @@ impl Run {
             lease_timeout: self.limits.lease_timeout,
             wait_for_workers: self.limits.wait_for_workers,
         }
+    }
+
+    /// Whether a worker that has a whole step comes to the parameters that the coordinator comes to: not where they travel rounded, or where a
+    /// test has the coordinator add in another order.
+    fn steps_can_be_the_workers(&self) -> bool {
+        self.recipe.wire == Wire::F32 && self.reducer == Reducer::Tree && !self.limits.nccl
     }
 
     /// Checks that everything fits together, before anybody is let in.

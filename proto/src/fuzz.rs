@@ -50,7 +50,7 @@ fn messages() -> Vec<Vec<u8>> {
     let shards = vec![wire::Shard { shard: 3, examples: (0..16).collect() }; 2];
     let worker = |message| wire::FromWorker { message: Some(message) }.encode_to_vec();
     let coordinator = |message| wire::ToWorker { message: Some(message) }.encode_to_vec();
-    let lease = |work| wire::Lease { lease: 7, version: 8, work: Some(work) };
+    let lease = |work| wire::Lease { lease: 7, version: 8, work: Some(work), own: Some(wire::OwnStep { lr: 0.1 }) };
     vec![
         worker(from_worker::Message::Hello(wire::Hello {
             protocol: 2,
@@ -66,6 +66,7 @@ fn messages() -> Vec<Vec<u8>> {
             schema_fingerprint: "a".repeat(32),
             data_hash: "b".repeat(64),
             shared: true,
+            makes_steps: true,
         })),
         worker(from_worker::Message::Gradient(wire::Gradient {
             lease: 7,
@@ -116,6 +117,14 @@ fn messages() -> Vec<Vec<u8>> {
             digest: 5,
             bf16: true,
             slot: Some(1),
+        })),
+        coordinator(to_worker::Message::OptimizerState(wire::OptimizerState {
+            version: 3,
+            steps: 3,
+            name: "exp_avg".to_owned(),
+            offset: 4,
+            data: vec![2; 40].into(),
+            digest: 5,
         })),
         coordinator(to_worker::Message::Lease(lease(lease::Work::Shards(wire::ShardsWork {
             step: 1,

@@ -75,6 +75,7 @@ impl Peer {
             schema_fingerprint: self.welcome.schema_fingerprint.clone(),
             data_hash: self.welcome.data_hash.clone(),
             shared: false,
+            makes_steps: false,
         }));
     }
 

@@ -28,8 +28,8 @@ pub(crate) struct Admitted {
 pub(crate) enum Message {
     /// A worker is at the door.
     Knock { hello: Hello, outbound: Outbound, reply: oneshot::Sender<Result<Admitted, Refused>> },
-    /// It has model and data, and the shared memory or not.
-    Ready { worker: WorkerId, shared: bool },
+    /// It has model and data, and the shared memory or not, and can make optimizer steps or not.
+    Ready { worker: WorkerId, shared: bool, makes_steps: bool },
     /// It is alive; the reply says whether it is still one of us.
     Beat { worker: WorkerId, reply: oneshot::Sender<bool> },
     /// It computed something, or could not.

@@ -197,9 +197,9 @@ impl Actor {
                 let answer = self.knock(hello, outbound);
                 let _ = reply.send(answer);
             }
-            Message::Ready { worker, shared } => {
+            Message::Ready { worker, shared, makes_steps } => {
                 if self.worker_ready(worker, shared) {
-                    self.event(Event::Joined { worker });
+                    self.event(Event::Joined { worker, makes_steps });
                 }
             }
             Message::Beat { worker, reply } => {

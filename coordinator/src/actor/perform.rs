@@ -3,17 +3,18 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use lockstep_proto::optimizer::{clip, penalty};
+use lockstep_proto::optimizer::whole::{Diverged, Made};
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{
-    self, DissolveRing, FormRing, Lease, ShardOutcome, ShardsWork, SliceWork, lease, to_worker,
+    self, DissolveRing, FormRing, Lease, OwnStep, ShardOutcome, ShardsWork, SliceWork, lease, to_worker,
 };
 
 use super::sessions::{Farewell, Stats};
 use super::{Actor, Answer};
 use crate::average::Average;
 use crate::engine::{Command, LeaseId, Outcome, Position, Purpose, Work, WorkerId};
+use crate::replica;
 use crate::telemetry::format::count;
 use crate::telemetry::{self, Split};
 
@@ -25,10 +26,11 @@ impl Actor {
     pub(super) fn perform(&mut self, commands: Vec<Command>, mut answer: Option<(LeaseId, Answer)>) {
         for command in commands {
             match command {
-                Command::Lease { worker, lease, work, purpose } => {
-                    tracing::trace!(worker, lease, %work, %purpose, "lease");
-                    self.lease(worker, lease, work, purpose);
+                Command::Lease { worker, lease, work, purpose, goes_on } => {
+                    tracing::trace!(worker, lease, %work, %purpose, goes_on, "lease");
+                    self.lease(worker, lease, work, purpose, goes_on);
                 }
+                Command::CallBack { leases } => tracing::debug!(?leases, "called back"),
                 Command::Hold { worker, lease, reason } => self.hold(worker, lease, &reason, &mut answer),
                 Command::Sum { worker, lease, node } => {
                     let answer = self.find(lease, &mut answer);
@@ -120,7 +122,7 @@ impl Actor {
         self.tainted = Some(version);
     }
 
-    fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose) {
+    fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose, goes_on: bool) {
         let version = match work {
             Work::Shards { step, .. } | Work::Part { step, .. } => step,
             Work::Slice { version, .. } => version,
@@ -144,8 +146,11 @@ impl Actor {
                 lease::Work::Slice(SliceWork { evaluation: version, slice, test, examples, as_trained })
             }
         };
+        let own = goes_on.then(|| OwnStep { lr: self.schedule.lr(version, u64::from(self.plan.epoch(version))) });
         let Some(session) = self.sessions.get_mut(worker) else { return };
-        if session.holds != Some((version, wire)) {
+        // to what is not here yet the worker comes by itself
+        let in_advance = version > self.parameters.version();
+        if session.holds != Some((version, wire)) && !in_advance {
             session.holds = Some((version, wire));
             let start = Instant::now();
             // what is not current is not in shared memory either
@@ -159,7 +164,13 @@ impl Actor {
             }
             self.meter.published(start.elapsed());
         }
-        session.send(to_worker::Message::Lease(Lease { lease, version, work: Some(work) }));
+        if goes_on {
+            if session.replica != Some(version) && !in_advance {
+                session.send_all(replica::messages(&self.optimizer, version));
+            }
+            (session.holds, session.replica) = (Some((version + 1, wire)), Some(version + 1));
+        }
+        session.send(to_worker::Message::Lease(Lease { lease, version, work: Some(work), own }));
     }
 
     /// The shards of `step` that `shards` picks out of so many, and those of the next step.
@@ -259,22 +270,19 @@ impl Actor {
         let start = Instant::now();
         let epoch = self.plan.epoch(step);
         let lr = self.schedule.lr(step, u64::from(epoch));
-        let split = self.run.schema.parameters();
-        // on the copy that the optimizer steps, as its weight decay, also where workers have a rounded one
-        let (slopes, values) = (&mut sum.values[..split], &self.parameters.values()[..split]);
-        let penalty = penalty::add(&self.run.recipe.loss, values, slopes);
-        let max_norm = self.run.recipe.optimizer.clip_grad_norm;
-        let norm = clip::clip_by_norm(slopes, max_norm);
-        if !norm.is_finite() {
-            // every shard was finite, their sum is not: nothing is wrong with a worker
-            let reason = format!(
-                "the gradient of step {version} has the norm {norm}: the training diverged at learning rate {lr}; lower \
-                 optimizer.lr or set optimizer.clip_grad_norm"
-            );
-            self.outcome = Some(Outcome::Failed { reason });
-            return;
-        }
-        self.parameters.step(&mut self.optimizer, lr, &sum.values);
+        let made = self.parameters.step(&mut self.optimizer, &self.run.recipe, lr, &mut sum.values);
+        let Made { penalty, norm } = match made {
+            Ok(made) => made,
+            Err(Diverged(norm)) => {
+                // every shard was finite, their sum is not: nothing is wrong with a worker
+                let reason = format!(
+                    "the gradient of step {version} has the norm {norm}: the training diverged at learning rate {lr}; lower \
+                     optimizer.lr or set optimizer.clip_grad_norm"
+                );
+                self.outcome = Some(Outcome::Failed { reason });
+                return;
+            }
+        };
         let took = start.elapsed();
         self.epoch.add(&sum, penalty);
         self.buffers.give(sum.values);

@@ -84,7 +84,8 @@ impl Actor {
     }
 
     pub(super) fn report_workers(&mut self, step: u64) {
-        if self.meter.told_workers.elapsed() < WORKER_STATS_EVERY {
+        // the last of it, too: a run may be over before it is told of once
+        if self.meter.told_workers.elapsed() < WORKER_STATS_EVERY && step < self.plan.total_steps() {
             return;
         }
         self.meter.told_workers = Instant::now();

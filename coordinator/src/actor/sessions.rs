@@ -29,7 +29,10 @@ pub(super) struct Session {
     /// It has mapped our memory.
     pub(super) shared: bool,
     /// The parameters that it was sent last.
+    /// … or that it comes to by itself with what it has in hand.
     pub(super) holds: Option<Edition>,
+    /// The version that it has the optimizer's state of when it has done what it has in hand.
+    pub(super) replica: Option<u64>,
     /// Shards accepted in this session.
     pub(super) shards: u64,
     pub(super) since_stats: Stats,
@@ -93,6 +96,7 @@ impl Sessions {
             ready: false,
             shared: false,
             holds: None,
+            replica: None,
             shards: 0,
             since_stats: Stats::default(),
             outbound,

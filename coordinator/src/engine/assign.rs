@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lockstep_proto::keys::Key;
 
-use super::command::{Command, Purpose, Work, WorkerId};
+use super::command::{Command, LeaseId, Purpose, Work, WorkerId};
 use super::mutant::Mutant;
 use super::pool::Kind;
 use super::{Engine, Lease, Phase, pace};
@@ -23,9 +23,11 @@ impl Engine {
         if self.plan.ring && matches!(&self.phase, Phase::Working(pool) if matches!(pool.kind, Kind::Shards { .. })) {
             return self.sum_in_ring(now, out);
         }
+        self.call_back(out);
         self.ask_one_more(now, out);
         self.hand_out(now, out);
         self.copy_what_is_late(now, out);
+        self.give_in_advance(now, out);
     }
 
     fn depth(&self) -> usize {
@@ -121,17 +123,31 @@ impl Engine {
 
     fn grant(&mut self, now: Duration, worker: WorkerId, work: Work, purpose: Purpose, out: &mut Vec<Command>) {
         let wanted = if self.audits(work) && !self.is(Mutant::SkipAudit) { 2 } else { 1 };
-        let lease = self.next_lease;
-        self.next_lease += u64::from(!(self.is(Mutant::RepeatLeases) && lease.is_multiple_of(7)));
+        let lease = self.lease(now, worker, work, purpose, out);
         let Phase::Working(pool) = &mut self.phase else { return };
         if self.late.case(work).is_some() {
             self.late.hold(work, lease, worker);
         } else {
             pool.hold(work, lease, worker, wanted);
         }
+    }
+
+    /// Puts `work` into a worker's hands.
+    pub(super) fn lease(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        work: Work,
+        purpose: Purpose,
+        out: &mut Vec<Command>,
+    ) -> LeaseId {
+        let lease = self.next_lease;
+        self.next_lease += u64::from(!(self.is(Mutant::RepeatLeases) && lease.is_multiple_of(7)));
         self.leases.insert(lease, Lease { worker, work, since: now });
         self.workers.hold(worker, lease);
-        out.push(Command::Lease { worker, lease, work, purpose });
+        let goes_on = self.goes_on(worker, work) && self.late.case(work).is_none();
+        out.push(Command::Lease { worker, lease, work, purpose, goes_on });
+        lease
     }
 
     /// Whether `work` is computed by two workers on purpose. A keyed draw, so that it can be told afterwards.

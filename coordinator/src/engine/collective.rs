@@ -48,7 +48,7 @@ impl Engine {
             let work = Work::Part { step, generation: ring.generation, rank, first, end };
             self.leases.insert(lease, Lease { worker, work, since: now });
             self.workers.hold(worker, lease);
-            out.push(Command::Lease { worker, lease, work, purpose });
+            out.push(Command::Lease { worker, lease, work, purpose, goes_on: false });
             parts.push(Part { worker, lease, shards: end - first });
             first = end;
         }

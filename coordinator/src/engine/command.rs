@@ -14,8 +14,8 @@ pub type LeaseId = u64;
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A worker has the data and the model, and may be given work.
-    Joined { worker: WorkerId },
+    /// A worker has the data and the model, and may be given work. `makes_steps`: also the optimizer step, with the coordinator's bits.
+    Joined { worker: WorkerId, makes_steps: bool },
     /// A worker wants to go: it finishes what it has in hand and takes nothing more.
     Leaving { worker: WorkerId },
     /// A worker's stream ended.
@@ -122,8 +122,10 @@ impl fmt::Display for Purpose {
 /// Something to do. The actor does commands in order, each before the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Send work to a worker.
-    Lease { worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose },
+    /// Send work to a worker. `goes_on`: it makes the step that follows from it, too, for itself.
+    Lease { worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose, goes_on: bool },
+    /// These leases, of steps in advance, are over: their answers will be dropped.
+    CallBack { leases: Vec<LeaseId> },
     /// Put the answer aside: another one must agree with it first.
     Hold { worker: WorkerId, lease: LeaseId, reason: String },
     /// Add the answer, maybe one that was put aside, to the step's tree.

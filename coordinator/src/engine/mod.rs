@@ -2,6 +2,7 @@
 //!
 //! No async, no clock, no tensor here: ids, counts and times only, so that a simulator can run it a million times.
 
+mod advance;
 mod answers;
 mod assign;
 mod case;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use command::{Command, Event, Finding, LeaseId, Outcome, Purpose, Work, WorkerId};
 
 use crate::plan::Plan;
+use advance::InAdvance;
 use late::Late;
 use mutant::Mutant;
 use pace::Pace;
@@ -58,6 +60,8 @@ pub struct Engine {
     /// Where gradients are summed among the workers: who sums with whom.
     rings: Rings,
     leases: BTreeMap<LeaseId, Lease>,
+    /// Leases of steps that are not open yet.
+    in_advance: InAdvance,
     next_lease: LeaseId,
     /// How long shards and slices take.
     shards: Pace,
@@ -103,6 +107,7 @@ impl Engine {
             workers: Workers::default(),
             rings: Rings::default(),
             leases: BTreeMap::new(),
+            in_advance: InAdvance::default(),
             next_lease: 1,
             shards: Pace::default(),
             slices: Pace::default(),
@@ -181,7 +186,7 @@ impl Engine {
         }
         self.look(now);
         match event {
-            Event::Joined { worker } => self.workers.join(worker, now),
+            Event::Joined { worker, makes_steps } => self.workers.join(worker, makes_steps, now),
             Event::Left { worker, reason } => self.lose(now, worker, &reason, &mut out),
             Event::Leaving { .. } if self.is(Mutant::GiveToLeaving) => {}
             Event::Leaving { worker } if self.is(Mutant::ForgetLeaving) => drop(self.workers.leave(worker)),

@@ -38,6 +38,8 @@ pub(super) enum Mutant {
     DropRefused,
     /// An evaluation ends when one slice is missing.
     EvaluateEarly,
+    /// What was given out in advance is never called back.
+    NeverCallBack,
     /// The rest of a ring that lost a member is left waiting for it.
     KeepRing,
     /// A step is made with what a ring has answered when it loses a member.
@@ -66,6 +68,10 @@ impl Mutant {
         Self::DropRefused,
         Self::EvaluateEarly,
     ];
+
+    /// Those of steps in advance.
+    #[cfg(test)]
+    pub(super) const IN_ADVANCE: [Self; 1] = [Self::NeverCallBack];
 
     /// Those of rings.
     #[cfg(test)]

@@ -90,6 +90,11 @@ impl Pool {
         }
     }
 
+    /// Takes all units that are free.
+    pub(super) fn take_all(&mut self) {
+        self.free.clear();
+    }
+
     /// Notes that `lease` of `work` is in a worker's hands.
     pub(super) fn hold(&mut self, work: Work, lease: LeaseId, worker: WorkerId, wanted: usize) {
         self.cases.entry(work).or_insert_with(|| Case::new(wanted)).hold(lease, worker);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::advance::InAdvance;
 use super::command::{Command, Outcome};
 use super::mutant::Mutant;
 use super::pool::{Kind, Pool};
@@ -73,6 +74,7 @@ impl Engine {
         if last {
             return self.finish(Outcome::Complete, out);
         }
+        self.adopt(now);
         let long_ago = self.plan.checkpoint_every.is_some_and(|every| now.saturating_sub(self.kept) >= every);
         if long_ago || self.plan.checkpoints(version) {
             self.kept = now;
@@ -86,6 +88,7 @@ impl Engine {
             out.push(Command::Checkpoint { position: self.position(), reason: outcome.to_string() });
         }
         self.leases.clear();
+        self.in_advance = InAdvance::default();
         self.rings = Rings::default();
         out.push(Command::Finish { position: self.position(), outcome });
         self.phase = Phase::Finished;

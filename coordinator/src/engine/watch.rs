@@ -41,7 +41,9 @@ impl Engine {
         let stuck = |lease: &&Lease| {
             now.saturating_sub(lease.since) > self.plan.lease_timeout && !matches!(lease.work, Work::Part { .. })
         };
-        let stuck: Vec<_> = self.leases.values().filter(stuck).map(|lease| (lease.worker, lease.work)).collect();
+        // what is in advance waits for its holder's own answer
+        let open = self.leases.iter().filter(|(lease, _)| !self.in_advance.has(**lease)).map(|(_, held)| held);
+        let stuck: Vec<_> = open.filter(stuck).map(|lease| (lease.worker, lease.work)).collect();
         for (worker, work) in stuck {
             let reason = format!("no answer to {work} for {:.1} s", self.plan.lease_timeout.as_secs_f64());
             self.dismiss(now, worker, reason, true, out);
@@ -101,6 +103,7 @@ impl Engine {
             if let Phase::Working(pool) = &mut self.phase {
                 let units = pool.lost(work, lease);
                 shards += match work {
+                    Work::Shards { step, .. } if self.in_advance.has(lease) => self.plan.leaves(step),
                     Work::Shards { .. } => units,
                     Work::Part { first, end, .. } => end - first,
                     Work::Slice { .. } => 0,

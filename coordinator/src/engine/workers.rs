@@ -12,6 +12,8 @@ pub(super) struct WorkerState {
     last_heard: Duration,
     /// It gets nothing more.
     leaving: bool,
+    /// It can make the optimizer step itself.
+    makes_steps: bool,
     pub(super) leases: BTreeSet<LeaseId>,
     pace: OwnPace,
     /// Refused answers since the last one that was used.
@@ -23,10 +25,11 @@ pub(super) struct WorkerState {
 pub(super) struct Workers(BTreeMap<WorkerId, WorkerState>);
 
 impl Workers {
-    pub(super) fn join(&mut self, worker: WorkerId, now: Duration) {
+    pub(super) fn join(&mut self, worker: WorkerId, makes_steps: bool, now: Duration) {
         self.0.entry(worker).or_insert(WorkerState {
             last_heard: now,
             leaving: false,
+            makes_steps,
             leases: BTreeSet::new(),
             pace: OwnPace::default(),
             strikes: 0,
@@ -62,6 +65,11 @@ impl Workers {
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&WorkerState> {
         self.0.get(&worker)
+    }
+
+    /// Whether this worker can make the optimizer step itself.
+    pub(super) fn makes_steps(&self, worker: WorkerId) -> bool {
+        self.0.get(&worker).is_some_and(|state| state.makes_steps)
     }
 
     pub(super) fn hold(&mut self, worker: WorkerId, lease: LeaseId) {

@@ -157,7 +157,8 @@ impl Attending {
                         return format!("it holds the images {:.16}, not {data_hash:.16}", found.data_hash);
                     }
                     ready = true;
-                    if self.actor.send(Message::Ready { worker, shared: found.shared }).await.is_err() {
+                    let (shared, makes_steps) = (found.shared, found.makes_steps);
+                    if self.actor.send(Message::Ready { worker, shared, makes_steps }).await.is_err() {
                         return over();
                     }
                     continue;

@@ -9,6 +9,7 @@ pub mod penalty;
 mod sgd;
 mod state;
 mod sums;
+pub mod whole;
 
 #[cfg(test)]
 mod oracle;

@@ -6,8 +6,8 @@ use lockstep_proto::buffers::Buffers;
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{
-    self, Evaluation, Failed, FormRing, FromWorker, Gradient, GradientSummary, Lease, ShardOutcome, ShardsWork,
-    SliceWork, from_worker, lease,
+    self, Evaluation, Failed, FormRing, FromWorker, Gradient, GradientSummary, Lease, OptimizerState, OwnStep,
+    ShardOutcome, ShardsWork, SliceWork, from_worker, lease,
 };
 use lockstep_proto::{codec, tensors};
 use tokio::sync::mpsc::WeakUnboundedSender;
@@ -17,6 +17,7 @@ use super::ahead::Ahead;
 use super::join::Prepared;
 use super::plane::Plane;
 use super::ring::{Dissolved, Seat};
+use super::steps::OwnSteps;
 use super::thread::Thread;
 use crate::dataset::{Batches, Purpose};
 use crate::device::Processor;
@@ -44,6 +45,8 @@ pub(super) enum Job {
         digest: u64,
     },
     Lease(Box<Lease>),
+    /// A part of the optimizer's state, for a worker that makes steps itself.
+    State(OptimizerState),
     /// A place in a ring, and the end of one.
     Form(FormRing),
     Dissolve {
@@ -65,8 +68,9 @@ pub(super) struct Computer {
     batches: Batches,
     ahead: Ahead,
     weights: Option<(u64, Weights)>,
-    /// What parameters are copied to from shared memory; kept, because fresh pages cost more than the copy.
-    flat: Vec<f32>,
+    /// The values of the version that is held; kept, because fresh pages cost more than the copy.
+    pub(super) flat: Vec<f32>,
+    pub(super) steps: OwnSteps,
     pub(super) processor: Processor,
     pub(super) seat: Seat,
     /// Without computing: see [`Settings::wire_values`].
@@ -96,7 +100,7 @@ pub(super) fn start(
         #[cfg(feature = "cuda")]
         let batches = on(&processor, batches, &prepared);
         let idle_since = Instant::now();
-        let (ahead, weights, flat) = (Ahead::default(), None, Vec::new());
+        let (ahead, weights, flat, steps) = (Ahead::default(), None, Vec::new(), OwnSteps::default());
         let mut computer = Computer {
             prepared,
             plane,
@@ -104,6 +108,7 @@ pub(super) fn start(
             ahead,
             weights,
             flat,
+            steps,
             processor,
             seat: Seat::new(dissolved),
             wire_only,
@@ -117,8 +122,10 @@ pub(super) fn start(
             match job {
                 Job::Parameters { version, values } => {
                     computer.take(version, &values);
-                    computer.buffers.give(values);
+                    let before = std::mem::replace(&mut computer.flat, values);
+                    computer.buffers.give(before);
                 }
+                Job::State(part) => computer.begin_steps(part),
                 Job::Shared { version, slot, digest } => computer.pick_up(version, slot, digest),
                 Job::Lease(lease) => computer.answer(*lease),
                 Job::Form(form) => computer.form(&form),
@@ -189,7 +196,7 @@ impl Computer {
         self.flat = flat;
     }
 
-    fn take(&mut self, version: u64, values: &[f32]) {
+    pub(super) fn take(&mut self, version: u64, values: &[f32]) {
         if self.wire_only {
             return;
         }
@@ -211,7 +218,7 @@ impl Computer {
         let result = match lease.work {
             Some(lease::Work::Shards(work)) if self.wire_only => self.echo(number, lease.version, work),
             Some(lease::Work::Shards(work)) if work.ring != 0 => self.part(number, lease.version, work, wait_us),
-            Some(lease::Work::Shards(work)) => self.shards(number, lease.version, work, wait_us),
+            Some(lease::Work::Shards(work)) => self.shards(number, lease.version, work, lease.own, wait_us),
             Some(lease::Work::Slice(work)) => self.slice(number, lease.version, work),
             None => Err("a lease without work".to_owned()),
         };
@@ -229,8 +236,15 @@ impl Computer {
         }
     }
 
-    /// A node's sum, sent.
-    fn shards(&mut self, lease: u64, version: u64, mut work: ShardsWork, wait_us: u64) -> Result<(), String> {
+    /// A node's sum, sent; and the step that follows from it, if that is this worker's to make.
+    fn shards(
+        &mut self,
+        lease: u64,
+        version: u64,
+        mut work: ShardsWork,
+        own: Option<OwnStep>,
+        wait_us: u64,
+    ) -> Result<(), String> {
         let start = Instant::now();
         check_examples(&work, self.prepared.records.train.len())?;
         let (epoch, next) = (work.epoch, std::mem::take(&mut work.next));
@@ -238,7 +252,14 @@ impl Computer {
         let node = wire::Node { level: node.level, index: node.index };
         let compute_us = start.elapsed().as_micros() as u64;
         let summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
+        if own.is_some() {
+            self.steps.remember(&values);
+        }
+        // first: its way is long, and the step is made meanwhile
         self.send_gradient(lease, version, Some(node), values, summary);
+        if let Some(OwnStep { lr }) = own {
+            self.go_on(version, lr);
+        }
         self.prepare(epoch, &next);
         Ok(())
     }

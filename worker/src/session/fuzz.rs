@@ -4,6 +4,7 @@
 use lockstep_fuzz::{Bound, cases, damaged, numbers};
 use lockstep_proto::buffers::Buffers;
 use lockstep_proto::codec;
+use lockstep_proto::recipe::OptimizerSettings;
 use lockstep_proto::schema::{Kind, Schema, TensorSpec};
 use lockstep_proto::tensors::{as_bytes, digest_values};
 use lockstep_proto::tree::{Node, Reduction};
@@ -14,6 +15,7 @@ use prost::Message as _;
 use super::compute::{Job, check_examples, check_shards};
 use super::plane::Plane;
 use super::ring::nodes;
+use super::steps::{self, Replica, take_state};
 use super::stream::{Incoming, take_part};
 
 /// Values of the model, five of them parameters: an odd number, so that bf16 fills its last word by half.
@@ -78,8 +80,26 @@ fn samples() -> Vec<Vec<u8>> {
     [
         to_worker::Message::Parameters(part(&values(), false)),
         to_worker::Message::Parameters(part(&codec::pack(&values(), PARAMETERS), true)),
-        to_worker::Message::Lease(wire::Lease { lease: 7, version: 8, work: Some(lease::Work::Shards(shards)) }),
-        to_worker::Message::Lease(wire::Lease { lease: 8, version: 8, work: Some(lease::Work::Shards(ring)) }),
+        to_worker::Message::Lease(wire::Lease {
+            lease: 7,
+            version: 8,
+            work: Some(lease::Work::Shards(shards)),
+            own: Some(wire::OwnStep { lr: 0.1 }),
+        }),
+        to_worker::Message::Lease(wire::Lease {
+            lease: 8,
+            version: 8,
+            work: Some(lease::Work::Shards(ring)),
+            own: None,
+        }),
+        to_worker::Message::OptimizerState(wire::OptimizerState {
+            version: 3,
+            steps: 3,
+            name: "momentum_buffer".to_owned(),
+            offset: 0,
+            data: as_bytes(&values()[..PARAMETERS]).to_vec().into(),
+            digest: digest_values(&values()[..PARAMETERS]),
+        }),
         to_worker::Message::FormRing(wire::FormRing { generation: 3, rank: 1, size: 2, id: vec![7; 128] }),
         to_worker::Message::Welcome(wire::Welcome {
             shared: Some(wire::SharedMemory { parameters: Some(region(3)), gradients: Some(region(4)) }),
@@ -93,6 +113,14 @@ fn samples() -> Vec<Vec<u8>> {
 fn take(incoming: &mut Option<Incoming>, part: Parameters) {
     if let Ok(Some(Job::Parameters { values, .. })) = take_part(incoming, part, &schema(), &Buffers::keeping(1)) {
         assert_eq!(values.len(), VALUES);
+    }
+}
+
+/// What is whole is an optimizer's, or is refused.
+fn take_vectors(incoming: &mut Option<steps::Incoming>, part: wire::OptimizerState) {
+    let settings = OptimizerSettings { momentum: 0.9, ..OptimizerSettings::default() };
+    if let Ok(Some(state)) = take_state(incoming, part, &settings, PARAMETERS) {
+        drop(Replica::new(&settings, PARAMETERS, state));
     }
 }
 
@@ -114,10 +142,11 @@ proptest! {
 
     #[test]
     fn fuzz_messages_of_a_coordinator(messages in prop::collection::vec(damaged(samples()), 1..4)) {
-        let mut incoming = None;
+        let (mut incoming, mut state) = (None, None);
         for bytes in messages {
             MESSAGE.hold(bytes.len(), || match ToWorker::decode(&bytes[..]).ok().and_then(|message| message.message) {
                 Some(to_worker::Message::Parameters(part)) => take(&mut incoming, part),
+                Some(to_worker::Message::OptimizerState(part)) => take_vectors(&mut state, part),
                 Some(to_worker::Message::Lease(wire::Lease { work: Some(lease::Work::Shards(work)), .. })) => lease(&work),
                 Some(to_worker::Message::FormRing(form)) => drop(super::ring::check(&form)),
                 Some(to_worker::Message::Welcome(wire::Welcome { shared: Some(offer), .. })) => drop(Plane::open(&offer, VALUES)),

@@ -10,6 +10,7 @@ mod join;
 mod news;
 mod plane;
 mod ring;
+mod steps;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -89,7 +90,16 @@ impl Farewell {
     }
 }
 
+/// `off`: the coordinator makes all steps, and every worker waits for it. For comparing.
+const OWN_STEPS: &str = "LOCKSTEP_OWN_STEPS";
+
 impl Settings {
+    /// Whether the worker can make the optimizer step itself. A GPU's parameters are there, and the optimizer is not.
+    fn makes_steps(&self) -> bool {
+        let wanted = std::env::var_os(OWN_STEPS).is_none_or(|word| word != "off");
+        wanted && self.wire_values.is_none() && matches!(self.processor, Processor::Cpu)
+    }
+
     fn tell(&self, news: &News) {
         if let Some(hears) = &self.news {
             hears(news);

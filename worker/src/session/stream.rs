@@ -112,6 +112,7 @@ impl Stream {
             schema_fingerprint: schema.fingerprint(),
             data_hash: welcome.data_hash.clone(),
             shared: plane.is_some(),
+            makes_steps: settings.makes_steps(),
         };
         let buffers = Buffers::keeping(VECTORS);
         let dissolved = Dissolved::default();
@@ -164,6 +165,7 @@ impl Stream {
                     None => continue,
                 },
                 to_worker::Message::Lease(lease) => Job::Lease(Box::new(lease)),
+                to_worker::Message::OptimizerState(part) => Job::State(part),
                 to_worker::Message::FormRing(form) => {
                     ring::check(&form)?;
                     Job::Form(form)

@@ -24,7 +24,7 @@ fn answered_with(worker: WorkerId, lease: LeaseId, bits: u64) -> Event {
 }
 
 fn join(engine: &mut Engine, worker: WorkerId) -> Vec<Command> {
-    engine.handle(Duration::ZERO, Event::Joined { worker })
+    engine.handle(Duration::ZERO, Event::Joined { worker, makes_steps: true })
 }
 
 fn leases(commands: &[Command]) -> Vec<(WorkerId, LeaseId, Node)> {
@@ -113,7 +113,7 @@ fn nobody_there_ends_the_run_and_says_who_was_missing() {
 fn a_worker_that_comes_and_dies_does_not_keep_a_run_waiting() {
     let mut engine = Engine::new(sample(), START);
     pass(&mut engine, 0, 50_000, &[]);
-    engine.handle(Duration::from_millis(50_000), Event::Joined { worker: 1 });
+    engine.handle(Duration::from_millis(50_000), Event::Joined { worker: 1, makes_steps: true });
     let gone = Event::Left { worker: 1, reason: "killed".to_owned() };
     engine.handle(Duration::from_millis(50_100), gone);
     let commands = pass(&mut engine, 50_200, 60_000, &[]);
@@ -227,7 +227,7 @@ fn copied() -> (Engine, Duration, LeaseId, LeaseId) {
     let now = Duration::from_millis(ms + 101);
     assert_eq!(leases(&engine.handle(Duration::from_millis(ms + 99), Event::Tick)), [], "not a tick early");
     let commands = engine.handle(now, Event::Tick);
-    let [Command::Lease { worker: 1, lease, purpose: Purpose::Copy, work }] = &commands[..] else {
+    let [Command::Lease { worker: 1, lease, purpose: Purpose::Copy, work, .. }] = &commands[..] else {
         panic!("{commands:?}")
     };
     assert!(matches!(work, Work::Shards { node: Node { level: 1, index: 1 }, .. }), "{work}");

@@ -38,6 +38,10 @@ pub(super) struct Process {
     /// The coordinator's number for it, while it has a session.
     pub(super) session: Option<WorkerId>,
     pub(super) jobs: VecDeque<Job>,
+    /// It can make the optimizer step itself.
+    pub(super) makes_steps: bool,
+    /// The version that it came to by itself, and its value.
+    pub(super) replica: Option<(u64, u64)>,
     /// Milliseconds a shard.
     pub(super) slow: u64,
     pub(super) frozen: bool,

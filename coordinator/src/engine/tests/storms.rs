@@ -51,6 +51,8 @@ fn in_any_weather_the_run_comes_to_the_end_of_the_quiet_one() {
         ("disputes", sum(|end| end.counts.disputes)),
         ("late answers that agreed", sum(|end| end.counts.compared_late)),
         ("workers sent away", sum(|end| end.counts.quarantined)),
+        ("steps in advance", sum(|end| end.counts.in_advance)),
+        ("steps called back", sum(|end| end.counts.called_back)),
     ];
     println!("{count} schedules from seed {first}: {seen:?}");
     if count >= 1_000 {
@@ -99,7 +101,7 @@ fn schedules_that_failed_once_end_well() {
 #[test]
 fn the_simulator_finds_every_mutant() {
     const MOST: u64 = 20_000;
-    for mutant in Mutant::ALL {
+    for mutant in Mutant::ALL.into_iter().chain(Mutant::IN_ADVANCE) {
         let found = (0..MOST).find_map(|seed| Some((seed, weather::run(seed, Some(mutant)).err()?)));
         let Some((seed, broken)) = found else { panic!("{mutant:?} lives through {MOST} schedules") };
         println!("{mutant:?}: found by schedule {}: {broken}", seed + 1);

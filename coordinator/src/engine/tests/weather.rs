@@ -113,6 +113,10 @@ impl Weather {
                 Process { slow: 2 + u64::from(dice.below(most)), ..Process::default() }
             })
             .collect();
+        let mut processes = processes;
+        let mut able = Key::new(seed, "weather", "able").stream(0, 0, 0);
+        processes.iter_mut().for_each(|process| process.makes_steps = able.below(4) > 0);
+        let plan = Plan { in_advance: if ring { 0 } else { able.below(4) }, ..plan };
         let liar = (dice.below(3) == 0 && !ring).then(|| dice.below(processes.len() as u32) as usize);
         let mut weather = Self {
             engine: Engine::new(plan.clone(), World::new(plan.clone()).saved.position),
@@ -305,14 +309,34 @@ impl Weather {
         if self.processes[process].frozen {
             return Ok(());
         }
-        let Some(job) = self.processes[process].jobs.pop_front() else { return Ok(()) };
+        let Some(mut job) = self.processes[process].jobs.pop_front() else { return Ok(()) };
         let Some(worker) = self.processes[process].session else { return Ok(()) };
         if let Work::Part { .. } = job.work {
             return self.enter(process, worker, job);
         }
+        if job.own {
+            match self.processes[process].replica.filter(|(version, _)| *version == job.input.version) {
+                Some((_, value)) => job.input.value = value,
+                // something became of the step before
+                None => {
+                    self.begin_job(process);
+                    let event = Event::Failed { worker, lease: job.lease, reason: "never came to it".to_owned() };
+                    return self.send(worker, job, event, 0);
+                }
+            }
+        }
         let event = self.answer(process, worker, job);
         self.begin_job(process);
         let value = toy::compute(&self.plan, job.work, job.input.value);
+        if job.goes_on {
+            let next = (job.input.version + 1, toy::update(job.input.value, value));
+            self.processes[process].replica = match &event {
+                Event::Answered { .. } => Some(next),
+                // what damaged the answer was in the worker's memory: so is what it goes on from
+                Event::Refused { .. } => Some((next.0, next.1 ^ 1)),
+                _ => None,
+            };
+        }
         self.send(worker, job, event, value)
     }
 
@@ -377,6 +401,8 @@ impl Weather {
         self.processes[process].session = Some(worker);
         self.owner.insert(worker, process);
         self.later(BEAT, What::Beat(process, worker));
-        self.tell(Event::Joined { worker }, None)
+        let makes_steps = self.processes[process].makes_steps;
+        self.processes[process].replica = None;
+        self.tell(Event::Joined { worker, makes_steps }, None)
     }
 }

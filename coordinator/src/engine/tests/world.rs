@@ -23,6 +23,10 @@ pub(super) struct Job {
     pub(super) purpose: Purpose,
     /// The parameters that it was sent.
     pub(super) input: Payload,
+    /// It was sent none, and goes on from its own step.
+    pub(super) own: bool,
+    /// It makes the step that follows, for itself.
+    pub(super) goes_on: bool,
 }
 
 /// What a checkpoint holds.
@@ -49,6 +53,8 @@ pub(super) struct Counts {
     pub(super) rings: u64,
     pub(super) dissolved: u64,
     pub(super) broken: u64,
+    pub(super) in_advance: u64,
+    pub(super) called_back: u64,
 }
 
 /// The actor's state.
@@ -143,8 +149,13 @@ impl World {
     ) -> Result<Option<(WorkerId, Job)>, Broken> {
         ensure!(self.outcome.is_none(), "{command:?} after the end");
         match command {
-            Command::Lease { worker, lease, work, purpose } => {
-                return self.lease(worker, lease, work, purpose).map(|job| Some((worker, job)));
+            Command::Lease { worker, lease, work, purpose, goes_on } => {
+                let job = self.lease(worker, lease, work, purpose)?;
+                return Ok(Some((worker, Job { goes_on, ..job })));
+            }
+            Command::CallBack { leases } => {
+                self.holders.retain(|lease, _| !leases.contains(lease));
+                self.counts.called_back += leases.len() as u64;
             }
             Command::Hold { lease, .. } => {
                 self.held.extend(now.take_if(|(this, _)| *this == lease));
@@ -245,8 +256,15 @@ impl World {
             Work::Shards { step, .. } | Work::Part { step, .. } => step,
             Work::Slice { version, .. } => version,
         };
-        let value = if asked == self.version { Some(self.value) } else { self.kept.get(&asked).copied() };
+        let own = asked > self.version && matches!(work, Work::Shards { .. });
+        let value = match asked == self.version {
+            true => Some(self.value),
+            // whatever its holder comes to
+            false if own => Some(0),
+            false => self.kept.get(&asked).copied(),
+        };
         let value = value.ok_or_else(|| format!("{work} needs parameters that are gone"))?;
+        self.counts.in_advance += u64::from(own);
         ensure!(self.holders.insert(lease, (worker, work)).is_none(), "lease {lease} is given out twice");
         ensure!(!self.crowded(work), "{work} is in too many hands");
         let twice = self.holders.iter().filter(|(_, held)| **held == (worker, work)).count() > 1;
@@ -264,7 +282,7 @@ impl World {
             Purpose::Audit => self.counts.audits += 1,
             _ => {}
         }
-        Ok(Job { lease, work, purpose, input: Payload { version: asked, value } })
+        Ok(Job { lease, work, purpose, input: Payload { version: asked, value }, own, goes_on: false })
     }
 
     fn find(&mut self, lease: LeaseId, now: &mut Option<(LeaseId, Payload)>) -> Option<Payload> {

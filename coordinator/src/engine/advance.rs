@@ -1,0 +1,106 @@
+//! Steps given out in advance. A lone worker that makes the optimizer step itself, with the bits that the coordinator's has, needs nobody's
+//! parameters for the next one: it goes on while its answer travels and while the coordinator makes the same step.
+//!
+//! Only what follows an undisturbed step is in advance: where an answer can't be used, or its holder is late, what was given out after it is
+//! called back.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use lockstep_proto::tree::Node;
+
+use super::command::{LeaseId, Purpose, Work, WorkerId};
+use super::mutant::Mutant;
+use super::{Command, Engine, Lease, Phase};
+
+/// Whole steps that one worker has in hand beside the open one, in order.
+#[derive(Debug, Default)]
+pub(super) struct InAdvance(VecDeque<(LeaseId, Work)>);
+
+impl InAdvance {
+    pub(super) fn has(&self, lease: LeaseId) -> bool {
+        self.0.iter().any(|(one, _)| *one == lease)
+    }
+}
+
+impl Engine {
+    /// All of a step.
+    fn whole(&self, step: u64) -> Work {
+        Work::Shards { step, node: Node::root(self.plan.leaves(step)) }
+    }
+
+    /// Whether `worker`, given `work`, is to make the optimizer step itself: it is alone, and has all of the open step or of one after it.
+    pub(super) fn goes_on(&self, worker: WorkerId, work: Work) -> bool {
+        let Work::Shards { step, .. } = work else { return false };
+        self.plan.in_advance > 0
+            && step >= self.version
+            && work == self.whole(step)
+            && self.workers.makes_steps(worker)
+            && self.workers.staying() == [worker]
+    }
+
+    /// Whether `worker` has all of the open step in hand, and nobody else has anything of it.
+    fn has_whole(&self, worker: WorkerId) -> bool {
+        let Phase::Working(pool) = &self.phase else { return false };
+        let whole = self.whole(self.version);
+        pool.held_once(whole) && pool.case(whole).is_some_and(|case| case.has_in_hand(worker))
+    }
+
+    /// Gives a lone worker the steps after the open one, up to the next that something else follows.
+    pub(super) fn give_in_advance(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let [worker] = self.workers.staying()[..] else { return };
+        if !self.goes_on(worker, self.whole(self.version)) || !self.has_whole(worker) {
+            return;
+        }
+        while self.in_advance.0.len() < self.plan.in_advance as usize {
+            let step = self.version + 1 + self.in_advance.0.len() as u64;
+            // the next epoch has another order, and an evaluation comes before the next step
+            if step >= self.plan.total_steps() || self.plan.ends_epoch(step) || self.plan.evaluates(step) {
+                return;
+            }
+            let work = self.whole(step);
+            let lease = self.lease(now, worker, work, Purpose::First, out);
+            self.in_advance.0.push_back((lease, work));
+        }
+    }
+
+    /// Whether what is in advance follows what its holder has in hand of the open step. Who joins does not change that, and waits; who wants
+    /// to go is not kept.
+    fn is_in_order(&self) -> bool {
+        let Some((first, work)) = self.in_advance.0.front() else { return true };
+        let follows = *work == self.whole(self.version + 1);
+        let held = self.in_advance.0.iter().all(|(lease, _)| self.leases.contains_key(lease));
+        let holder = self.leases.get(first).map(|lease| lease.worker);
+        let stays = |worker: &WorkerId| self.workers.staying().contains(worker);
+        follows && held && holder.filter(stays).is_some_and(|worker| self.has_whole(worker))
+    }
+
+    /// Calls back what does not follow the open step any more. The answers will be dropped.
+    pub(super) fn call_back(&mut self, out: &mut Vec<Command>) {
+        if self.is_in_order() || self.is(Mutant::NeverCallBack) {
+            return;
+        }
+        let mut leases = Vec::new();
+        for (lease, _) in std::mem::take(&mut self.in_advance.0) {
+            let Some(Lease { worker, .. }) = self.leases.remove(&lease) else { continue };
+            self.workers.release(worker, lease);
+            leases.push(lease);
+        }
+        if !leases.is_empty() {
+            out.push(Command::CallBack { leases });
+        }
+    }
+
+    /// The step that is opened now may be in somebody's hands already.
+    pub(super) fn adopt(&mut self, now: Duration) {
+        let Some((lease, work)) = self.in_advance.0.pop_front() else { return };
+        let whole = self.whole(self.version);
+        let (Phase::Working(pool), Some(held)) = (&mut self.phase, self.leases.get_mut(&lease)) else { return };
+        if work == whole {
+            // its holder begins with it now
+            held.since = now;
+            pool.take_all();
+            pool.hold(work, lease, held.worker, 1);
+        }
+    }
+}

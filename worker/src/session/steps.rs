@@ -1,0 +1,189 @@
+//! The optimizer at a worker. One that has all of a step in hand makes the optimizer step itself, with the coordinator's bits, and goes on with
+//! the next one: nobody waits for parameters to come back.
+
+use lockstep_proto::optimizer::{Optimizer, whole};
+use lockstep_proto::recipe::OptimizerSettings;
+use lockstep_proto::tensors::Assembly;
+use lockstep_proto::wire::OptimizerState;
+
+use super::compute::Computer;
+use crate::error::WorkerError;
+
+/// An optimizer's state that goes with the parameters of `version`.
+#[derive(Debug)]
+pub(super) struct State {
+    version: u64,
+    steps: u64,
+    vectors: Vec<(String, Vec<f32>)>,
+}
+
+/// A state that is on its way.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    state: State,
+    open: Assembly,
+}
+
+/// Adds a part of the state of an optimizer of so many `parameters`; the state once it is whole.
+pub(super) fn take_state(
+    incoming: &mut Option<Incoming>,
+    part: OptimizerState,
+    settings: &OptimizerSettings,
+    parameters: usize,
+) -> Result<Option<State>, WorkerError> {
+    let OptimizerState { version, steps, name, offset, data, digest } = part;
+    if name.is_empty() {
+        *incoming = None;
+        return Ok(Some(State { version, steps, vectors: Vec::new() }));
+    }
+    let wrong = |problem: String| Err(WorkerError::Protocol(format!("the optimizer's state: {problem}")));
+    // one value is enough to know its vectors' names
+    let one = Optimizer::new(settings, 1);
+    let names: Vec<&str> = one.state().into_iter().map(|(name, _)| name).collect();
+    let mut now = match incoming.take() {
+        Some(now) if (now.state.version, now.state.steps) == (version, steps) => now,
+        _ => {
+            let state = State { version, steps, vectors: Vec::new() };
+            Incoming { state, open: Assembly::new(parameters) }
+        }
+    };
+    let expected = names.get(now.state.vectors.len()).copied();
+    if expected != Some(name.as_str()) {
+        return wrong(format!("{name:.40?} comes where {:?} is expected", expected.unwrap_or("nothing")));
+    }
+    now.open.add(offset, &data)?;
+    if now.open.is_complete() {
+        let done = std::mem::replace(&mut now.open, Assembly::new(0));
+        now.state.vectors.push((name, done.finish(digest)?));
+        if now.state.vectors.len() == names.len() {
+            return Ok(Some(now.state));
+        }
+        now.open = Assembly::new(parameters);
+    }
+    *incoming = Some(now);
+    Ok(None)
+}
+
+/// An optimizer that has made all steps up to `version`.
+#[derive(Debug)]
+pub(super) struct Replica {
+    version: u64,
+    optimizer: Optimizer,
+}
+
+impl Replica {
+    pub(super) fn new(settings: &OptimizerSettings, parameters: usize, state: State) -> Result<Self, String> {
+        let State { version, steps, vectors } = state;
+        let mut optimizer = Optimizer::new(settings, parameters);
+        if steps > 0 {
+            optimizer.restore(steps, &vectors).map_err(|error| error.to_string())?;
+        }
+        Ok(Self { version, optimizer })
+    }
+}
+
+/// What a computing thread makes steps with.
+#[derive(Debug, Default)]
+pub(super) struct OwnSteps {
+    incoming: Option<Incoming>,
+    replica: Option<Replica>,
+    /// The gradient that becomes a step; kept, because fresh pages cost more than the copy.
+    sum: Vec<f32>,
+}
+
+impl OwnSteps {
+    /// The gradient that the next step is made of.
+    pub(super) fn remember(&mut self, sum: &[f32]) {
+        self.sum.clear();
+        self.sum.extend_from_slice(sum);
+    }
+}
+
+impl Computer {
+    /// A part of the coordinator's optimizer, which is also this worker's when all of it is here.
+    ///
+    /// What goes wrong here, and in [`Computer::go_on`], shows at the next lease: it finds no parameters, and says so.
+    pub(super) fn begin_steps(&mut self, part: OptimizerState) {
+        let (settings, parameters) = (&self.prepared.recipe.optimizer, self.prepared.schema.parameters());
+        let state = take_state(&mut self.steps.incoming, part, settings, parameters).map_err(|error| error.to_string());
+        let replica = state.and_then(|state| state.map(|state| Replica::new(settings, parameters, state)).transpose());
+        self.steps.replica = replica.unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            None
+        });
+    }
+
+    /// Makes the step that follows from the gradient that was remembered, which is of all of `version`, at the rate `lr`.
+    pub(super) fn go_on(&mut self, version: u64, lr: f64) {
+        let Some(mut replica) = self.steps.replica.take().filter(|replica| replica.version == version) else {
+            tracing::error!("step {}: there is no optimizer of version {version} here", version + 1);
+            return;
+        };
+        let (recipe, schema) = (&self.prepared.recipe, &self.prepared.schema);
+        match whole::step(&mut replica.optimizer, recipe, schema, lr, &mut self.steps.sum, &mut self.flat) {
+            Ok(_) => {
+                let flat = std::mem::take(&mut self.flat);
+                self.take(version + 1, &flat);
+                self.flat = flat;
+                replica.version += 1;
+                self.steps.replica = Some(replica);
+            }
+            // the coordinator comes to the same, and ends the run
+            Err(diverged) => tracing::debug!("step {}: {diverged}", version + 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::recipe::OptimizerName;
+    use lockstep_proto::tensors;
+
+    use super::*;
+
+    fn settings() -> OptimizerSettings {
+        OptimizerSettings { name: OptimizerName::Adam, ..OptimizerSettings::default() }
+    }
+
+    fn part(name: &str, values: &[f32]) -> OptimizerState {
+        let data = tensors::into_bytes(values.to_vec());
+        let digest = tensors::digest(&data);
+        OptimizerState { version: 7, steps: 7, name: name.to_owned(), offset: 0, data, digest }
+    }
+
+    #[test]
+    fn a_state_is_whole_when_all_its_vectors_are_there() {
+        let (first, second) = (part("exp_avg", &[1.0, -2.0]), part("exp_avg_sq", &[3.0, 4.0]));
+        let mut incoming = None;
+        let mut take = |part| take_state(&mut incoming, part, &settings(), 2);
+        assert!(take(first.clone()).expect("the first").is_none());
+        let state = take(second.clone()).expect("the second").expect("whole");
+        let replica = Replica::new(&settings(), 2, state).expect("its own");
+        let vectors = replica.optimizer.state();
+        assert_eq!(vectors, [("exp_avg", &[1.0_f32, -2.0][..]), ("exp_avg_sq", &[3.0, 4.0])]);
+        assert_eq!((replica.version, replica.optimizer.steps()), (7, 7));
+        // a new one begins where another was cut off
+        assert!(take(first.clone()).expect("the first").is_none());
+        let fresh = OptimizerState { version: 0, ..OptimizerState::default() };
+        assert!(take(fresh).expect("nothing to send").is_some_and(|state| state.vectors.is_empty()));
+        assert!(take(first).expect("the first again").is_none());
+        assert!(take(second).expect("the second again").is_some());
+    }
+
+    #[test]
+    fn what_is_no_state_of_the_optimizer_is_refused() {
+        let refused = |part: OptimizerState| {
+            take_state(&mut None, part, &settings(), 2).expect_err("it should be refused").to_string()
+        };
+        assert!(refused(part("exp_avg_sq", &[1.0, 2.0])).contains("exp_avg"), "out of order");
+        assert!(refused(part("velocity", &[1.0, 2.0])).contains("velocity"));
+        refused(part("exp_avg", &[1.0, 2.0, 3.0]));
+        refused(OptimizerState { digest: 1, ..part("exp_avg", &[1.0, 2.0]) });
+        let negative = State {
+            version: 1,
+            steps: 1,
+            vectors: vec![("exp_avg".into(), vec![0.0]), ("exp_avg_sq".into(), vec![-1.0])],
+        };
+        assert!(Replica::new(&settings(), 1, negative).expect_err("a mean of squares").contains("not negative"));
+    }
+}
