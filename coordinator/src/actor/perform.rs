@@ -30,7 +30,10 @@ impl Actor {
                     tracing::trace!(worker, lease, %work, %purpose, goes_on, "lease");
                     self.lease(worker, lease, work, purpose, goes_on);
                 }
-                Command::CallBack { leases } => tracing::debug!(?leases, "called back"),
+                Command::CallBack { worker, lease } => {
+                    tracing::debug!(worker, lease, "called back");
+                    self.sessions.doubt(worker);
+                }
                 Command::Hold { worker, lease, reason } => self.hold(worker, lease, &reason, &mut answer),
                 Command::Sum { worker, lease, node } => {
                     let answer = self.find(lease, &mut answer);
@@ -76,6 +79,7 @@ impl Actor {
                 Command::Checkpoint { position, reason } => self.checkpoint(position, &reason),
                 Command::Lost { worker, reissued, reason } => self.lost(worker, reissued, &reason),
                 Command::Reissue { worker, shards, reason } => {
+                    self.sessions.doubt(worker);
                     self.ledger.refuse();
                     self.ledger.reissue(shards);
                     self.warn(format!("refused an answer of {}: {reason}", self.sessions.name(worker)));
@@ -99,6 +103,7 @@ impl Actor {
 
     fn hold(&mut self, worker: WorkerId, lease: LeaseId, reason: &str, now: &mut Option<(LeaseId, Answer)>) {
         let Some((lease, answer)) = now.take_if(|(this, _)| *this == lease) else { return };
+        self.sessions.doubt(worker);
         if matches!(answer, Answer::NotFinite { .. }) {
             self.ledger.refuse();
             self.warn(format!("{}, {reason}; it is computed again", self.sessions.name(worker)));

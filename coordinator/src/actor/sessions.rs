@@ -108,6 +108,13 @@ impl Sessions {
         self.next
     }
 
+    /// Something became of a worker's answer: whatever it came to by itself from there, it is sent parameters and state anew.
+    pub(super) fn doubt(&mut self, worker: WorkerId) {
+        if let Some(session) = self.open.get_mut(&worker) {
+            (session.holds, session.replica) = (None, None);
+        }
+    }
+
     /// Ends a session; the worker hears why, and whether to come again.
     pub(super) fn close(&mut self, worker: WorkerId, reason: &str, farewell: Farewell) {
         let Some(session) = self.open.remove(&worker) else { return };

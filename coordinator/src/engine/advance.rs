@@ -39,11 +39,12 @@ impl Engine {
             && self.workers.staying() == [worker]
     }
 
-    /// Whether `worker` has all of the open step in hand, and nobody else has anything of it.
+    /// Whether `worker` has all of the open step in hand and is to go on from there, and nobody else has anything of it.
     fn has_whole(&self, worker: WorkerId) -> bool {
         let Phase::Working(pool) = &self.phase else { return false };
         let whole = self.whole(self.version);
-        pool.held_once(whole) && pool.case(whole).is_some_and(|case| case.has_in_hand(worker))
+        let goes_on = |lease: &Lease| lease.worker == worker && lease.work == whole && lease.goes_on;
+        pool.held_once(whole) && self.leases.values().any(goes_on)
     }
 
     /// Gives a lone worker the steps after the open one, up to the next that something else follows.
@@ -80,14 +81,10 @@ impl Engine {
         if self.is_in_order() || self.is(Mutant::NeverCallBack) {
             return;
         }
-        let mut leases = Vec::new();
         for (lease, _) in std::mem::take(&mut self.in_advance.0) {
             let Some(Lease { worker, .. }) = self.leases.remove(&lease) else { continue };
             self.workers.release(worker, lease);
-            leases.push(lease);
-        }
-        if !leases.is_empty() {
-            out.push(Command::CallBack { leases });
+            out.push(Command::CallBack { worker, lease });
         }
     }
 

@@ -143,9 +143,9 @@ impl Engine {
     ) -> LeaseId {
         let lease = self.next_lease;
         self.next_lease += u64::from(!(self.is(Mutant::RepeatLeases) && lease.is_multiple_of(7)));
-        self.leases.insert(lease, Lease { worker, work, since: now });
-        self.workers.hold(worker, lease);
         let goes_on = self.goes_on(worker, work) && self.late.case(work).is_none();
+        self.leases.insert(lease, Lease { worker, work, since: now, goes_on });
+        self.workers.hold(worker, lease);
         out.push(Command::Lease { worker, lease, work, purpose, goes_on });
         lease
     }

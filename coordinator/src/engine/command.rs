@@ -124,8 +124,8 @@ impl fmt::Display for Purpose {
 pub enum Command {
     /// Send work to a worker. `goes_on`: it makes the step that follows from it, too, for itself.
     Lease { worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose, goes_on: bool },
-    /// These leases, of steps in advance, are over: their answers will be dropped.
-    CallBack { leases: Vec<LeaseId> },
+    /// A lease of a step in advance is over: its answer will be dropped, and what its holder comes to by itself is not to be built on.
+    CallBack { worker: WorkerId, lease: LeaseId },
     /// Put the answer aside: another one must agree with it first.
     Hold { worker: WorkerId, lease: LeaseId, reason: String },
     /// Add the answer, maybe one that was put aside, to the step's tree.

@@ -86,6 +86,8 @@ struct Lease {
     worker: WorkerId,
     work: Work,
     since: Duration,
+    /// Its holder makes the step that follows.
+    goes_on: bool,
 }
 
 impl Engine {

@@ -1,5 +1,6 @@
 //! The engine, scene by scene; and in any weather, under a simulator (`storms.rs`).
 
+mod advance;
 mod process;
 mod rings;
 mod storms;

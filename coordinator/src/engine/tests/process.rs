@@ -40,8 +40,8 @@ pub(super) struct Process {
     pub(super) jobs: VecDeque<Job>,
     /// It can make the optimizer step itself.
     pub(super) makes_steps: bool,
-    /// The version that it came to by itself, and its value.
-    pub(super) replica: Option<(u64, u64)>,
+    /// The version that it was sent or came to by itself, and its value.
+    pub(super) held: Option<(u64, u64)>,
     /// Milliseconds a shard.
     pub(super) slow: u64,
     pub(super) frozen: bool,

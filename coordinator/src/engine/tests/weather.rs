@@ -314,8 +314,10 @@ impl Weather {
         if let Work::Part { .. } = job.work {
             return self.enter(process, worker, job);
         }
-        if job.own {
-            match self.processes[process].replica.filter(|(version, _)| *version == job.input.version) {
+        if !job.own {
+            self.processes[process].held = Some((job.input.version, job.input.value));
+        } else {
+            match self.processes[process].held.filter(|(version, _)| *version == job.input.version) {
                 Some((_, value)) => job.input.value = value,
                 // something became of the step before
                 None => {
@@ -330,7 +332,7 @@ impl Weather {
         let value = toy::compute(&self.plan, job.work, job.input.value);
         if job.goes_on {
             let next = (job.input.version + 1, toy::update(job.input.value, value));
-            self.processes[process].replica = match &event {
+            self.processes[process].held = match &event {
                 Event::Answered { .. } => Some(next),
                 // what damaged the answer was in the worker's memory: so is what it goes on from
                 Event::Refused { .. } => Some((next.0, next.1 ^ 1)),
@@ -402,7 +404,7 @@ impl Weather {
         self.owner.insert(worker, process);
         self.later(BEAT, What::Beat(process, worker));
         let makes_steps = self.processes[process].makes_steps;
-        self.processes[process].replica = None;
+        self.processes[process].held = None;
         self.tell(Event::Joined { worker, makes_steps }, None)
     }
 }

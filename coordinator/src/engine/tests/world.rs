@@ -75,6 +75,8 @@ pub(super) struct World {
     pub(super) evaluations: Vec<u64>,
     pub(super) saved: Saved,
     pub(super) holders: BTreeMap<LeaseId, (WorkerId, Work)>,
+    /// The parameters that each worker was sent last, or comes to by itself.
+    holds: BTreeMap<WorkerId, u64>,
     /// Every part that was given out since the last step.
     given: BTreeMap<LeaseId, (WorkerId, Work)>,
     pub(super) outcome: Option<Outcome>,
@@ -111,6 +113,7 @@ impl World {
             sum: None,
             used,
             holders: BTreeMap::new(),
+            holds: BTreeMap::new(),
             given: BTreeMap::new(),
             outcome: None,
             counts: Counts::default(),
@@ -151,13 +154,17 @@ impl World {
         match command {
             Command::Lease { worker, lease, work, purpose, goes_on } => {
                 let job = self.lease(worker, lease, work, purpose)?;
+                let next = job.input.version + u64::from(goes_on);
+                self.holds.insert(worker, next);
                 return Ok(Some((worker, Job { goes_on, ..job })));
             }
-            Command::CallBack { leases } => {
-                self.holders.retain(|lease, _| !leases.contains(lease));
-                self.counts.called_back += leases.len() as u64;
+            Command::CallBack { worker, lease } => {
+                self.holders.remove(&lease);
+                self.holds.remove(&worker);
+                self.counts.called_back += 1;
             }
-            Command::Hold { lease, .. } => {
+            Command::Hold { worker, lease, .. } => {
+                self.holds.remove(&worker);
                 self.held.extend(now.take_if(|(this, _)| *this == lease));
                 ensure!(self.held.len() <= 4 * self.plan.shards as usize, "{} answers are put aside", self.held.len());
             }
@@ -241,7 +248,10 @@ impl World {
                 self.holders.retain(|_, (holder, _)| *holder != worker);
                 self.counts.reissued += u64::from(reissued);
             }
-            Command::Reissue { .. } => self.counts.refused += 1,
+            Command::Reissue { worker, .. } => {
+                self.holds.remove(&worker);
+                self.counts.refused += 1;
+            }
             Command::Dismiss { may_return, .. } => self.counts.quarantined += u64::from(!may_return),
             Command::Finish { outcome, .. } => self.outcome = Some(outcome),
         }
@@ -256,15 +266,17 @@ impl World {
             Work::Shards { step, .. } | Work::Part { step, .. } => step,
             Work::Slice { version, .. } => version,
         };
-        let own = asked > self.version && matches!(work, Work::Shards { .. });
+        // as the actor: nothing is sent to whoever has it, or comes to it by itself
+        let in_advance = asked > self.version && matches!(work, Work::Shards { .. });
+        let own = in_advance || self.holds.get(&worker) == Some(&asked);
         let value = match asked == self.version {
             true => Some(self.value),
             // whatever its holder comes to
-            false if own => Some(0),
+            false if in_advance => Some(0),
             false => self.kept.get(&asked).copied(),
         };
         let value = value.ok_or_else(|| format!("{work} needs parameters that are gone"))?;
-        self.counts.in_advance += u64::from(own);
+        self.counts.in_advance += u64::from(in_advance);
         ensure!(self.holders.insert(lease, (worker, work)).is_none(), "lease {lease} is given out twice");
         ensure!(!self.crowded(work), "{work} is in too many hands");
         let twice = self.holders.iter().filter(|(_, held)| **held == (worker, work)).count() > 1;
