@@ -83,7 +83,14 @@ impl Desk {
         let all = [before, &[env!("CARGO_BIN_EXE_lockstep")], args].concat();
         let mut command = Command::new(all[0]);
         command.args(&all[1..]).current_dir(self.folder.path()).env("XDG_CACHE_HOME", self.path("cache"));
-        for name in ["LOCKSTEP_DATA", "LOCKSTEP_TEST_REDUCER", "RUST_LOG", "LOCKSTEP_KERNELS", "LOCKSTEP_CUDA_GRAPHS"] {
+        for name in [
+            "LOCKSTEP_DATA",
+            "LOCKSTEP_TEST_REDUCER",
+            "RUST_LOG",
+            "LOCKSTEP_KERNELS",
+            "LOCKSTEP_CUDA_GRAPHS",
+            "LOCKSTEP_OWN_STEPS",
+        ] {
             command.env_remove(name);
         }
         command.stdin(Stdio::null());

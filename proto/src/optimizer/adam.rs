@@ -21,6 +21,24 @@ pub(super) struct Adam {
     pub(super) exp_avg_sq: Vec<f32>,
 }
 
+/// One step, bias corrections and all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// Minus the learning rate over the mean's correction.
+    pub rate: f32,
+    /// The root of the squares' correction.
+    pub root: f32,
+    /// 1 − β₁ and 1 − β₂: what is new in the mean and in the squares; and what is old in the squares.
+    pub new1: f32,
+    pub new2: f32,
+    pub old2: f32,
+    /// AdamW's decay, a factor of the parameter; 1 without.
+    pub shrink: f32,
+    /// Adam's, which joins the gradient; 0: the gradient is not touched.
+    pub decay: f32,
+    pub eps: f32,
+}
+
 impl Adam {
     pub(super) fn new(settings: &OptimizerSettings, parameters: usize, decoupled: bool) -> Self {
         Self {
@@ -34,7 +52,7 @@ impl Adam {
     }
 
     /// `step` counts from 1.
-    pub(super) fn step(&mut self, step: u64, lr: f64, gradient: &[f32], parameters: &mut [f32]) {
+    pub(super) fn next(&self, step: u64, lr: f64) -> AdamStep {
         let [beta1, beta2] = self.betas;
         // libm's pow and not the host's, which differs between C libraries
         let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
@@ -45,8 +63,11 @@ impl Adam {
             (decay, true) => ((1.0 - lr * decay) as f32, 0.0),
             (decay, false) => (1.0, decay as f32),
         };
-        let eps = self.eps;
+        AdamStep { rate, root, new1, new2, old2, shrink, decay, eps: self.eps }
+    }
 
+    pub(super) fn step(&mut self, step: AdamStep, gradient: &[f32], parameters: &mut [f32]) {
+        let AdamStep { rate, root, new1, new2, old2, shrink, decay, eps } = step;
         type Part<'a> = ((&'a mut [f32], &'a [f32]), (&'a mut [f32], &'a mut [f32]));
         let update = |((parameters, gradient), (means, squares)): Part<'_>| {
             for ((p, &g), (m, v)) in parameters.iter_mut().zip(gradient).zip(means.iter_mut().zip(squares)) {

@@ -15,7 +15,9 @@ pub mod whole;
 mod oracle;
 
 use adam::Adam;
+pub use adam::AdamStep;
 use sgd::Sgd;
+pub use sgd::SgdStep;
 pub use state::StateError;
 
 use crate::recipe::{OptimizerName, OptimizerSettings};
@@ -37,6 +39,14 @@ enum Rule {
     Adam(Adam),
 }
 
+/// What one step does to each value: numbers that are computed in `f64` and rounded once. For whoever makes it elsewhere, on values and
+/// state of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    Sgd(SgdStep),
+    Adam(AdamStep),
+}
+
 impl Optimizer {
     /// An optimizer that has taken no step.
     #[must_use]
@@ -56,10 +66,19 @@ impl Optimizer {
     /// came here, and a step on part of the parameters would be silent.
     pub fn step(&mut self, lr: f64, gradient: &[f32], parameters: &mut [f32]) {
         assert_eq!((gradient.len(), parameters.len()), (self.parameters, self.parameters), "gradient and parameters");
+        match (self.next(lr), &mut self.rule) {
+            (Step::Sgd(step), Rule::Sgd(sgd)) => sgd.step(step, gradient, parameters),
+            (Step::Adam(step), Rule::Adam(adam)) => adam.step(step, gradient, parameters),
+            _ => unreachable!("a rule's step is its own"),
+        }
+    }
+
+    /// Counts a step that is made elsewhere, at the rate `lr`: what it does to each value. The state here stays as it is.
+    pub fn next(&mut self, lr: f64) -> Step {
         self.steps += 1;
-        match &mut self.rule {
-            Rule::Sgd(sgd) => sgd.step(self.steps == 1, lr, gradient, parameters),
-            Rule::Adam(adam) => adam.step(self.steps, lr, gradient, parameters),
+        match &self.rule {
+            Rule::Sgd(sgd) => Step::Sgd(sgd.next(self.steps == 1, lr)),
+            Rule::Adam(adam) => Step::Adam(adam.next(self.steps, lr)),
         }
     }
 

@@ -18,6 +18,21 @@ pub(super) struct Sgd {
     pub(super) momentum_buffer: Vec<f32>,
 }
 
+/// One step. Without momentum there is no buffer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SgdStep {
+    /// The buffer is the gradient itself, without dampening.
+    pub first: bool,
+    /// Minus the learning rate.
+    pub rate: f32,
+    pub momentum: f32,
+    /// 1 − dampening.
+    pub taken: f32,
+    pub nesterov: bool,
+    /// 0: the gradient is not touched.
+    pub weight_decay: f32,
+}
+
 impl Sgd {
     pub(super) fn new(settings: &OptimizerSettings, parameters: usize) -> Self {
         let buffered = settings.momentum != 0.0;
@@ -30,9 +45,14 @@ impl Sgd {
         }
     }
 
-    pub(super) fn step(&mut self, first: bool, lr: f64, gradient: &[f32], parameters: &mut [f32]) {
-        let Self { momentum, taken, nesterov, weight_decay, ref mut momentum_buffer } = *self;
-        let rate = -lr as f32;
+    pub(super) fn next(&self, first: bool, lr: f64) -> SgdStep {
+        let Self { momentum, taken, nesterov, weight_decay, .. } = *self;
+        SgdStep { first, rate: -lr as f32, momentum, taken, nesterov, weight_decay }
+    }
+
+    pub(super) fn step(&mut self, step: SgdStep, gradient: &[f32], parameters: &mut [f32]) {
+        let SgdStep { first, rate, momentum, taken, nesterov, weight_decay } = step;
+        let momentum_buffer = &mut self.momentum_buffer;
         // a decay of 0 must not touch the gradient: 0 · ∞ is NaN, and −0 + 0 is +0
         let decayed = |g: f32, p: f32| if weight_decay == 0.0 { g } else { g + weight_decay * p };
         let plain = |(parameters, gradient): (&mut [f32], &[f32])| {
@@ -43,7 +63,6 @@ impl Sgd {
         let buffered = |((parameters, gradient), buffers): ((&mut [f32], &[f32]), &mut [f32])| {
             for ((p, &g), buffer) in parameters.iter_mut().zip(gradient).zip(buffers) {
                 let g = decayed(g, *p);
-                // the first buffer is the gradient itself, without dampening
                 *buffer = if first { g } else { momentum * *buffer + taken * g };
                 let direction = if nesterov { g + momentum * *buffer } else { *buffer };
                 *p += rate * direction;

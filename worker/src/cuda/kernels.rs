@@ -105,6 +105,14 @@ kernels! {
     AvgPoolBackward avg_pool_backward { dy: Address, dx: Address, count: u32, windows: Windows }
     LossRows loss_rows { inputs: Address, logits: Address, labels: Address, gradient: Address, rows: u32, classes: u32 }
     JoinSums join_sums { inputs: [Address; LANES], gradients: [Address; LANES], shards: u32, count: u32 }
+    SgdStep sgd_step {
+        w: Address, m: Address, g: Address, count: u32, first: u32, nesterov: u32, rate: f32, momentum: f32, taken: f32, decay: f32,
+    }
+    AdamStep adam_step {
+        w: Address, m: Address, v: Address, g: Address, count: u32, rate: f32, root: f32, new1: f32, new2: f32, old2: f32,
+        shrink: f32, decay: f32, eps: f32,
+    }
+    Observe observe { w: Address, g: Address, count: u32, momentum: f64 }
     Images images {
         pixels: Address, examples: Address, draws: Address, out: Address, mean: [f32; 3], deviation: [f32; 3], plain: u32,
     }

@@ -67,6 +67,12 @@ impl Layout {
         base + 4 * self.starts[slot] as Address
     }
 
+    /// Where value `at` of the flat vector lies.
+    pub(super) fn place(&self, at: usize) -> usize {
+        let piece = self.pieces.partition_point(|piece| piece.from <= at);
+        self.pieces.get(piece.wrapping_sub(1)).map_or(0, |piece| piece.to + (at - piece.from))
+    }
+
     /// From the flat vector, in schema order.
     pub(super) fn spread(&self, flat: &[f32], packed: &mut [f32]) {
         copy(flat, packed, self.pieces.iter().copied());

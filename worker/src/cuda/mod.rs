@@ -11,6 +11,7 @@
 //! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`weights`]: one version's values there, [`layout`]: each
 //!   tensor's place; [`staging`]: what they and everything else are copied from and to; [`workspace`]: a plan with its memory; [`groups`]: all
 //!   of them
+//! - [`optimizer`]: the step that a lone worker makes itself
 //! - `ring`: sums among GPUs by NCCL, with that feature; `deadline`: for leaving one
 //! - [`images`]: the data set on the device, augmented and normalised there
 //!
@@ -37,6 +38,7 @@ mod lane;
 mod layout;
 mod memory;
 mod network;
+mod optimizer;
 mod pass;
 mod plan;
 mod product;
@@ -54,6 +56,7 @@ mod workspace;
 pub use gpu::{Gpu, GpuError, count};
 pub(crate) use gradient::{Examples, Step, logits, sum};
 pub use images::Resident;
+pub(crate) use optimizer::OnDevice;
 #[cfg(feature = "nccl")]
 pub(crate) use ring::{Ring, ring_identity, ring_name};
 pub(crate) use weights::Packed;

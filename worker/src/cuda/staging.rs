@@ -3,7 +3,7 @@
 use candle_core::Result;
 
 use super::gpu::Gpu;
-use super::memory::Pinned;
+use super::memory::{Address, Pinned};
 use super::sums::Sums;
 
 pub(super) struct Staging {
@@ -69,6 +69,11 @@ impl Staging {
             Some(sums) => Ok(sums),
             None => Sums::new(&gpu.stream, examples, levels, values),
         }
+    }
+
+    /// The last node's sum, on the device.
+    pub(super) fn sum(&self) -> Option<Address> {
+        self.sums.as_ref().map(Sums::first)
     }
 
     /// Keeps it for the next node.

@@ -56,6 +56,11 @@ impl Packed {
         self.gpu.upload(staging.weights.values(), self.start)
     }
 
+    /// Where the values lie.
+    pub(super) fn start(&self) -> Address {
+        self.start
+    }
+
     /// What a pass is differentiated by.
     pub(super) fn var(&self) -> &Tensor {
         self.var.as_tensor()

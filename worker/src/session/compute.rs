@@ -67,7 +67,7 @@ pub(super) struct Computer {
     plane: Option<Plane>,
     batches: Batches,
     ahead: Ahead,
-    weights: Option<(u64, Weights)>,
+    pub(super) weights: Option<(u64, Weights)>,
     /// The values of the version that is held; kept, because fresh pages cost more than the copy.
     pub(super) flat: Vec<f32>,
     pub(super) steps: OwnSteps,

@@ -3,11 +3,15 @@
 
 use lockstep_proto::optimizer::{Optimizer, whole};
 use lockstep_proto::recipe::OptimizerSettings;
+#[cfg(feature = "cuda")]
+use lockstep_proto::schema::Schema;
 use lockstep_proto::tensors::Assembly;
 use lockstep_proto::wire::OptimizerState;
 
 use super::compute::Computer;
 use crate::error::WorkerError;
+#[cfg(feature = "cuda")]
+use crate::model::Weights;
 
 /// An optimizer's state that goes with the parameters of `version`.
 #[derive(Debug)]
@@ -64,11 +68,19 @@ pub(super) fn take_state(
     Ok(None)
 }
 
+/// Where steps are made.
+#[derive(Debug)]
+enum Stepper {
+    Here(Optimizer),
+    #[cfg(feature = "cuda")]
+    OnDevice(crate::cuda::OnDevice),
+}
+
 /// An optimizer that has made all steps up to `version`.
 #[derive(Debug)]
 pub(super) struct Replica {
     version: u64,
-    optimizer: Optimizer,
+    stepper: Stepper,
 }
 
 impl Replica {
@@ -78,7 +90,21 @@ impl Replica {
         if steps > 0 {
             optimizer.restore(steps, &vectors).map_err(|error| error.to_string())?;
         }
-        Ok(Self { version, optimizer })
+        Ok(Self { version, stepper: Stepper::Here(optimizer) })
+    }
+
+    /// The same beside its parameters, if they are on a GPU.
+    #[cfg(feature = "cuda")]
+    fn on(self, weights: Option<&Weights>, schema: &Schema) -> Result<Self, String> {
+        let Self { version, stepper } = self;
+        let stepper = match (weights.and_then(Weights::packed), stepper) {
+            (Some(packed), Stepper::Here(optimizer)) => {
+                let moved = crate::cuda::OnDevice::new(packed, schema, optimizer);
+                Stepper::OnDevice(moved.map_err(|error| crate::model::plain(error).to_string())?)
+            }
+            (_, stepper) => stepper,
+        };
+        Ok(Self { version, stepper })
     }
 }
 
@@ -92,10 +118,12 @@ pub(super) struct OwnSteps {
 }
 
 impl OwnSteps {
-    /// The gradient that the next step is made of.
+    /// The gradient that the next step is made of. A GPU has it.
     pub(super) fn remember(&mut self, sum: &[f32]) {
         self.sum.clear();
-        self.sum.extend_from_slice(sum);
+        if let Some(Replica { stepper: Stepper::Here(_), .. }) = self.replica {
+            self.sum.extend_from_slice(sum);
+        }
     }
 }
 
@@ -107,6 +135,11 @@ impl Computer {
         let (settings, parameters) = (&self.prepared.recipe.optimizer, self.prepared.schema.parameters());
         let state = take_state(&mut self.steps.incoming, part, settings, parameters).map_err(|error| error.to_string());
         let replica = state.and_then(|state| state.map(|state| Replica::new(settings, parameters, state)).transpose());
+        #[cfg(feature = "cuda")]
+        let replica = replica.and_then(|replica| {
+            let (weights, schema) = (self.weights.as_ref().map(|(_, weights)| weights), &self.prepared.schema);
+            replica.map(|replica| replica.on(weights, schema)).transpose()
+        });
         self.steps.replica = replica.unwrap_or_else(|error| {
             tracing::error!("{error}");
             None
@@ -120,16 +153,34 @@ impl Computer {
             return;
         };
         let (recipe, schema) = (&self.prepared.recipe, &self.prepared.schema);
-        match whole::step(&mut replica.optimizer, recipe, schema, lr, &mut self.steps.sum, &mut self.flat) {
-            Ok(_) => {
-                let flat = std::mem::take(&mut self.flat);
-                self.take(version + 1, &flat);
-                self.flat = flat;
-                replica.version += 1;
-                self.steps.replica = Some(replica);
+        let made = match &mut replica.stepper {
+            Stepper::Here(optimizer) => {
+                let made = whole::step(optimizer, recipe, schema, lr, &mut self.steps.sum, &mut self.flat);
+                // the coordinator comes to the same, and ends the run
+                made.map(|_| {
+                    let flat = std::mem::take(&mut self.flat);
+                    self.take(version + 1, &flat);
+                    self.flat = flat;
+                })
+                .map_err(|diverged| diverged.to_string())
             }
-            // the coordinator comes to the same, and ends the run
-            Err(diverged) => tracing::debug!("step {}: {diverged}", version + 1),
+            #[cfg(feature = "cuda")]
+            Stepper::OnDevice(optimizer) => match &mut self.weights {
+                Some((held, weights)) => {
+                    let packed = weights.packed().ok_or("its weights are not on the GPU".to_owned());
+                    let plain = |error| crate::model::plain(error).to_string();
+                    let made = packed.and_then(|packed| optimizer.step(packed, lr).map_err(plain));
+                    made.map(|()| *held = version + 1)
+                }
+                None => Err("there are no weights".to_owned()),
+            },
+        };
+        match made {
+            Ok(()) => self.steps.replica = Some(Replica { version: version + 1, ..replica }),
+            Err(problem) => {
+                tracing::debug!("step {}: {problem}", version + 1);
+                self.weights = None;
+            }
         }
     }
 }
@@ -159,9 +210,13 @@ mod tests {
         assert!(take(first.clone()).expect("the first").is_none());
         let state = take(second.clone()).expect("the second").expect("whole");
         let replica = Replica::new(&settings(), 2, state).expect("its own");
-        let vectors = replica.optimizer.state();
-        assert_eq!(vectors, [("exp_avg", &[1.0_f32, -2.0][..]), ("exp_avg_sq", &[3.0, 4.0])]);
-        assert_eq!((replica.version, replica.optimizer.steps()), (7, 7));
+        #[cfg_attr(
+            not(feature = "cuda"),
+            expect(irrefutable_let_patterns, reason = "without a GPU there is one place")
+        )]
+        let Stepper::Here(optimizer) = &replica.stepper else { panic!("it has not moved") };
+        assert_eq!(optimizer.state(), [("exp_avg", &[1.0_f32, -2.0][..]), ("exp_avg_sq", &[3.0, 4.0])]);
+        assert_eq!((replica.version, optimizer.steps()), (7, 7));
         // a new one begins where another was cut off
         assert!(take(first.clone()).expect("the first").is_none());
         let fresh = OptimizerState { version: 0, ..OptimizerState::default() };

@@ -1,0 +1,97 @@
+//! The optimizer on the device: a worker that makes the step itself has parameters, gradient and state there, and sends nothing to and fro.
+
+use std::sync::Arc;
+
+use candle_core::{Result, bail};
+use lockstep_proto::optimizer::{Optimizer, Step};
+use lockstep_proto::schema::{Kind, Schema};
+
+use super::kernels::{AdamStep, Observe, SgdStep};
+use super::memory::{Address, Block, Pinned};
+use super::regions::Region;
+use super::weights::Packed;
+
+/// Buffers that lie one behind the other and are updated alike.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: usize,
+    end: usize,
+    momentum: f64,
+}
+
+/// An optimizer's state on the device, laid out as the weights are.
+pub(crate) struct OnDevice {
+    /// Counts steps, and knows their numbers. Its own vectors are those that the state began with.
+    optimizer: Optimizer,
+    vectors: Vec<Block>,
+    buffers: Vec<Run>,
+}
+
+impl std::fmt::Debug for OnDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OnDevice").field(&self.optimizer.steps()).finish()
+    }
+}
+
+impl OnDevice {
+    /// The state of `optimizer`, there.
+    pub(crate) fn new(weights: &Packed, schema: &Schema, optimizer: Optimizer) -> Result<Self> {
+        let (gpu, layout) = (&weights.gpu, &weights.layout);
+        gpu.bind()?;
+        let mut staging = Pinned::new(layout.len())?;
+        let mut flat = vec![0.0; schema.len()];
+        let mut vectors = Vec::new();
+        for (_, values) in optimizer.state() {
+            flat[..values.len()].copy_from_slice(values);
+            layout.spread(&flat, staging.values_mut());
+            let block = Block::new(&gpu.stream, layout.len())?;
+            gpu.upload(staging.values(), block.at(whole(layout.len())))?;
+            gpu.wait()?;
+            vectors.push(block);
+        }
+        let mut buffers: Vec<Run> = Vec::new();
+        for (tensor, range) in schema.iter() {
+            let Kind::Buffer { momentum } = tensor.kind else { continue };
+            let start = layout.place(range.start);
+            let end = start + range.len();
+            match buffers.last_mut().filter(|last| last.momentum == momentum) {
+                // what lies between is 0 in the gradient, too
+                Some(last) => last.end = end,
+                None => buffers.push(Run { start, end, momentum }),
+            }
+        }
+        Ok(Self { optimizer, vectors, buffers })
+    }
+
+    /// Asks for the step that follows from the last node's sum, which is all of a step's, at the rate `lr`.
+    pub(crate) fn step(&mut self, weights: &Packed, lr: f64) -> Result<()> {
+        let (gpu, layout) = (Arc::clone(&weights.gpu), &weights.layout);
+        gpu.bind()?;
+        let (w, Some(g)) = (weights.start(), weights.staging().sum()) else { bail!("there is no gradient on the GPU") };
+        let state = |number: usize| self.vectors.get(number).map_or(0, |block| block.at(whole(layout.len())));
+        let count = layout.parameters() as u32;
+        match self.optimizer.next(lr) {
+            Step::Sgd(step) => {
+                let (first, nesterov) = (u32::from(step.first), u32::from(step.nesterov));
+                let (rate, momentum, taken, decay) = (step.rate, step.momentum, step.taken, step.weight_decay);
+                let m = state(0);
+                gpu.launch(SgdStep { w, m, g, count, first, nesterov, rate, momentum, taken, decay }, count)?;
+            }
+            Step::Adam(step) => {
+                let lockstep_proto::optimizer::AdamStep { rate, root, new1, new2, old2, shrink, decay, eps } = step;
+                let (m, v) = (state(0), state(1));
+                gpu.launch(AdamStep { w, m, v, g, count, rate, root, new1, new2, old2, shrink, decay, eps }, count)?;
+            }
+        }
+        for &Run { start, end, momentum } in &self.buffers {
+            let at = |base: Address| base + 4 * start as Address;
+            let count = (end - start) as u32;
+            gpu.launch(Observe { w: at(w), g: at(g), count, momentum }, count)?;
+        }
+        Ok(())
+    }
+}
+
+fn whole(len: usize) -> Region {
+    Region { start: 0, len }
+}
