@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::super::WorkerId;
+use super::super::{Event, WorkerId};
+use super::toy;
 use super::world::Job;
 
 /// Something that happens later.
@@ -57,4 +58,25 @@ pub(super) struct Process {
     pub(super) said: u64,
     /// The ring that holds it up: it looks for the others, or for their sum.
     pub(super) stuck_in: Option<u64>,
+}
+
+impl Process {
+    /// The value that `job` is computed with: what was sent with it, or what this process came to by itself, if it did.
+    pub(super) fn input(&mut self, job: &Job) -> Option<u64> {
+        if !job.own {
+            self.held = Some((job.input.version, job.input.value));
+        }
+        self.held.filter(|(version, _)| *version == job.input.version).map(|(_, value)| value)
+    }
+
+    /// Makes the step that follows from `sum`, which was answered so.
+    pub(super) fn go_on(&mut self, job: &Job, answer: &Event, sum: u64) {
+        let (version, value) = (job.input.version + 1, toy::update(job.input.value, sum));
+        self.held = match answer {
+            Event::Answered { .. } => Some((version, value)),
+            // what damaged the answer was in the worker's memory: so is what it goes on from
+            Event::Refused { .. } => Some((version, value ^ 1)),
+            _ => None,
+        };
+    }
 }

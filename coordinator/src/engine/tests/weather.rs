@@ -314,30 +314,18 @@ impl Weather {
         if let Work::Part { .. } = job.work {
             return self.enter(process, worker, job);
         }
-        if !job.own {
-            self.processes[process].held = Some((job.input.version, job.input.value));
-        } else {
-            match self.processes[process].held.filter(|(version, _)| *version == job.input.version) {
-                Some((_, value)) => job.input.value = value,
-                // something became of the step before
-                None => {
-                    self.begin_job(process);
-                    let event = Event::Failed { worker, lease: job.lease, reason: "never came to it".to_owned() };
-                    return self.send(worker, job, event, 0);
-                }
-            }
-        }
+        let Some(value) = self.processes[process].input(&job) else {
+            // something became of the step before
+            self.begin_job(process);
+            let event = Event::Failed { worker, lease: job.lease, reason: "never came to it".to_owned() };
+            return self.send(worker, job, event, 0);
+        };
+        job.input.value = value;
         let event = self.answer(process, worker, job);
         self.begin_job(process);
         let value = toy::compute(&self.plan, job.work, job.input.value);
         if job.goes_on {
-            let next = (job.input.version + 1, toy::update(job.input.value, value));
-            self.processes[process].held = match &event {
-                Event::Answered { .. } => Some(next),
-                // what damaged the answer was in the worker's memory: so is what it goes on from
-                Event::Refused { .. } => Some((next.0, next.1 ^ 1)),
-                _ => None,
-            };
+            self.processes[process].go_on(&job, &event, value);
         }
         self.send(worker, job, event, value)
     }
