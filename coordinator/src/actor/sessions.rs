@@ -28,8 +28,7 @@ pub(super) struct Session {
     pub(super) ready: bool,
     /// It has mapped our memory.
     pub(super) shared: bool,
-    /// The parameters that it was sent last.
-    /// … or that it comes to by itself with what it has in hand.
+    /// The parameters that it was sent last, or that it comes to by itself with what it has in hand.
     pub(super) holds: Option<Edition>,
     /// The version that it has the optimizer's state of when it has done what it has in hand.
     pub(super) replica: Option<u64>,

@@ -66,10 +66,10 @@ impl Optimizer {
     /// came here, and a step on part of the parameters would be silent.
     pub fn step(&mut self, lr: f64, gradient: &[f32], parameters: &mut [f32]) {
         assert_eq!((gradient.len(), parameters.len()), (self.parameters, self.parameters), "gradient and parameters");
-        match (self.next(lr), &mut self.rule) {
-            (Step::Sgd(step), Rule::Sgd(sgd)) => sgd.step(step, gradient, parameters),
-            (Step::Adam(step), Rule::Adam(adam)) => adam.step(step, gradient, parameters),
-            _ => unreachable!("a rule's step is its own"),
+        self.steps += 1;
+        match &mut self.rule {
+            Rule::Sgd(sgd) => sgd.step(sgd.next(self.steps == 1, lr), gradient, parameters),
+            Rule::Adam(adam) => adam.step(adam.next(self.steps, lr), gradient, parameters),
         }
     }
 
