@@ -1,5 +1,6 @@
 // candle's own kernels, those that uploading, backward() and the plain tensor functions launch: f32, f64, u8, u32 and i64.
-// Names, arguments and loops are those of candle-kernels 0.11 (affine.cu, binary.cu, fill.cu, unary.cu, reduce.cu).
+// Names, arguments and loops are those of candle-kernels 0.11 (affine.cu, binary.cu, fill.cu, unary.cu, reduce.cu). standin_sizes_: those of
+// the arguments, of the one kernel that is part of a step, so that it may be late.
 #include "standin.h"
 
 #define ARGUMENT(index, type) (*(type *)params[index])
@@ -75,6 +76,7 @@ static inline size_t strided(size_t i, size_t dims, const size_t *info, const si
         type value = ARGUMENT(3, type), *out = ARGUMENT(4, type *);                                                              \
         EACH(i, count) out[strided(i, dims, info, info + dims)] = value;                                                         \
     }                                                                                                                            \
+    EXPORT const size_t standin_sizes_const_set_##suffix[] = {8, 8, 8, sizeof(type), 8, 0};                                      \
     EXPORT void standin_kernel_fill_##suffix(void **params) {                                                                    \
         type *out = ARGUMENT(0, type *), value = ARGUMENT(1, type);                                                              \
         size_t count = ARGUMENT(2, size_t);                                                                                      \

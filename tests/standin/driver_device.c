@@ -210,8 +210,9 @@ CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) {
 
 CUresult cuCtxSynchronize(void) {
     if (!standin_context()) return CUDA_ERROR_INVALID_CONTEXT;
-    CUresult captured = standin_whole_context("cuCtxSynchronize");
-    if (captured) return captured;
+    CUresult result = standin_whole_context("cuCtxSynchronize");
+    if (!result) result = standin_catch_up(NULL);
+    if (result) return result;
     standin_count("synchronisations", 1);
     standin_check_guards("cuCtxSynchronize");
     return CUDA_SUCCESS;

@@ -57,7 +57,7 @@ CUresult standin_unsafe(const char *call) {
 }
 
 CUresult standin_uncaptured(struct stream *stream, const char *call) {
-    if (!standin_capturing(stream)) return CUDA_SUCCESS;
+    if (!standin_capturing(stream)) return standin_catch_up(stream);
     invalidate(stream->capture, call);
     return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
 }
@@ -124,7 +124,10 @@ static struct capture *capture_of(const struct event *event) {
 CUresult standin_wait(struct stream *stream, const struct event *event) {
     bool captures_already = standin_capturing(stream);
     if (!event->capture) {
-        if (!captures_already) return CUDA_SUCCESS;
+        if (!captures_already) {
+            standin_await(stream, event);
+            return CUDA_SUCCESS;
+        }
         // work from outside, which no launch could wait for
         invalidate(stream->capture, "cuStreamWaitEvent for an event of no capture");
         return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
@@ -173,12 +176,20 @@ static int execute(int (*run)(void *), const void *arguments, size_t bytes) {
     return result;
 }
 
+int standin_order_now(struct stream *stream, const char *what, int (*run)(void *), const void *arguments, size_t bytes) {
+    // the legacy stream joins streams that capture, and there it ends
+    if (standin_legacy(stream, what)) return REFUSED;
+    standin_count(what, 1);
+    CUresult before = standin_catch_up(stream);
+    return before ? (int)before : execute(run, arguments, bytes);
+}
+
 int standin_order(struct stream *stream, const char *what, int (*run)(void *), const void *arguments, size_t bytes) {
     if (!standin_capturing(stream)) {
-        // the legacy stream joins streams that capture, and there it ends
-        if (standin_legacy(stream, what)) return REFUSED;
+        if (!standin_is_late(stream)) return standin_order_now(stream, what, run, arguments, bytes);
         standin_count(what, 1);
-        return execute(run, arguments, bytes);
+        standin_put_off(stream, what, run, arguments, bytes);
+        return 0;
     }
     if (stream->capture->invalid) return REFUSED;
     struct graph *graph = stream->capture->graph;
@@ -315,13 +326,15 @@ CUresult cuGraphLaunch(struct graph *exec, struct stream *stream) {
     if (!standin_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!alive(exec, GRAPH_EXEC) || !standin_stream_ok(stream)) return CUDA_ERROR_INVALID_VALUE;
     // a graph in a graph is a node of its own kind, which nobody here has
-    CUresult captured = standin_uncaptured(stream, "cuGraphLaunch");
-    if (captured) return captured;
+    if (standin_capturing(stream)) return standin_uncaptured(stream, "cuGraphLaunch");
     return standin_order(stream, "graph_launches", launch, &exec, sizeof exec);
 }
 
+// A graph that is still to run ends when it has run.
 CUresult cuGraphExecDestroy(struct graph *exec) {
     if (!alive(exec, GRAPH_EXEC)) return CUDA_ERROR_INVALID_VALUE;
+    CUresult before = standin_catch_up(NULL);
+    if (before) return before;
     graph_end(exec);
     return CUDA_SUCCESS;
 }

@@ -1,4 +1,4 @@
-// The driver's memory calls. Every copy is done when its call returns, on whatever stream it was ordered.
+// The driver's memory calls.
 #include "host.h"
 
 #include <string.h>
@@ -20,28 +20,32 @@ CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
 // On a stream that captures this would be memory of the graph, which comes and goes with each launch; nobody here asks for that.
 CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, struct stream *stream) {
     CUresult result = ready(stream);
-    if (!result) result = standin_uncaptured(stream, "cuMemAllocAsync");
+    if (!result && standin_capturing(stream)) result = standin_uncaptured(stream, "cuMemAllocAsync");
     return result ? result : allocate(out, bytes, stream);
 }
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr *out, size_t bytes, void *pool, struct stream *stream) {
     return pool ? cuMemAllocAsync(out, bytes, stream) : CUDA_ERROR_INVALID_VALUE;
 }
 
-static CUresult release(CUdeviceptr pointer, const struct stream *stream) {
-    CUresult result = ready(stream);
-    if (result) return result;
+static int run_free(void *arguments) {
     // cuMemFree takes null and does nothing.
-    if (pointer) standin_free((void *)pointer, false);
+    void *start = *(void **)arguments;
+    if (start) standin_free(start, false);
     return CUDA_SUCCESS;
 }
 CUresult cuMemFree_v2(CUdeviceptr pointer) {
-    CUresult captured = standin_unsafe("cuMemFree");
-    return captured ? captured : release(pointer, NULL);
+    CUresult result = standin_unsafe("cuMemFree");
+    if (!result) result = ready(NULL);
+    if (!result) result = standin_catch_up(NULL);
+    return result ? result : (CUresult)run_free(&pointer);
 }
 CUresult cuMemFreeAsync(CUdeviceptr pointer, struct stream *stream) {
     CUresult result = ready(stream);
-    if (!result) result = standin_uncaptured(stream, "cuMemFreeAsync");
-    return result ? result : release(pointer, stream);
+    if (!result && standin_capturing(stream)) result = standin_uncaptured(stream, "cuMemFreeAsync");
+    if (result) return result;
+    if (!standin_is_late(stream)) return (CUresult)run_free(&pointer);
+    standin_put_off(stream, "frees", run_free, &pointer, sizeof pointer);
+    return CUDA_SUCCESS;
 }
 
 CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned flags) {
@@ -99,6 +103,7 @@ struct copy {
     void *to;
     const void *from;
     size_t bytes;
+    bool pinned; // the host's side
 };
 static CUresult check(const struct copy *it) {
     bool to_device = it->direction != D2H, from_device = it->direction != H2D;
@@ -116,9 +121,18 @@ static int run_copy(void *arguments) {
     const struct copy *it = arguments;
     CUresult result = check(it);
     if (result) return result;
+    if (it->pinned && !standin_find(it->direction == H2D ? it->from : it->to, it->bytes, NULL))
+        standin_fail("%s of %zu bytes: the host's memory was freed before the copy was done", names[it->direction][0], it->bytes);
     memmove(it->to, it->from, it->bytes);
     standin_count(names[it->direction][1], it->bytes);
     return CUDA_SUCCESS;
+}
+
+static int run_copy_of_aside(void *arguments) {
+    const struct copy *it = arguments;
+    int result = run_copy(arguments);
+    free((void *)it->from);
+    return result;
 }
 
 static CUresult invalidated(int result) { return result == REFUSED ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : result; }
@@ -126,14 +140,22 @@ static CUresult invalidated(int result) { return result == REFUSED ? CUDA_ERROR_
 static CUresult copy(enum direction direction, void *to, const void *from, size_t bytes, struct stream *stream) {
     CUresult result = ready(stream);
     if (result || bytes == 0) return result;
-    struct copy it = {direction, to, from, bytes};
+    struct copy it = {direction, to, from, bytes, false};
     result = check(&it);
     if (result) return result;
-    // A node reads the host's memory when the graph runs: it must stay where it is.
     struct found found;
-    if (standin_capturing(stream) && direction != D2D &&
-        (!standin_find(direction == H2D ? from : to, bytes, &found) || found.device != HOST))
-        return standin_uncaptured(stream, "a copy from or to memory that may be paged");
+    bool paged = direction != D2D && (!standin_find(direction == H2D ? from : to, bytes, &found) || found.device != HOST);
+    it.pinned = direction != D2D && !paged;
+    // A node reads the host's memory when the graph runs: it must stay where it is.
+    if (standin_capturing(stream) && paged) return standin_uncaptured(stream, "a copy from or to memory that may be paged");
+    if (standin_is_late(stream) && paged) {
+        // Such a copy is done when the call returns, but for one to the device, which is done aside.
+        if (direction == D2H) return invalidated(standin_order_now(stream, names[direction][0], run_copy, &it, sizeof it));
+        void *aside = malloc(bytes);
+        if (!aside) standin_fail("no memory for a copy aside");
+        it.from = memcpy(aside, from, bytes);
+        return invalidated(standin_order(stream, names[direction][0], run_copy_of_aside, &it, sizeof it));
+    }
     return invalidated(standin_order(stream, names[direction][0], run_copy, &it, sizeof it));
 }
 // Those without a stream wait for themselves.

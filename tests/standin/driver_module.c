@@ -68,6 +68,8 @@ CUresult cuModuleGetFunction(struct function **out, struct module *module, const
         return CUDA_ERROR_NOT_FOUND;
     }
     snprintf(symbol, sizeof symbol, "standin_bytes_%s", name);
+    const size_t *bytes = dlsym(RTLD_DEFAULT, symbol);
+    snprintf(symbol, sizeof symbol, "standin_sizes_%s", name);
 
     standin_lock();
     struct function *function = all;
@@ -75,7 +77,7 @@ CUresult cuModuleGetFunction(struct function **out, struct module *module, const
     if (!function) {
         function = calloc(1, sizeof *function + strlen(name) + 1);
         if (!function) standin_fail("no memory for a function");
-        *function = (struct function){FUNCTION, module, run, dlsym(RTLD_DEFAULT, symbol), all};
+        *function = (struct function){FUNCTION, module, run, bytes, dlsym(RTLD_DEFAULT, symbol), all};
         strcpy(function->name, name);
         all = function;
     }
@@ -163,15 +165,16 @@ static int run_now(void *arguments) {
     return CUDA_SUCCESS;
 }
 
-// cuda.h: 4 KB of parameters.
-enum { MOST_PARAMETERS = 4096 };
+// cuda.h: 4 KB of parameters. One of ours has all of them; several of candle's have 16 bytes each.
+enum { MOST_PARAMETERS = 4096, MOST = 8, EACH = 16 };
 struct captured {
     struct launch launch;
     char parameters[MOST_PARAMETERS] __attribute__((aligned(16)));
 };
 static int run_captured(void *arguments) {
     struct captured *it = arguments;
-    void *params[] = {it->parameters};
+    void *params[MOST];
+    for (size_t at = 0; at < MOST; at++) params[at] = it->parameters + EACH * at;
     it->launch.params = params;
     return run_now(&it->launch);
 }
@@ -190,14 +193,18 @@ static CUresult launch(struct function *function, struct dimensions grid, struct
         return CUDA_ERROR_INVALID_VALUE;
     }
     struct launch it = {function, grid, block, params};
-    if (!standin_capturing(stream)) {
-        int result = standin_order(stream, "launches", run_now, &it, sizeof it);
+    // A node, and work that is late, keep the parameters' values. Most of candle's kernels can't say how long theirs are.
+    bool captures = standin_capturing(stream);
+    bool keeps = function->bytes ? *function->bytes <= MOST_PARAMETERS : function->sizes && !captures;
+    if (captures && !keeps) return standin_uncaptured(stream, function->name);
+    if (!captures && !(keeps && standin_is_late(stream))) {
+        int result = standin_order_now(stream, "launches", run_now, &it, sizeof it);
         return result == REFUSED ? CUDA_ERROR_STREAM_CAPTURE_IMPLICIT : result;
     }
-    // A node keeps the parameters' values. candle's kernels can't say how long theirs are.
-    if (!function->bytes || *function->bytes > MOST_PARAMETERS) return standin_uncaptured(stream, function->name);
     struct captured node = {.launch = it};
-    memcpy(node.parameters, params[0], *function->bytes);
+    if (function->bytes) memcpy(node.parameters, params[0], *function->bytes);
+    for (size_t at = 0; function->sizes && function->sizes[at]; at++)
+        memcpy(node.parameters + EACH * at, params[at], function->sizes[at]);
     int result = standin_order(stream, "launches", run_captured, &node, sizeof node);
     return result == REFUSED ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : result;
 }

@@ -1,4 +1,4 @@
-// The driver's streams and events. Work is done when it is ordered, so waiting only checks the guards; times are real.
+// The driver's streams and events. Work is done when it is ordered, or late; so waiting does what is late, and checks the guards. Times are real.
 #include "host.h"
 
 #include <time.h>
@@ -17,6 +17,7 @@ CUresult cuStreamCreateWithPriority(struct stream **out, unsigned flags, int pri
     struct stream *stream = malloc(sizeof *stream);
     if (!stream) return CUDA_ERROR_OUT_OF_MEMORY;
     *stream = (struct stream){.magic = STREAM, .context = standin_context(), .flags = flags, .priority = priority};
+    standin_new_stream(stream);
     standin_count("streams", 1);
     *out = stream;
     return CUDA_SUCCESS;
@@ -27,6 +28,7 @@ CUresult cuStreamCreate(struct stream **out, unsigned flags) { return cuStreamCr
 CUresult cuStreamDestroy_v2(struct stream *stream) {
     if (standin_is_default(stream) || stream->magic != STREAM) return CUDA_ERROR_INVALID_HANDLE;
     if (stream->capture) standin_fail("a stream is destroyed that captures");
+    standin_catch_up(stream);
     stream->magic = DEAD;
     return CUDA_SUCCESS;
 }
@@ -37,6 +39,7 @@ void standin_late(bool (*call)(const struct stream *)) { late = call; }
 
 CUresult cuStreamSynchronize(struct stream *stream) {
     CUresult result = usable(stream);
+    if (!result) standin_others_first(stream);
     if (!result) result = standin_uncaptured(stream, "cuStreamSynchronize");
     if (!result) result = standin_legacy(stream, "cuStreamSynchronize");
     if (result) return result;
@@ -108,6 +111,8 @@ CUresult cuEventRecord(struct event *event, struct stream *stream) {
     if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
     if (standin_capturing(stream)) return standin_record(event, stream);
     event->capture = 0;
+    event->stream = standin_is_default(stream) ? NULL : stream;
+    event->at = event->stream ? stream->ordered : 0;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     event->milliseconds = (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
@@ -122,13 +127,18 @@ CUresult cuEventRecordWithFlags(struct event *event, struct stream *stream, unsi
 CUresult cuEventSynchronize(struct event *event) {
     if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
     if (event->capture) return CUDA_ERROR_CAPTURED_EVENT;
+    if (event->stream) standin_others_first(event->stream);
+    CUresult result = event->stream ? standin_catch_up_to(event->stream, event->at) : CUDA_SUCCESS;
+    if (result) return result;
     standin_count("synchronisations", 1);
+    standin_count_left();
     standin_check_guards("cuEventSynchronize");
     return CUDA_SUCCESS;
 }
 CUresult cuEventQuery(struct event *event) {
     if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
-    return event->capture ? CUDA_ERROR_CAPTURED_EVENT : CUDA_SUCCESS;
+    if (event->capture) return CUDA_ERROR_CAPTURED_EVENT;
+    return event->stream ? standin_catch_up_to(event->stream, event->at) : CUDA_SUCCESS;
 }
 
 CUresult cuStreamWaitEvent(struct stream *stream, struct event *event, unsigned flags) {

@@ -56,6 +56,9 @@ struct stream {
     int priority;
     struct capture *capture; // null: what it is asked for is done
     struct frontier frontier;
+    struct stream *next;       // of all there are
+    struct late *first, *last; // what it was asked for and is still to do
+    uint64_t ordered, done;    // how many pieces that were late, so far
 };
 struct event {
     uint32_t magic;
@@ -64,6 +67,8 @@ struct event {
     double milliseconds;
     uint64_t capture; // the number of the one that it was recorded in; 0: none
     struct frontier frontier;
+    struct stream *stream; // that it was recorded on; null: a default one
+    uint64_t at;           // what that stream had been asked for by then
 };
 struct module {
     uint32_t magic;
@@ -74,6 +79,7 @@ struct function {
     struct module *module;
     void (*run)(void **);  // one thread of the kernel
     const size_t *bytes;   // of its struct; null for candle's kernels
+    const size_t *sizes;   // of each of their parameters, up to a 0; null where nobody needs them
     struct function *next; // of all there are: a handle lives as long as the program
     char name[];
 };
@@ -125,11 +131,13 @@ bool standin_is_default(const struct stream *stream);
 
 // driver_graph.c. All work of a stream goes through here: `run` with `arguments` is done now and its result returned, or, while
 // the stream captures, becomes a node with a copy of them, and 0 is returned. REFUSED: the capture is invalid. `what` counts it.
+// Where streams are late it is put off; not so by `standin_order_now`, whose arguments may not last.
 enum { REFUSED = -1 };
 int standin_order(struct stream *stream, const char *what, int (*run)(void *arguments), const void *arguments, size_t bytes);
+int standin_order_now(struct stream *stream, const char *what, int (*run)(void *arguments), const void *arguments, size_t bytes);
 // For a call that no capture of this thread may see (an allocation, a wait): ends it and returns the error.
 CUresult standin_unsafe(const char *call);
-// For a call on a stream that it must not be captured on.
+// For a call on a stream that it must not be captured on, and that is done now: what the stream was asked for before is done first.
 CUresult standin_uncaptured(struct stream *stream, const char *call);
 // For a wait for everything that the context does.
 CUresult standin_whole_context(const char *call);
@@ -142,6 +150,19 @@ CUresult standin_record(struct event *event, struct stream *stream);
 CUresult standin_wait(struct stream *stream, const struct event *event);
 // Has `call` say whether a stream waits for another process.
 void standin_late(bool (*call)(const struct stream *));
+
+// driver_late.c: whether what `stream` is asked for is put off, and putting it off.
+void standin_new_stream(struct stream *stream);
+bool standin_is_late(const struct stream *stream);
+void standin_put_off(struct stream *stream, const char *what, int (*run)(void *arguments), const void *arguments, size_t bytes);
+// What `stream` is asked for next comes after what `event` stands for.
+void standin_await(struct stream *stream, const struct event *event);
+// Does what was put off, all of it or the first `up_to` pieces; a default stream waits for all others.
+CUresult standin_catch_up(struct stream *stream);
+CUresult standin_catch_up_to(struct stream *stream, uint64_t up_to);
+// Before a wait for `stream`, where that is how they are late.
+void standin_others_first(const struct stream *stream);
+void standin_count_left(void);
 
 // fibres.c: runs a grid of blocks. The caller holds the lock.
 struct dimensions {
