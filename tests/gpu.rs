@@ -1,5 +1,7 @@
 //! GPU workers, in a build with `--features cuda`: on a GPU, or on the stand-ins of `tests/standin` (`.ci/cuda`).
 
+use std::collections::HashMap;
+
 use crate::support::watched::Cluster;
 use crate::support::{Desk, Done, skip};
 
@@ -178,20 +180,27 @@ fn each_gpu_gets_a_worker_and_a_gpu_that_is_not_there_is_named() {
 fn graphs_change_no_bit() {
     let Some(desk) = desk() else { return };
     let with = |environment: &str| {
-        let out = environment.split('=').next().expect("a name");
-        let args = ["train", "lenet-dropout-bn", "--data", "images", "--plain", "--out", out, "--device", "cuda:0"];
+        let out = environment.replace('=', "-");
+        let args = ["train", "lenet-dropout-bn", "--data", "images", "--plain", "--out", &out, "--device", "cuda:0"];
         let done = desk.start_under(&["env", environment], &[&args[..], &["--workers", "1"], SHORT].concat()).finish();
-        (desk.hash(out), done.ok().stderr)
+        let losses = ["train_loss", "test_loss"].map(|key| desk.summary(&out)[key].as_f64().expect(key));
+        ((desk.hash(&out), losses), done.ok().stderr)
     };
     let worker = ["worker", "--join", "127.0.0.1:9", "--reconnect", "0", "--device", "cuda:0"];
     let wrong = desk.start_under(&["env", "LOCKSTEP_CUDA_GRAPHS=no"], &worker).finish();
     wrong.refused(&["LOCKSTEP_CUDA_GRAPHS is \"no\"", "may be off"]);
     let (hash, said) = with("NOTHING=off");
     assert!(!said.contains("CUDA graphs"), "{said}");
-    // the stand-ins' lanes from the last to the first; and memory for one shard at a time
-    for environment in
-        ["LOCKSTEP_CUDA_GRAPHS=off", "STANDIN_CAPTURE=off", "STANDIN_ORDER=reverse", "STANDIN_MEMORY=100000000"]
-    {
+    // the stand-ins' lanes from the last to the first; memory for one shard at a time; and what is asked for
+    // done as late as may be, or what is awaited after all else
+    for environment in [
+        "LOCKSTEP_CUDA_GRAPHS=off",
+        "STANDIN_CAPTURE=off",
+        "STANDIN_ORDER=reverse",
+        "STANDIN_MEMORY=100000000",
+        "STANDIN_LATE=last",
+        "STANDIN_LATE=first",
+    ] {
         let (other, said) = with(environment);
         assert_eq!(other, hash, "{environment}");
         if environment.starts_with("STANDIN") && on_standin(&desk) {
@@ -201,31 +210,33 @@ fn graphs_change_no_bit() {
     }
 }
 
-/// What the host asks for in one step of lenet, 4 shards of 16 images: docs/gpu.md has these numbers. Counted as the difference of two
-/// runs, one of which has 4 steps more, so that what happens once is not in it.
+/// What the stand-ins of all processes counted in a run of lenet, 4 shards of 16 images.
+fn counted(desk: &Desk, steps: u32, environment: &str) -> HashMap<String, u64> {
+    let folder = format!("{steps}{environment}");
+    std::fs::create_dir(desk.path(&folder)).expect("a folder");
+    let count = format!("STANDIN_COUNT={}/%p", desk.path(&folder).display());
+    let steps = steps.to_string();
+    let args =
+        ["bench", "--model", "lenet", "--batch-size", "64", "--shards", "4", "--workers", "1", "--steps", &steps];
+    desk.start_under(&["env", &count, environment], &[&args[..], &["--device", "cuda:0"]].concat()).finish().ok();
+    let mut counters = HashMap::<String, u64>::new();
+    for file in std::fs::read_dir(desk.path(&folder)).expect("the counters' folder") {
+        let text = std::fs::read_to_string(file.expect("a file").path()).expect("counters");
+        for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+            *counters.entry(name.to_owned()).or_default() += value.parse::<u64>().expect("a number");
+        }
+    }
+    counters
+}
+
+/// What the host asks for in one step: docs/gpu.md has these numbers. Counted as the difference of two runs, one of which has 4 steps more,
+/// so that what happens once is not in it.
 #[test]
 fn a_step_costs_few_calls() {
     let Some(desk) = desk() else { return };
     if !on_standin(&desk) {
         return;
     }
-    let counted = |steps: u32, graphs: &str| {
-        let folder = format!("{steps}{graphs}");
-        std::fs::create_dir(desk.path(&folder)).expect("a folder");
-        let count = format!("STANDIN_COUNT={}/%p", desk.path(&folder).display());
-        let steps = steps.to_string();
-        let args =
-            ["bench", "--model", "lenet", "--batch-size", "64", "--shards", "4", "--workers", "1", "--steps", &steps];
-        desk.start_under(&["env", &count, graphs], &[&args[..], &["--device", "cuda:0"]].concat()).finish().ok();
-        let mut counters = std::collections::HashMap::<String, u64>::new();
-        for file in std::fs::read_dir(desk.path(&folder)).expect("the counters' folder") {
-            let text = std::fs::read_to_string(file.expect("a file").path()).expect("counters");
-            for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
-                *counters.entry(name.to_owned()).or_default() += value.parse::<u64>().expect("a number");
-            }
-        }
-        counters
-    };
     let names = [
         "launches",
         "graph_launches",
@@ -243,9 +254,22 @@ fn a_step_costs_few_calls() {
         ("NOTHING=off", [3, 2, 105, 0, 0, 5, 5, 1, 0, 4, 1]),
         ("LOCKSTEP_CUDA_GRAPHS=off", [52, 0, 0, 20, 36, 5, 5, 1, 0, 4, 1]),
     ] {
-        let [few, many] = [20, 24].map(|steps| counted(steps, graphs));
-        let of = |counters: &std::collections::HashMap<String, u64>, name| counters.get(name).copied().unwrap_or(0);
+        let [few, many] = [20, 24].map(|steps| counted(&desk, steps, graphs));
+        let of = |counters: &HashMap<String, u64>, name| counters.get(name).copied().unwrap_or(0);
         let step = names.map(|name| (of(&many, name) - of(&few, name)) / 4);
         assert_eq!(step, expected, "{names:?}, {graphs}");
     }
+}
+
+/// While a lone worker waits for a gradient, its GPU has the next pass to do.
+#[test]
+fn a_gpu_computes_while_a_gradient_goes_home() {
+    let Some(desk) = desk() else { return };
+    if !on_standin(&desk) {
+        return;
+    }
+    let steps = 24;
+    let left = counted(&desk, steps, "STANDIN_LATE=last").get("graphs_left").copied().unwrap_or(0);
+    // a pass back for each wait, but for the first ones, which are no graphs yet; a lease may come late now and then
+    assert!(left >= u64::from(steps) / 3, "{left} of {steps}");
 }

@@ -12,7 +12,7 @@ use lockstep_proto::wire::{SharedMemory, SharedRegion};
 const VERSIONS: usize = 2;
 
 /// Gradients that a worker may have under way, as many as steps in a lone worker's hands: with one more it falls back to gRPC.
-const GRADIENTS: usize = 3;
+const GRADIENTS: usize = 4;
 
 /// Parameters of a version, as they are or rounded.
 pub type Edition = (u64, Wire);

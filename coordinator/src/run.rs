@@ -17,9 +17,9 @@ use crate::evaluation::{Slices, Tally};
 use crate::plan::Plan;
 use crate::telemetry::{Split, Summary};
 
-/// Steps in a lone worker's hands beside the open one: the next, while the last one's answer travels, and one more, so that a pause of the
-/// coordinator's holds nothing up. Each may have a gradient under way.
-const IN_ADVANCE: u32 = 2;
+/// Steps in a lone worker's hands beside the open one: the next, while the last one's answer travels; one that a GPU is asked for before that
+/// answer is sent; and one more, so that a pause of the coordinator's holds nothing up. Each may have a gradient under way.
+const IN_ADVANCE: u32 = 3;
 
 /// One training, ready to be served to workers.
 #[derive(Debug)]

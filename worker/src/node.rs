@@ -43,8 +43,49 @@ pub(crate) struct Sum {
     pub(crate) shards: Vec<Counts>,
 }
 
-/// Computes the node's shards, which have `sizes` examples each; `batch` makes one, by its place in the node. On a GPU the sum comes in a vector
-/// of `buffers`: there is one a node, and a fresh one costs more than the copy.
+/// A node's sum, or what will be it.
+#[derive(Debug)]
+pub(crate) enum Coming {
+    Here(Sum),
+    /// A GPU was asked for it. `broken` is [`Summing::broken`].
+    #[cfg(feature = "cuda")]
+    OnGpu {
+        asked: Box<crate::cuda::Asked>,
+        broken: bool,
+    },
+}
+
+impl Coming {
+    /// Whether nobody would have to wait for it.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self, Self::Here(_))
+    }
+
+    /// Waits for it. From a GPU it comes in a vector of `buffers`: there is one a node, and a fresh one costs more than the copy.
+    ///
+    /// # Errors
+    /// The GPU failed.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU's sums are its shards' gradients"))]
+    pub(crate) fn wait(self, buffers: &Buffers) -> Result<Sum, ComputeError> {
+        match self {
+            Self::Here(sum) => Ok(sum),
+            #[cfg(feature = "cuda")]
+            Self::OnGpu { asked, broken } => {
+                let mut sum = asked.wait(buffers)?;
+                spoil(broken, &mut sum.flat);
+                Ok(sum)
+            }
+        }
+    }
+}
+
+fn spoil(broken: bool, flat: &mut [f32]) {
+    if let Some(first) = flat.first_mut().filter(|_| broken) {
+        *first = f32::from_bits(first.to_bits() ^ 1);
+    }
+}
+
+/// Computes the node's shards, which have `sizes` examples each, or asks a GPU for them; `batch` makes one, by its place in the node.
 ///
 /// # Errors
 /// As [`gradient`]; as many sizes as the node has no shards.
@@ -55,9 +96,7 @@ pub(crate) fn sum(
     summing: &Summing,
     sizes: &[usize],
     batch: impl Fn(usize) -> Result<Batch, ComputeError> + Sync + Send,
-    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU's sums are its shards' gradients"))]
-    buffers: &Buffers,
-) -> Result<Sum, ComputeError> {
+) -> Result<Coming, ComputeError> {
     let &Summing { top, leaves, rounded, broken } = summing;
     let shards = top.covers(leaves);
     if shards.len() != sizes.len() || sizes.is_empty() || sizes.contains(&0) {
@@ -66,17 +105,11 @@ pub(crate) fn sum(
             format!("node {top:?} has {have} shards of {leaves}, and examples came for each of these: {sizes:?}");
         return Err(ComputeError::Batch(problem));
     }
-    let spoil = |flat: &mut [f32]| {
-        if let Some(first) = flat.first_mut().filter(|_| broken) {
-            *first = f32::from_bits(first.to_bits() ^ 1);
-        }
-    };
     #[cfg(feature = "cuda")]
     if let Some(weights) = weights.packed() {
-        let step = crate::cuda::Step { model, weights, context, buffers };
-        let mut sum = crate::cuda::sum(step, summing, sizes, batch)?;
-        spoil(&mut sum.flat);
-        return Ok(sum);
+        let step = crate::cuda::Step { model, weights, context };
+        let asked = Box::new(crate::cuda::ask(step, summing, sizes, batch)?);
+        return Ok(Coming::OnGpu { asked, broken });
     }
     let gradients = layers::each_alone(sizes.len(), |number| gradient(model, weights, &batch(number)?, context));
     let (mut tree, mut sum, mut counts) = (Reduction::new(leaves), None, Vec::with_capacity(sizes.len()));
@@ -85,13 +118,13 @@ pub(crate) fn sum(
         if rounded {
             codec::round(&mut found.flat[..model.schema().parameters()]);
         }
-        spoil(&mut found.flat);
+        spoil(broken, &mut found.flat);
         let digest = tensors::digest_values(&found.flat);
         counts.push(Counts { loss_sum: found.loss_sum, correct: found.correct, count: found.count, digest });
         sum = tree.add_below(top, Node::leaf(shard), found.flat);
     }
     let flat = sum.ok_or_else(|| ComputeError::Batch(format!("the shards do not make up node {top:?}")))?;
-    Ok(Sum { flat, shards: counts })
+    Ok(Coming::Here(Sum { flat, shards: counts }))
 }
 
 /// The same for one shard that is a node of its own, as [`gradient`] has it.
@@ -104,8 +137,8 @@ pub(crate) fn alone(
 ) -> Result<Gradient, ComputeError> {
     let count = check(model, shard, context)?;
     let summing = Summing { top: Node::leaf(0), leaves: 1, rounded: false, broken: false };
-    let Sum { flat, shards } =
-        sum(model, weights, context, &summing, &[count], |_| Ok(shard.clone()), &Buffers::keeping(0))?;
+    let coming = sum(model, weights, context, &summing, &[count], |_| Ok(shard.clone()))?;
+    let Sum { flat, shards } = coming.wait(&Buffers::keeping(0))?;
     let loss_sum = shards.iter().map(|one| one.loss_sum).sum();
     let correct = shards.iter().map(|one| one.correct).sum();
     Ok(Gradient { flat, loss_sum, correct, count: count as u32 })

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream, result};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaEvent, CudaStream, result};
 use candle_core::{CudaDevice, Device, Error, Result};
 
 use super::class::class;
@@ -35,11 +35,14 @@ pub fn count() -> usize {
     CudaContext::device_count().ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
 }
 
-/// An opened GPU. Its work is done on one stream, in the order in which it was asked for, but for what is asked for side by side.
+/// An opened GPU. Its work is done on one stream, in the order in which it was asked for, but for what is asked for side by side and what is
+/// on its way home.
 pub struct Gpu {
     device: Device,
     cuda: CudaDevice,
     pub(super) stream: Arc<CudaStream>,
+    /// What leaves the device, so that nothing waits for it to be gone.
+    pub(super) homeward: Arc<CudaStream>,
     kernels: Arc<Kernels>,
     /// The lane on the stream, and those beside it, which come when they are asked for.
     first: Lane,
@@ -85,7 +88,8 @@ impl Gpu {
         let graphs = graph::wanted()?;
         let device = Device::new_cuda_with_stream(number)?;
         let cuda = device.as_cuda_device()?.clone();
-        // SAFETY: the streams' order, and lanes that wait for each other, are all the tracking that is needed
+        // SAFETY: the streams' order, lanes that wait for each other, and rooms that are at rest before they are used again, are all the
+        // tracking that is needed
         unsafe { cuda.disable_event_tracking() };
         let stream = cuda.cuda_stream();
         let context = Arc::clone(stream.context());
@@ -94,13 +98,14 @@ impl Gpu {
         if let Some(pool) = &pool {
             pool.keep_freed()?;
         }
+        let homeward = context.new_stream().map_err(Error::wrap)?;
         let kernels = Arc::new(Kernels::load(&context)?);
         // candle's own handle, for this stream
         let first = Lane::new(&stream, &kernels, cuda.cublas_handle())?;
         let class = class(&context, *first.blas.handle(), tf32)?;
         let others = [const { OnceLock::new() }; LANES - 1];
         let trials = Trials::default();
-        Ok(Self { device, cuda, stream, kernels, first, others, tf32, trials, pool, graphs, class })
+        Ok(Self { device, cuda, stream, homeward, kernels, first, others, tf32, trials, pool, graphs, class })
     }
 
     /// `cuda/NVIDIA H100 80GB HBM3/132sm/cublas13.0.2/cudnn9.10.2/tf32/kernels1-3fa29c`: what two workers must have in common for their bits
@@ -169,21 +174,33 @@ impl Gpu {
         self.kernels.launch_blocks(&self.stream, parameters, blocks)
     }
 
-    /// Waits for all that was asked for.
+    /// A mark in a stream, which counts as passed until it is set.
+    pub(super) fn event(&self) -> Result<CudaEvent> {
+        self.stream.context().new_event(None).map_err(Error::wrap)
+    }
+
+    /// Waits for all that was asked for, but for what is on its way home.
     pub(super) fn wait(&self) -> Result<()> {
         self.stream.synchronize().map_err(Error::wrap)
     }
 
-    /// Asks for a copy to the device; `from` must stay as it is until [`Gpu::wait`].
+    /// Waits for that, too.
+    pub(super) fn wait_for_all(&self) -> Result<()> {
+        // both, whatever comes of the first: memory is given back afterwards
+        let (here, home) = (self.wait(), self.homeward.synchronize().map_err(Error::wrap));
+        here.and(home)
+    }
+
+    /// Asks for a copy to the device; `from` must stay as it is until that is done.
     pub(super) fn upload<T>(&self, from: &[T], to: Address) -> Result<()> {
         // SAFETY: the caller's region has as many values
         unsafe { result::memcpy_htod_async(to, from, self.stream.cu_stream()) }.map_err(Error::wrap)
     }
 
-    /// Asks for a copy from the device, which is there after [`Gpu::wait`].
-    pub(super) fn download<T>(&self, from: Address, to: &mut [T]) -> Result<()> {
+    /// Asks `stream` for a copy from the device; `to` is the device's until that is done.
+    pub(super) fn download<T>(&self, stream: &CudaStream, from: Address, to: &mut [T]) -> Result<()> {
         // SAFETY: the caller's region has as many values
-        unsafe { result::memcpy_dtoh_async(to, from, self.stream.cu_stream()) }.map_err(Error::wrap)
+        unsafe { result::memcpy_dtoh_async(to, from, stream.cu_stream()) }.map_err(Error::wrap)
     }
 
     /// Asks for a copy on the device.

@@ -131,7 +131,7 @@ mod tests {
 
         fn second(&self, gpu: &Gpu) -> f32 {
             let mut found = [0.0; 64];
-            gpu.download(self.1.at(VALUES), &mut found).expect("downloaded");
+            gpu.download(&gpu.stream, self.1.at(VALUES), &mut found).expect("downloaded");
             gpu.wait().expect("done");
             found[63]
         }

@@ -12,9 +12,9 @@ use candle_core::{Error, Result};
 use super::regions::Region;
 
 /// An address on the device.
-pub(super) type Address = u64;
+pub(crate) type Address = u64;
 
-/// The address of a whole allocation. It holds as long as the allocation does: all work is on one stream, in order.
+/// The address of a whole allocation. It holds as long as the allocation does: work is on one stream, in order, or waited for (`rooms`).
 pub(super) fn address<T>(slice: &CudaSlice<T>) -> Address {
     let stream = Arc::clone(slice.stream());
     slice.device_ptr(&stream).0

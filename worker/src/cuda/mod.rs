@@ -8,9 +8,9 @@
 //! - [`network`]: the op; [`group`]: shards side by side, in a [`lane`] each; [`pass`]: one of them; [`forward`], [`backward`]: its two ways;
 //!   [`convolution`], [`product`]: the libraries' part of them; [`algorithms`], [`trial`]: what cuDNN computes with; [`graph`]: a way as a CUDA
 //!   graph
-//! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`weights`]: one version's values there, [`layout`]: each
-//!   tensor's place; [`staging`]: what they and everything else are copied from and to; [`workspace`]: a plan with its memory; [`groups`]: all
-//!   of them
+//! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`asked`]: on their way home; [`rooms`]: what a node is asked
+//!   with and leaves; [`weights`]: one version's values there, [`layout`]: each tensor's place; [`staging`]: where they are copied from;
+//!   [`workspace`]: a plan with its memory; [`groups`]: all of them
 //! - [`optimizer`]: the step that a lone worker makes itself
 //! - `ring`: sums among GPUs by NCCL, with that feature; `deadline`: for leaving one
 //! - [`images`]: the data set on the device, augmented and normalised there
@@ -19,6 +19,7 @@
 //! atomically. (`--fast` gives that up for convolutions.)
 
 mod algorithms;
+mod asked;
 mod backward;
 mod backward_plan;
 mod class;
@@ -45,6 +46,7 @@ mod product;
 mod regions;
 #[cfg(feature = "nccl")]
 mod ring;
+mod rooms;
 mod staging;
 mod sums;
 #[cfg(test)]
@@ -53,9 +55,11 @@ mod trial;
 mod weights;
 mod workspace;
 
+pub(crate) use asked::Asked;
 pub use gpu::{Gpu, GpuError, count};
-pub(crate) use gradient::{Examples, Step, logits, sum};
+pub(crate) use gradient::{Examples, Step, ask, logits};
 pub use images::Resident;
+pub(crate) use memory::Address;
 pub(crate) use optimizer::OnDevice;
 #[cfg(feature = "nccl")]
 pub(crate) use ring::{Ring, ring_identity, ring_name};

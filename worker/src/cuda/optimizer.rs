@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Result, bail};
+use candle_core::Result;
 use lockstep_proto::optimizer::{Optimizer, Step};
 use lockstep_proto::schema::{Kind, Schema};
 
@@ -63,11 +63,11 @@ impl OnDevice {
         Ok(Self { optimizer, vectors, buffers })
     }
 
-    /// Asks for the step that follows from the last node's sum, which is all of a step's, at the rate `lr`.
-    pub(crate) fn step(&mut self, weights: &Packed, lr: f64) -> Result<()> {
+    /// Asks for the step that follows from `gradient`, which is all of a step's and was asked for before, at the rate `lr`.
+    pub(crate) fn step(&mut self, weights: &Packed, gradient: Address, lr: f64) -> Result<()> {
         let (gpu, layout) = (Arc::clone(&weights.gpu), &weights.layout);
         gpu.bind()?;
-        let (w, Some(g)) = (weights.start(), weights.staging().sum()) else { bail!("there is no gradient on the GPU") };
+        let (w, g) = (weights.start(), gradient);
         let state = |number: usize| self.vectors.get(number).map_or(0, |block| block.at(whole(layout.len())));
         let count = layout.parameters() as u32;
         match self.optimizer.next(lr) {

@@ -125,7 +125,7 @@ impl Ring {
         self.expect("ncclAllReduce", status)?;
         self.wait(go_on, |ring| Ok(ring.is_idle()? && ring.is_done()?))?;
         if let (0, Some((_, host))) = (self.rank, &mut self.memory) {
-            self.gpu.download(at, host.values_mut()).map_err(failed)?;
+            self.gpu.download(&self.gpu.stream, at, host.values_mut()).map_err(failed)?;
             self.gpu.wait().map_err(failed)?;
             values.copy_from_slice(host.values());
         }

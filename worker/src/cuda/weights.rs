@@ -1,6 +1,6 @@
 //! One version's values on the device: a candle variable, in which every tensor has its place.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Result, Storage, Tensor, Var, bail};
 
@@ -9,6 +9,7 @@ use super::group::Group;
 use super::groups::{Groups, Maker};
 use super::layout::Layout;
 use super::memory::{Address, address};
+use super::rooms::{Lent, Rooms};
 use super::staging::Staging;
 use crate::model::Model;
 
@@ -18,8 +19,9 @@ pub(crate) struct Packed {
     pub(super) layout: Arc<Layout>,
     var: Var,
     start: Address,
-    /// A lock because weights are shared; one thread computes, and it holds this as long as the device may touch what is in it.
+    /// A lock because weights are shared; one thread computes.
     staging: Mutex<Staging>,
+    rooms: Rooms,
     /// What passes need. The lock is as above.
     groups: Mutex<Groups>,
     /// The fastest algorithms, whatever their bits.
@@ -41,8 +43,9 @@ impl Packed {
             Storage::Cuda(storage) => address(storage.as_cuda_slice::<f32>()?),
             _ => bail!("a variable of a GPU is not on it"),
         };
-        let staging = Mutex::new(Staging::new(layout.len())?);
-        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, groups: Mutex::default(), trial };
+        let staging = Mutex::new(Staging::new(gpu, layout.len())?);
+        let (rooms, groups) = (Rooms::default(), Mutex::default());
+        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, rooms, groups, trial };
         packed.set(flat)?;
         Ok(packed)
     }
@@ -50,10 +53,8 @@ impl Packed {
     /// The values of another version, in place.
     pub(crate) fn set(&self, flat: &[f32]) -> Result<()> {
         self.gpu.bind()?;
-        let mut staging = self.staging();
-        staging.before_weights(&self.gpu)?;
-        self.layout.spread(flat, staging.weights.values_mut());
-        self.gpu.upload(staging.weights.values(), self.start)
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        staging.upload(&self.gpu, self.start, |values| self.layout.spread(flat, values))
     }
 
     /// Where the values lie.
@@ -71,13 +72,22 @@ impl Packed {
         self.var.as_detached_tensor()
     }
 
-    pub(super) fn staging(&self) -> MutexGuard<'_, Staging> {
-        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Room for a node's passes. A context must be current.
+    pub(super) fn room(&self) -> Result<Lent> {
+        self.rooms.take(&self.gpu)
     }
 
     /// What passes over shards of so many examples need, side by side where they may be. `training`: a backward pass follows.
     pub(super) fn groups(&self, model: &Model, sizes: &[usize], training: bool) -> Result<Vec<Arc<Group>>> {
         let maker = Maker { gpu: &self.gpu, model, weights: self.layout.len(), trial: self.trial, training };
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).of(maker, sizes)
+    }
+}
+
+impl Drop for Packed {
+    fn drop(&mut self) {
+        // graphs and pinned memory go with it, which the device may still be at. Once more after an error, which may be an earlier one's that
+        // cudarc kept; a second one changes nothing
+        let _ = self.gpu.wait_for_all().or_else(|_| self.gpu.wait_for_all());
     }
 }

@@ -6,8 +6,8 @@ use lockstep_proto::buffers::Buffers;
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{
-    self, Evaluation, Failed, FormRing, FromWorker, Gradient, GradientSummary, Lease, OptimizerState, OwnStep,
-    ShardOutcome, ShardsWork, SliceWork, from_worker, lease,
+    self, Evaluation, Failed, FormRing, FromWorker, Gradient, GradientSummary, Lease, OptimizerState, ShardOutcome,
+    ShardsWork, SliceWork, from_worker, lease,
 };
 use lockstep_proto::{codec, tensors};
 use tokio::sync::mpsc::WeakUnboundedSender;
@@ -15,16 +15,15 @@ use tokio::sync::mpsc::WeakUnboundedSender;
 use super::Settings;
 use super::ahead::Ahead;
 use super::join::Prepared;
+use super::node::Underway;
 use super::plane::Plane;
 use super::ring::{Dissolved, Seat};
 use super::steps::OwnSteps;
-use super::thread::Thread;
+use super::thread::{Inbox, Thread};
 use crate::dataset::{Batches, Purpose};
 use crate::device::Processor;
 use crate::evaluate::{AsTrained, EvaluationContext, evaluate};
-use crate::gradient::StepContext;
 use crate::model::Weights;
-use crate::node::{self, Summing};
 
 /// How long a GPU's thread may take to end after its session. What it is at takes seconds at most: the shards of a node, or a model's first
 /// pass, whose algorithms `--fast` has cuDNN try; and to leave a ring has a shorter deadline of its own. A GPU that has not answered by then
@@ -54,19 +53,12 @@ pub(super) enum Job {
     },
 }
 
-/// The sum of a node's shards, and what each of them counted.
-pub(super) struct NodeSum {
-    pub(super) node: Node,
-    pub(super) values: Vec<f32>,
-    pub(super) outcomes: Vec<ShardOutcome>,
-}
-
 /// The thread's own.
 pub(super) struct Computer {
     pub(super) prepared: Prepared,
     plane: Option<Plane>,
-    batches: Batches,
-    ahead: Ahead,
+    pub(super) batches: Batches,
+    pub(super) ahead: Ahead,
     pub(super) weights: Option<(u64, Weights)>,
     /// The values of the version that is held; kept, because fresh pages cost more than the copy.
     pub(super) flat: Vec<f32>,
@@ -75,13 +67,16 @@ pub(super) struct Computer {
     pub(super) seat: Seat,
     /// Without computing: see [`Settings::wire_values`].
     wire_only: bool,
-    die_at_step: Option<u64>,
-    lie_at_step: Option<u64>,
+    pub(super) die_at_step: Option<u64>,
+    pub(super) lie_at_step: Option<u64>,
+    /// What a GPU was asked for last, until it is here; and when the last sum was sent.
+    pub(super) underway: Option<Underway>,
+    pub(super) sent_at: Instant,
     /// Weak: the session owns the way out.
     pub(super) outbound: WeakUnboundedSender<FromWorker>,
     /// Vectors that came and went: parameters over gRPC, gradients.
     pub(super) buffers: Buffers,
-    idle_since: Instant,
+    pub(super) idle_since: Instant,
 }
 
 /// Starts the thread.
@@ -95,7 +90,7 @@ pub(super) fn start(
 ) -> std::io::Result<Thread<Job>> {
     let (die_at_step, lie_at_step) = (settings.die_at_step, settings.lie_at_step);
     let (wire_only, processor) = (settings.wire_values.is_some(), settings.processor.clone());
-    Thread::start("compute", move |inbox| {
+    Thread::start("compute", move |mut inbox| {
         let batches = Batches::new(&prepared.recipe.data, prepared.recipe.seed);
         #[cfg(feature = "cuda")]
         let batches = on(&processor, batches, &prepared);
@@ -114,23 +109,14 @@ pub(super) fn start(
             wire_only,
             die_at_step,
             lie_at_step,
+            underway: None,
+            sent_at: idle_since,
             outbound,
             buffers,
             idle_since,
         };
-        for job in inbox {
-            match job {
-                Job::Parameters { version, values } => {
-                    computer.take(version, &values);
-                    let before = std::mem::replace(&mut computer.flat, values);
-                    computer.buffers.give(before);
-                }
-                Job::State(part) => computer.begin_steps(part),
-                Job::Shared { version, slot, digest } => computer.pick_up(version, slot, digest),
-                Job::Lease(lease) => computer.answer(*lease),
-                Job::Form(form) => computer.form(&form),
-                Job::Dissolve { generation } => computer.seat.leave(generation),
-            }
+        while let Some(job) = computer.next(&mut inbox) {
+            computer.work(job);
         }
     })
 }
@@ -181,6 +167,36 @@ pub(super) fn check_examples(work: &ShardsWork, total: usize) -> Result<(), Stri
 }
 
 impl Computer {
+    /// The next job; what is on its way is brought home rather than waiting for one.
+    fn next(&mut self, inbox: &mut Inbox<Job>) -> Option<Job> {
+        if self.underway.is_some() {
+            if let Some(job) = inbox.waiting() {
+                return Some(job);
+            }
+            self.bring_home();
+        }
+        inbox.next()
+    }
+
+    fn work(&mut self, job: Job) {
+        if !matches!(job, Job::Lease(_)) {
+            // a lease is asked for first, and says itself when
+            self.bring_home();
+        }
+        match job {
+            Job::Parameters { version, values } => {
+                self.take(version, &values);
+                let before = std::mem::replace(&mut self.flat, values);
+                self.buffers.give(before);
+            }
+            Job::State(part) => self.begin_steps(part),
+            Job::Shared { version, slot, digest } => self.pick_up(version, slot, digest),
+            Job::Lease(lease) => self.answer(*lease),
+            Job::Form(form) => self.form(&form),
+            Job::Dissolve { generation } => self.seat.leave(generation),
+        }
+    }
+
     /// Copies parameters out of shared memory.
     fn pick_up(&mut self, version: u64, slot: usize, digest: u64) {
         let mut flat = std::mem::take(&mut self.flat);
@@ -217,18 +233,26 @@ impl Computer {
         let wait_us = self.idle_since.elapsed().as_micros() as u64;
         let result = match lease.work {
             Some(lease::Work::Shards(work)) if self.wire_only => self.echo(number, lease.version, work),
-            Some(lease::Work::Shards(work)) if work.ring != 0 => self.part(number, lease.version, work, wait_us),
-            Some(lease::Work::Shards(work)) => self.shards(number, lease.version, work, lease.own, wait_us),
-            Some(lease::Work::Slice(work)) => self.slice(number, lease.version, work),
-            None => Err("a lease without work".to_owned()),
+            Some(lease::Work::Shards(work)) if work.ring == 0 => {
+                self.shards(number, lease.version, work, lease.own, wait_us)
+            }
+            other => {
+                self.bring_home();
+                match other {
+                    Some(lease::Work::Shards(work)) => self.part(number, lease.version, work, wait_us),
+                    Some(lease::Work::Slice(work)) => self.slice(number, lease.version, work),
+                    None => Err("a lease without work".to_owned()),
+                }
+            }
         };
         if let Err(reason) = result {
+            self.bring_home();
             self.send(from_worker::Message::Failed(Failed { lease: number, reason }));
         }
         self.idle_since = Instant::now();
     }
 
-    fn weights(&self, version: u64) -> Result<&Weights, String> {
+    pub(super) fn weights(&self, version: u64) -> Result<&Weights, String> {
         match &self.weights {
             Some((held, weights)) if *held == version => Ok(weights),
             Some((held, _)) => Err(format!("version {version} of the parameters is asked for, and {held} is here")),
@@ -236,77 +260,11 @@ impl Computer {
         }
     }
 
-    /// A node's sum, sent; and the step that follows from it, if that is this worker's to make.
-    fn shards(
-        &mut self,
-        lease: u64,
-        version: u64,
-        mut work: ShardsWork,
-        own: Option<OwnStep>,
-        wait_us: u64,
-    ) -> Result<(), String> {
-        let start = Instant::now();
-        check_examples(&work, self.prepared.records.train.len())?;
-        let (epoch, next) = (work.epoch, std::mem::take(&mut work.next));
-        let NodeSum { node, values, outcomes } = self.node(version, work)?;
-        let node = wire::Node { level: node.level, index: node.index };
-        let compute_us = start.elapsed().as_micros() as u64;
-        let summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
-        if own.is_some() {
-            self.steps.remember(&values);
-        }
-        // first: its way is long, and the step is made meanwhile
-        self.send_gradient(lease, version, Some(node), values, summary);
-        if let Some(OwnStep { lr }) = own {
-            self.go_on(version, lr);
-        }
-        self.prepare(epoch, &next);
-        Ok(())
-    }
-
     /// Makes the batches that will probably be asked for next.
     pub(super) fn prepare(&mut self, epoch: u32, next: &[wire::Shard]) {
         let next: Vec<&[u32]> = next.iter().map(|shard| &shard.examples[..]).collect();
         let made = self.batches.all(&self.prepared.records.train, &next, Purpose::Train { epoch });
         self.ahead = Ahead::new(epoch, made);
-    }
-
-    /// Every shard of the node alone, then their sum along the tree: the same bits as if each had travelled by itself.
-    pub(super) fn node(&mut self, version: u64, work: ShardsWork) -> Result<NodeSum, String> {
-        if self.die_at_step.is_some_and(|step| work.step >= step) {
-            // as a lost machine would: no farewell, no cleaning up
-            std::process::abort();
-        }
-        let ready: Vec<_> = work.shards.iter().map(|shard| self.ahead.take(work.epoch, &shard.examples)).collect();
-        let weights = self.weights(version)?;
-        let (top, leaves) = check_shards(&work)?;
-        let (seed, loss) = (self.prepared.recipe.seed, self.prepared.recipe.loss.name);
-        let context = StepContext { seed, epoch: work.epoch, batch_size: work.batch_size as usize, loss };
-        let (prepared, batches) = (&self.prepared, &self.batches);
-        let gather =
-            |examples: &[u32]| batches.batch(&prepared.records.train, examples, Purpose::Train { epoch: work.epoch });
-        let summing = Summing {
-            top,
-            leaves,
-            rounded: prepared.recipe.wire == Wire::Bf16,
-            broken: self.lie_at_step.is_some_and(|step| work.step >= step),
-        };
-        let sizes: Vec<usize> = work.shards.iter().map(|shard| shard.examples.len()).collect();
-        let batch = |number: usize| match &ready[number] {
-            Some(batch) => Ok(batch.clone()),
-            None => gather(&work.shards[number].examples),
-        };
-        let sum = node::sum(&prepared.model, weights, &context, &summing, &sizes, batch, &self.buffers);
-        let sum = sum.map_err(|error| error.to_string())?;
-        let outcome = |(shard, counts): (&wire::Shard, &node::Counts)| ShardOutcome {
-            shard: shard.shard,
-            loss_sum: counts.loss_sum,
-            correct: counts.correct,
-            count: counts.count,
-            digest: counts.digest,
-        };
-        let outcomes = work.shards.iter().zip(&sum.shards).map(outcome).collect();
-        Ok(NodeSum { node: top, values: sum.flat, outcomes })
     }
 
     /// The wire alone: as many values as a gradient would have.

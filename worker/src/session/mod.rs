@@ -8,6 +8,7 @@ mod fuzz;
 mod heartbeat;
 mod join;
 mod news;
+mod node;
 mod plane;
 mod ring;
 mod steps;

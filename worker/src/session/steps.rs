@@ -115,22 +115,34 @@ pub(super) struct OwnSteps {
     replica: Option<Replica>,
     /// The gradient that becomes a step; kept, because fresh pages cost more than the copy.
     sum: Vec<f32>,
+    /// Where it is on a GPU.
+    #[cfg(feature = "cuda")]
+    on_device: Option<crate::cuda::Address>,
 }
 
 impl OwnSteps {
-    /// The gradient that the next step is made of. A GPU has it.
+    /// Whether steps are made of what is on the host.
+    pub(super) fn on_host(&self) -> bool {
+        matches!(self.replica, Some(Replica { stepper: Stepper::Here(_), .. }))
+    }
+
+    /// The gradient that the next step is made of.
     pub(super) fn remember(&mut self, sum: &[f32]) {
         self.sum.clear();
-        if let Some(Replica { stepper: Stepper::Here(_), .. }) = self.replica {
-            self.sum.extend_from_slice(sum);
-        }
+        self.sum.extend_from_slice(sum);
+    }
+
+    /// The same, where the GPU has it, or will: as long as nothing else is asked for before the step.
+    #[cfg(feature = "cuda")]
+    pub(super) fn remember_on_device(&mut self, sum: crate::cuda::Address) {
+        self.on_device = Some(sum);
     }
 }
 
 impl Computer {
     /// A part of the coordinator's optimizer, which is also this worker's when all of it is here.
     ///
-    /// What goes wrong here, and in [`Computer::go_on`], shows at the next lease: it finds no parameters, and says so.
+    /// What goes wrong here, and in [`Computer::make_step`], shows at the next lease: it finds no parameters, and says so.
     pub(super) fn begin_steps(&mut self, part: OptimizerState) {
         let (settings, parameters) = (&self.prepared.recipe.optimizer, self.prepared.schema.parameters());
         let state = take_state(&mut self.steps.incoming, part, settings, parameters).map_err(|error| error.to_string());
@@ -147,7 +159,7 @@ impl Computer {
     }
 
     /// Makes the step that follows from the gradient that was remembered, which is of all of `version`, at the rate `lr`.
-    pub(super) fn go_on(&mut self, version: u64, lr: f64) {
+    pub(super) fn make_step(&mut self, version: u64, lr: f64) {
         let Some(mut replica) = self.steps.replica.take().filter(|replica| replica.version == version) else {
             tracing::error!("step {}: there is no optimizer of version {version} here", version + 1);
             return;
@@ -167,9 +179,11 @@ impl Computer {
             #[cfg(feature = "cuda")]
             Stepper::OnDevice(optimizer) => match &mut self.weights {
                 Some((held, weights)) => {
-                    let packed = weights.packed().ok_or("its weights are not on the GPU".to_owned());
                     let plain = |error| crate::model::plain(error).to_string();
-                    let made = packed.and_then(|packed| optimizer.step(packed, lr).map_err(plain));
+                    let made = match (weights.packed(), self.steps.on_device.take()) {
+                        (Some(packed), Some(sum)) => optimizer.step(packed, sum, lr).map_err(plain),
+                        _ => Err("weights and gradient are not on the GPU".to_owned()),
+                    };
                     made.map(|()| *held = version + 1)
                 }
                 None => Err("there are no weights".to_owned()),

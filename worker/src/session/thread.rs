@@ -26,13 +26,24 @@ pub(super) struct Inbox<J> {
     jobs: Receiver<J>,
 }
 
+impl<J> Inbox<J> {
+    /// A job that has come already.
+    pub(super) fn waiting(&mut self) -> Option<J> {
+        self.jobs.try_recv().ok().filter(|_| self.is_open())
+    }
+
+    /// Nobody waits for the answers of a session that is over, and its end may wait for this thread.
+    fn is_open(&self) -> bool {
+        self.open.strong_count() > 0
+    }
+}
+
 impl<J> Iterator for Inbox<J> {
     type Item = J;
 
     fn next(&mut self) -> Option<J> {
         let job = self.jobs.recv().ok()?;
-        // nobody waits for the answers of a session that is over, and its end may wait for this thread
-        (self.open.strong_count() > 0).then_some(job)
+        self.is_open().then_some(job)
     }
 }
 

@@ -1,0 +1,123 @@
+//! What a node's passes are asked with and where what they leave lies, on the device and at home; kept for the nodes that follow. There are
+//! as many as nodes are asked for at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::cuda_backend::cudarc::driver::CudaEvent;
+use candle_core::{Error, Result};
+
+use super::gpu::Gpu;
+use super::memory::Pinned;
+use super::sums::Sums;
+
+pub(super) struct Room {
+    /// Those of every pass.
+    pub(super) inputs: Pinned<u32>,
+    /// What comes back.
+    pub(super) home: Pinned<f32>,
+    sums: Option<Sums>,
+    /// All passes are made, and what they left is at home.
+    made: CudaEvent,
+    arrived: CudaEvent,
+}
+
+impl Room {
+    fn new(gpu: &Gpu) -> Result<Self> {
+        let (inputs, home) = (Pinned::new(0)?, Pinned::new(0)?);
+        Ok(Self { inputs, home, sums: None, made: gpu.event()?, arrived: gpu.event()? })
+    }
+
+    /// Makes room for so many words that the passes are asked with.
+    pub(super) fn reserve(&mut self, inputs: usize) -> Result<()> {
+        if self.inputs.values().len() < inputs {
+            self.inputs = Pinned::new(inputs)?;
+        }
+        Ok(())
+    }
+
+    /// Device memory for a node of so many examples, `levels` of whose sums of `values` values wait at once; and its way home.
+    pub(super) fn reserve_sums(&mut self, gpu: &Gpu, examples: usize, levels: usize, values: usize) -> Result<()> {
+        if !self.sums.as_ref().is_some_and(|sums| sums.holds(examples, levels)) {
+            // the old one first: its memory may be the new one's
+            self.sums = None;
+            let sums = Sums::new(&gpu.stream, examples, levels, values)?;
+            if self.home.values().len() < sums.home().len {
+                self.home = Pinned::new(sums.home().len)?;
+            }
+            self.sums = Some(sums);
+        }
+        Ok(())
+    }
+
+    pub(super) fn sums(&self) -> Result<&Sums> {
+        self.sums.as_ref().ok_or_else(|| Error::msg("a node without room for its sums"))
+    }
+
+    /// Asks for what the passes leave, while the device goes on with what it is asked for next.
+    pub(super) fn send_home(&mut self, gpu: &Gpu) -> Result<()> {
+        let Some(sums) = &self.sums else { return Ok(()) };
+        let home = sums.home();
+        self.made.record(&gpu.stream).map_err(Error::wrap)?;
+        gpu.homeward.wait(&self.made).map_err(Error::wrap)?;
+        gpu.download(&gpu.homeward, sums.at(home), &mut self.home.values_mut()[..home.len])?;
+        self.arrived.record(&gpu.homeward).map_err(Error::wrap)
+    }
+}
+
+/// Those that nobody uses.
+#[derive(Clone, Default)]
+pub(super) struct Rooms(Arc<Mutex<Vec<Room>>>);
+
+impl Rooms {
+    /// One of them, or another.
+    pub(super) fn take(&self, gpu: &Arc<Gpu>) -> Result<Lent> {
+        // a lock because a room comes back from wherever its sum is; nothing waits while it is held
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let room = kept.map_or_else(|| Room::new(gpu), Ok)?;
+        Ok(Lent { gpu: Arc::clone(gpu), rooms: self.clone(), room: Some(room), at_rest: false })
+    }
+}
+
+/// A room that somebody uses, and the device may. It goes back when that is over.
+pub(super) struct Lent {
+    gpu: Arc<Gpu>,
+    rooms: Rooms,
+    /// None when it has gone back.
+    room: Option<Room>,
+    /// The device is through with it.
+    at_rest: bool,
+}
+
+impl Lent {
+    pub(super) fn room(&mut self) -> Result<&mut Room> {
+        self.room.as_mut().ok_or_else(|| Error::msg("a node whose room was given back"))
+    }
+
+    /// Waits until what was sent home is there.
+    pub(super) fn arrive(&mut self) -> Result<&Room> {
+        let room = self.room.as_ref().ok_or_else(|| Error::msg("a node whose room was given back"))?;
+        room.arrived.synchronize().map_err(Error::wrap)?;
+        self.at_rest = true;
+        Ok(room)
+    }
+
+    /// Waits for all that the GPU was asked for.
+    pub(super) fn wait(&mut self) -> Result<()> {
+        self.gpu.wait_for_all()?;
+        self.at_rest = true;
+        Ok(())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // given up half-way: the device may still read and write here
+        if !self.at_rest && self.wait().is_err() {
+            // nothing can be asked of this GPU any more; what it might touch stays where it is
+            std::mem::forget(self.room.take());
+        }
+        if let Some(room) = self.room.take() {
+            self.rooms.0.lock().unwrap_or_else(PoisonError::into_inner).push(room);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A lease of shards: its node's sum is asked for, comes, and is sent. A GPU that makes the steps itself is asked for the next one before anybody
+//! waits for this one, so that it computes while a sum goes home, is packed and sent.
+
+use std::time::Instant;
+
+use lockstep_proto::recipe::Wire;
+use lockstep_proto::tree::Node;
+use lockstep_proto::wire::{self, Failed, GradientSummary, OwnStep, ShardOutcome, ShardsWork, from_worker};
+
+use super::compute::{Computer, check_examples, check_shards};
+use crate::dataset::Purpose;
+use crate::gradient::StepContext;
+use crate::node::{self, Coming, Counts, Summing};
+
+/// The sum of a node's shards, and what each of them counted.
+pub(super) struct NodeSum {
+    pub(super) values: Vec<f32>,
+    pub(super) outcomes: Vec<ShardOutcome>,
+}
+
+/// What a lease is answered with, when it is here.
+pub(super) struct Underway {
+    lease: u64,
+    version: u64,
+    node: Node,
+    shards: Vec<u32>,
+    coming: Coming,
+    begun: Instant,
+    wait_us: u64,
+}
+
+impl Computer {
+    /// A node's sum, sent when it is here; and the step that follows from it, if that is this worker's to make.
+    pub(super) fn shards(
+        &mut self,
+        lease: u64,
+        version: u64,
+        mut work: ShardsWork,
+        own: Option<OwnStep>,
+        wait_us: u64,
+    ) -> Result<(), String> {
+        let begun = Instant::now();
+        check_examples(&work, self.prepared.records.train.len())?;
+        let (epoch, next) = (work.epoch, std::mem::take(&mut work.next));
+        let shards = work.shards.iter().map(|shard| shard.shard).collect();
+        let (node, mut coming) = self.ask_or_make_room(version, work)?;
+        if own.is_some() {
+            coming = self.remember(coming)?;
+        }
+        let underway = Underway { lease, version, node, shards, coming, begun, wait_us };
+        match own {
+            Some(OwnStep { lr }) if !underway.coming.is_here() => {
+                self.make_step(version, lr);
+                self.bring_home();
+                self.underway = Some(underway);
+            }
+            own => {
+                self.bring_home();
+                // first: its way is long, and the step is made meanwhile
+                self.deliver(underway);
+                if let Some(OwnStep { lr }) = own {
+                    self.make_step(version, lr);
+                }
+            }
+        }
+        self.prepare(epoch, &next);
+        Ok(())
+    }
+
+    /// A GPU may have no memory for two at once.
+    fn ask_or_make_room(&mut self, version: u64, work: ShardsWork) -> Result<(Node, Coming), String> {
+        if self.underway.is_none() {
+            return self.ask(version, work);
+        }
+        self.ask(version, work.clone()).or_else(|problem| {
+            tracing::debug!("not beside the one before: {problem}");
+            self.bring_home();
+            self.ask(version, work)
+        })
+    }
+
+    /// What the step is made of. A sum that is made into one on the host is waited for.
+    fn remember(&mut self, mut coming: Coming) -> Result<Coming, String> {
+        if self.steps.on_host() {
+            let sum = coming.wait(&self.buffers).map_err(|error| error.to_string())?;
+            self.steps.remember(&sum.flat);
+            coming = Coming::Here(sum);
+        }
+        #[cfg(feature = "cuda")]
+        if let Coming::OnGpu { asked, .. } = &mut coming {
+            self.steps.remember_on_device(asked.address().map_err(|error| crate::model::plain(error).to_string())?);
+        }
+        Ok(coming)
+    }
+
+    /// Sends what is still on its way, when it is here.
+    pub(super) fn bring_home(&mut self) {
+        if let Some(underway) = self.underway.take() {
+            self.deliver(underway);
+            self.idle_since = Instant::now();
+        }
+    }
+
+    fn deliver(&mut self, Underway { lease, version, node, shards, coming, begun, wait_us }: Underway) {
+        let sum = match summed(coming, &shards, self) {
+            Ok(sum) => sum,
+            Err(reason) => return self.send(from_worker::Message::Failed(Failed { lease, reason })),
+        };
+        // what came before is counted there
+        let compute_us = begun.max(self.sent_at).elapsed().as_micros() as u64;
+        let node = wire::Node { level: node.level, index: node.index };
+        let summary = GradientSummary { outcomes: sum.outcomes, compute_us, wait_us, ..GradientSummary::default() };
+        self.send_gradient(lease, version, Some(node), sum.values, summary);
+        self.sent_at = Instant::now();
+    }
+
+    /// Every shard of the node alone, then their sum along the tree: the same bits as if each had travelled by itself.
+    pub(super) fn node(&mut self, version: u64, work: ShardsWork) -> Result<NodeSum, String> {
+        let shards: Vec<u32> = work.shards.iter().map(|shard| shard.shard).collect();
+        let (_, coming) = self.ask(version, work)?;
+        summed(coming, &shards, self)
+    }
+
+    fn ask(&mut self, version: u64, work: ShardsWork) -> Result<(Node, Coming), String> {
+        if self.die_at_step.is_some_and(|step| work.step >= step) {
+            // as a lost machine would: no farewell, no cleaning up
+            std::process::abort();
+        }
+        let ready: Vec<_> = work.shards.iter().map(|shard| self.ahead.take(work.epoch, &shard.examples)).collect();
+        let weights = self.weights(version)?;
+        let (top, leaves) = check_shards(&work)?;
+        let (seed, loss) = (self.prepared.recipe.seed, self.prepared.recipe.loss.name);
+        let context = StepContext { seed, epoch: work.epoch, batch_size: work.batch_size as usize, loss };
+        let (prepared, batches) = (&self.prepared, &self.batches);
+        let gather =
+            |examples: &[u32]| batches.batch(&prepared.records.train, examples, Purpose::Train { epoch: work.epoch });
+        let summing = Summing {
+            top,
+            leaves,
+            rounded: prepared.recipe.wire == Wire::Bf16,
+            broken: self.lie_at_step.is_some_and(|step| work.step >= step),
+        };
+        let sizes: Vec<usize> = work.shards.iter().map(|shard| shard.examples.len()).collect();
+        let batch = |number: usize| match &ready[number] {
+            Some(batch) => Ok(batch.clone()),
+            None => gather(&work.shards[number].examples),
+        };
+        let coming = node::sum(&prepared.model, weights, &context, &summing, &sizes, batch);
+        Ok((top, coming.map_err(|error| error.to_string())?))
+    }
+}
+
+/// Waits for a sum.
+fn summed(coming: Coming, shards: &[u32], computer: &Computer) -> Result<NodeSum, String> {
+    let sum = coming.wait(&computer.buffers).map_err(|error| error.to_string())?;
+    let outcome = |(&shard, counts): (&u32, &Counts)| ShardOutcome {
+        shard,
+        loss_sum: counts.loss_sum,
+        correct: counts.correct,
+        count: counts.count,
+        digest: counts.digest,
+    };
+    let outcomes = shards.iter().zip(&sum.shards).map(outcome).collect();
+    Ok(NodeSum { values: sum.flat, outcomes })
+}
