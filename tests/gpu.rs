@@ -48,13 +48,15 @@ fn one_gpu_gives_one_hash_to_any_number_of_workers_and_not_the_cpus() {
 #[test]
 fn a_gpu_that_makes_the_steps_itself_comes_to_the_coordinators_weights() {
     let Some(desk) = desk() else { return };
-    // BatchNorm's buffers, state that begins and goes on, each way of decay
-    let optimizers: [&[&str]; 5] = [
+    // BatchNorm's buffers, state that begins and goes on, each way of decay, penalties
+    let optimizers: [&[&str]; 7] = [
         &["--optimizer", "sgd", "--momentum", "0"],
         &["--optimizer", "sgd", "--momentum", "0.9", "--weight-decay", "1e-3"],
         &["--optimizer", "sgd", "--momentum", "0.9", "--set", "optimizer.nesterov=true"],
         &["--optimizer", "adam", "--lr", "0.01", "--weight-decay", "1e-3"],
         &["--optimizer", "adamw", "--lr", "0.01", "--set", "schedule.name=cosine"],
+        &["--optimizer", "sgd", "--weight-decay", "1e-3", "--set", "loss.l1=1e-3"],
+        &["--optimizer", "adamw", "--set", "loss.l1=1e-4", "--set", "loss.l2=1e-3"],
     ];
     for (number, optimizer) in optimizers.into_iter().enumerate() {
         let train = |name: &str, word: &str| {

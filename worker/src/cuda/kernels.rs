@@ -107,10 +107,11 @@ kernels! {
     JoinSums join_sums { inputs: [Address; LANES], gradients: [Address; LANES], shards: u32, count: u32 }
     SgdStep sgd_step {
         w: Address, m: Address, g: Address, count: u32, first: u32, nesterov: u32, rate: f32, momentum: f32, taken: f32, decay: f32,
+        l1: f64, l2: f64,
     }
     AdamStep adam_step {
         w: Address, m: Address, v: Address, g: Address, count: u32, rate: f32, root: f32, new1: f32, new2: f32, old2: f32,
-        shrink: f32, decay: f32, eps: f32,
+        shrink: f32, decay: f32, eps: f32, l1: f64, l2: f64,
     }
     Observe observe { w: Address, g: Address, count: u32, momentum: f64 }
     Images images {

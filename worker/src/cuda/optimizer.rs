@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Result;
 use lockstep_proto::optimizer::{Optimizer, Step};
+use lockstep_proto::recipe::LossSettings;
 use lockstep_proto::schema::{Kind, Schema};
 
 use super::kernels::{AdamStep, Observe, SgdStep};
@@ -25,6 +26,9 @@ pub(crate) struct OnDevice {
     optimizer: Optimizer,
     vectors: Vec<Block>,
     buffers: Vec<Run>,
+    /// The weights of the penalties.
+    l1: f64,
+    l2: f64,
 }
 
 impl std::fmt::Debug for OnDevice {
@@ -34,8 +38,8 @@ impl std::fmt::Debug for OnDevice {
 }
 
 impl OnDevice {
-    /// The state of `optimizer`, there.
-    pub(crate) fn new(weights: &Packed, schema: &Schema, optimizer: Optimizer) -> Result<Self> {
+    /// The state of `optimizer`, there, for steps with the penalties of `loss`.
+    pub(crate) fn new(weights: &Packed, schema: &Schema, loss: &LossSettings, optimizer: Optimizer) -> Result<Self> {
         let (gpu, layout) = (&weights.gpu, &weights.layout);
         gpu.bind()?;
         let mut staging = Pinned::new(layout.len())?;
@@ -60,14 +64,14 @@ impl OnDevice {
                 None => buffers.push(Run { start, end, momentum }),
             }
         }
-        Ok(Self { optimizer, vectors, buffers })
+        Ok(Self { optimizer, vectors, buffers, l1: loss.l1, l2: loss.l2 })
     }
 
     /// Asks for the step that follows from `gradient`, which is all of a step's and was asked for before, at the rate `lr`.
     pub(crate) fn step(&mut self, weights: &Packed, gradient: Address, lr: f64) -> Result<()> {
         let (gpu, layout) = (Arc::clone(&weights.gpu), &weights.layout);
         gpu.bind()?;
-        let (w, g) = (weights.start(), gradient);
+        let (w, g, l1, l2) = (weights.start(), gradient, self.l1, self.l2);
         let state = |number: usize| self.vectors.get(number).map_or(0, |block| block.at(whole(layout.len())));
         let count = layout.parameters() as u32;
         match self.optimizer.next(lr) {
@@ -75,12 +79,14 @@ impl OnDevice {
                 let (first, nesterov) = (u32::from(step.first), u32::from(step.nesterov));
                 let (rate, momentum, taken, decay) = (step.rate, step.momentum, step.taken, step.weight_decay);
                 let m = state(0);
-                gpu.launch(SgdStep { w, m, g, count, first, nesterov, rate, momentum, taken, decay }, count)?;
+                let step = SgdStep { w, m, g, count, first, nesterov, rate, momentum, taken, decay, l1, l2 };
+                gpu.launch(step, count)?;
             }
             Step::Adam(step) => {
                 let lockstep_proto::optimizer::AdamStep { rate, root, new1, new2, old2, shrink, decay, eps } = step;
                 let (m, v) = (state(0), state(1));
-                gpu.launch(AdamStep { w, m, v, g, count, rate, root, new1, new2, old2, shrink, decay, eps }, count)?;
+                let step = AdamStep { w, m, v, g, count, rate, root, new1, new2, old2, shrink, decay, eps, l1, l2 };
+                gpu.launch(step, count)?;
             }
         }
         for &Run { start, end, momentum } in &self.buffers {

@@ -2,6 +2,8 @@
 //! the next one: nobody waits for parameters to come back.
 
 use lockstep_proto::optimizer::{Optimizer, whole};
+#[cfg(feature = "cuda")]
+use lockstep_proto::recipe::LossSettings;
 use lockstep_proto::recipe::OptimizerSettings;
 #[cfg(feature = "cuda")]
 use lockstep_proto::schema::Schema;
@@ -95,11 +97,11 @@ impl Replica {
 
     /// The same beside its parameters, if they are on a GPU.
     #[cfg(feature = "cuda")]
-    fn on(self, weights: Option<&Weights>, schema: &Schema) -> Result<Self, String> {
+    fn on(self, weights: Option<&Weights>, schema: &Schema, loss: &LossSettings) -> Result<Self, String> {
         let Self { version, stepper } = self;
         let stepper = match (weights.and_then(Weights::packed), stepper) {
             (Some(packed), Stepper::Here(optimizer)) => {
-                let moved = crate::cuda::OnDevice::new(packed, schema, optimizer);
+                let moved = crate::cuda::OnDevice::new(packed, schema, loss, optimizer);
                 Stepper::OnDevice(moved.map_err(|error| crate::model::plain(error).to_string())?)
             }
             (_, stepper) => stepper,
@@ -149,8 +151,9 @@ impl Computer {
         let replica = state.and_then(|state| state.map(|state| Replica::new(settings, parameters, state)).transpose());
         #[cfg(feature = "cuda")]
         let replica = replica.and_then(|replica| {
-            let (weights, schema) = (self.weights.as_ref().map(|(_, weights)| weights), &self.prepared.schema);
-            replica.map(|replica| replica.on(weights, schema)).transpose()
+            let weights = self.weights.as_ref().map(|(_, weights)| weights);
+            let (schema, loss) = (&self.prepared.schema, &self.prepared.recipe.loss);
+            replica.map(|replica| replica.on(weights, schema, loss)).transpose()
         });
         self.steps.replica = replica.unwrap_or_else(|error| {
             tracing::error!("{error}");
