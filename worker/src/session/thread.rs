@@ -93,6 +93,20 @@ mod tests {
     /// Only a hang gets there.
     const PATIENCE: Duration = Duration::from_secs(60);
 
+    #[test]
+    fn what_has_come_is_there_without_a_wait_until_the_session_is_over() {
+        let (jobs, inbox) = mpsc::channel();
+        let open = Arc::new(());
+        let mut inbox = Inbox { open: Arc::downgrade(&open), jobs: inbox };
+        assert_eq!(inbox.waiting(), None);
+        for job in [1, 2] {
+            jobs.send(job).expect("somebody listens");
+        }
+        assert_eq!(inbox.waiting(), Some(1));
+        drop(open);
+        assert_eq!(inbox.waiting(), None, "the other one is for nobody");
+    }
+
     /// A thread whose jobs take as long as the test wants, what it has done, and how to let it go on.
     fn slow() -> (Thread<u32>, Arc<Mutex<Vec<u32>>>, Sender<()>) {
         let (go_on, wait) = mpsc::channel();
