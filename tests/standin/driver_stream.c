@@ -1,4 +1,5 @@
-// The driver's streams and events. Work is done when it is ordered, or late; so waiting does what is late, and checks the guards. Times are real.
+// The driver's streams and events. Work is done when it is ordered, or late; so waiting does what is late, and checks the guards.
+// Times are real.
 #include "host.h"
 
 #include <time.h>

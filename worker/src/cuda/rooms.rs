@@ -55,11 +55,11 @@ impl Room {
 
     /// Asks for what the passes leave, while the device goes on with what it is asked for next.
     pub(super) fn send_home(&mut self, gpu: &Gpu) -> Result<()> {
-        let Some(sums) = &self.sums else { return Ok(()) };
-        let home = sums.home();
+        let sums = self.sums()?;
+        let (home, from) = (sums.home(), sums.at(sums.home()));
         self.made.record(&gpu.stream).map_err(Error::wrap)?;
         gpu.homeward.wait(&self.made).map_err(Error::wrap)?;
-        gpu.download(&gpu.homeward, sums.at(home), &mut self.home.values_mut()[..home.len])?;
+        gpu.download(&gpu.homeward, from, &mut self.home.values_mut()[..home.len])?;
         self.arrived.record(&gpu.homeward).map_err(Error::wrap)
     }
 }
@@ -95,10 +95,9 @@ impl Lent {
 
     /// Waits until what was sent home is there.
     pub(super) fn arrive(&mut self) -> Result<&Room> {
-        let room = self.room.as_ref().ok_or_else(|| Error::msg("a node whose room was given back"))?;
-        room.arrived.synchronize().map_err(Error::wrap)?;
+        self.room()?.arrived.synchronize().map_err(Error::wrap)?;
         self.at_rest = true;
-        Ok(room)
+        Ok(self.room()?)
     }
 
     /// Waits for all that the GPU was asked for.
