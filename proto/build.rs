@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".lockstep.v1.Parameters.data")
         .bytes(".lockstep.v1.OptimizerState.data")
         .bytes(".lockstep.v1.Gradient.data")
+        .bytes(".lockstep.v1.StatePart.data")
         .bytes(".lockstep.v1.RecordsChunk.data")
         .compile_fds(descriptors)?;
     println!("cargo::rerun-if-changed=lockstep/v1/lockstep.proto");

@@ -1,5 +1,7 @@
 //! A lone worker makes the optimizer step itself and goes on: the weights are those of any other number of workers.
 
+use serde_json::Value;
+
 use crate::support::{Desk, Done};
 
 /// All that a step is made of: two vectors of state, penalties, clipping, a schedule and BatchNorm's buffers.
@@ -30,8 +32,8 @@ fn train(desk: &Desk, out: &str, more: &[&str]) -> Done {
     desk.train(out, &[EVERYTHING, more].concat()).ok()
 }
 
-fn sent(desk: &Desk, out: &str) -> u64 {
-    desk.summary(out)["traffic"]["sent"].as_u64().expect("bytes")
+fn traffic(desk: &Desk, out: &str, way: &str) -> u64 {
+    desk.summary(out)["traffic"][way].as_u64().expect("bytes")
 }
 
 #[test]
@@ -46,8 +48,38 @@ fn a_lone_worker_that_makes_the_steps_comes_to_the_weights_of_two() {
     // The images, 740 × 3072 bytes, go to each worker. Parameters, 62,070 values, go to each of two for 34 steps (but for one that is too
     // slow to be given a part), and to the lone one at the beginning.
     let (images, parameters) = (740 * 3072, 62_070 * 4);
-    assert!(sent(&desk, "two") > 2 * (images + 20 * parameters), "{}", sent(&desk, "two"));
-    assert!(sent(&desk, "one") < images + 3 * parameters, "{}", sent(&desk, "one"));
+    let [sent_two, sent_one] = ["two", "one"].map(|out| traffic(&desk, out, "sent"));
+    assert!(sent_two > 2 * (images + 20 * parameters), "{sent_two}");
+    assert!(sent_one < images + 3 * parameters, "{sent_one}");
+    // Two send a gradient for each step. The lone one does until it is known how fast it is, five at most of 34, and then at the end of an
+    // epoch what it came to: parameters and two vectors of state.
+    let [received_two, received_one] = ["two", "one"].map(|out| traffic(&desk, out, "received"));
+    assert!(received_two > 34 * parameters, "{received_two}");
+    assert!(received_one < 20 * parameters, "{received_one}");
+}
+
+/// An epoch long enough that most of it is lost with its worker: 160 steps of 4 images.
+#[test]
+fn steps_that_are_lost_with_their_worker_are_made_again_and_told_once() {
+    let desk = Desk::new();
+    let small = ["lenet-dropout-bn", "--batch-size", "4", "--epochs", "2", "--momentum", "0.9", "--workers", "1"];
+    desk.train("quiet", &small).ok();
+    desk.train("killed", &[&small[..], &["--kill", "0@100"]].concat()).ok();
+    assert_eq!(desk.hash("killed"), desk.hash("quiet"));
+    let ledger = |out: &str, key: &str| desk.summary(out)["ledger"][key].as_u64().expect("a count");
+    for (key, count) in [("used", 1280), ("repeated", 0), ("lost", 0)] {
+        assert_eq!(ledger("killed", key), count, "{key}");
+    }
+    assert_eq!(ledger("quiet", "recomputed"), 0);
+    // All steps but the first few were its worker's alone, if no two seconds went by. What was only in hand is not made again.
+    assert!(ledger("killed", "recomputed") > 0);
+    let told = |out: &str| {
+        let step = |event: &Value| ["step", "loss", "accuracy", "gradient_norm"].map(|key| event[key].clone());
+        desk.events(out, "step").iter().map(step).collect::<Vec<_>>()
+    };
+    assert_eq!(told("quiet").len(), 320);
+    assert_eq!(told("killed"), told("quiet"));
+    assert_eq!(desk.events("killed", "epoch_ended").len(), 2);
 }
 
 #[test]

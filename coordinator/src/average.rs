@@ -25,6 +25,21 @@ pub struct StepSum {
     pub count: u32,
 }
 
+impl StepSum {
+    /// `values`, and what `outcomes` counted.
+    #[must_use]
+    pub fn of(values: Vec<f32>, mut outcomes: Vec<ShardOutcome>) -> Self {
+        // f64 sums in the order of the shards, so that reported losses do not depend on who answered first either
+        outcomes.sort_by_key(|outcome| outcome.shard);
+        Self {
+            values,
+            loss_sum: outcomes.iter().map(|outcome| outcome.loss_sum).sum(),
+            correct: outcomes.iter().map(|outcome| outcome.correct).sum(),
+            count: outcomes.iter().map(|outcome| outcome.count).sum(),
+        }
+    }
+}
+
 /// The sums of the open step.
 #[derive(Debug)]
 pub struct Average {
@@ -72,16 +87,8 @@ impl Average {
     }
 
     /// The whole step, once every shard is in.
-    pub fn finish(mut self) -> Option<StepSum> {
-        let values = self.root?;
-        // f64 sums in the order of the shards, so that reported losses do not depend on who answered first either
-        self.outcomes.sort_by_key(|outcome| outcome.shard);
-        Some(StepSum {
-            values,
-            loss_sum: self.outcomes.iter().map(|outcome| outcome.loss_sum).sum(),
-            correct: self.outcomes.iter().map(|outcome| outcome.correct).sum(),
-            count: self.outcomes.iter().map(|outcome| outcome.count).sum(),
-        })
+    pub fn finish(self) -> Option<StepSum> {
+        Some(StepSum::of(self.root?, self.outcomes))
     }
 }
 

@@ -37,6 +37,13 @@ impl Ledger {
         }
     }
 
+    /// This ledger, with what went wrong until `now`: uses can be taken back, faults can't.
+    #[must_use]
+    pub fn with_faults_of(self, now: Counts) -> Self {
+        let Counts { used, repeated, lost, .. } = self.counts;
+        Self { counts: Counts { used, repeated, lost, ..now }, ..self }
+    }
+
     /// Ends the epoch: what it should have used and did not is lost.
     pub fn end_epoch(&mut self, due: &[u32]) {
         let unused = |example: &&u32| self.epoch.get(**example as usize).is_none_or(|times| *times == 0);

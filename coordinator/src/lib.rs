@@ -52,7 +52,7 @@ pub async fn serve(
     stop: impl Future<Output = String> + Send + 'static,
 ) -> Result<Report, RunError> {
     let records = Bytes::from(run.dataset.to_bytes()?);
-    let (schema, data_hash) = (run.schema.clone(), run.dataset.hash());
+    let (schema, optimizer, data_hash) = (run.schema.clone(), run.recipe.optimizer.clone(), run.dataset.hash());
     // long enough for a part of a tensor on a slow link, which keeps its heartbeats waiting too
     let patience = run.limits.worker_timeout * 5;
     let buffers = Buffers::keeping(GRADIENTS);
@@ -69,7 +69,7 @@ pub async fn serve(
     let mut server = tokio::spawn(server::serve(
         listener,
         sender.clone(),
-        server::Facts { schema, data_hash, buffers, patience, traffic },
+        server::Facts { schema, optimizer, data_hash, buffers, patience, traffic },
         records,
         async {
             let _ = closed.await;

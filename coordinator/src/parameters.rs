@@ -79,6 +79,12 @@ impl Parameters {
         Ok(made)
     }
 
+    /// What a worker came to with steps of its own.
+    pub fn replace(&mut self, values: Vec<f32>, version: u64) {
+        (self.values, self.version) = (values, version);
+        (self.bytes, self.rounded, self.packed) = (None, None, None);
+    }
+
     /// The message that brings a worker to this version that has mapped our memory.
     pub fn shared_message(&mut self, plane: &mut Plane, wire: Wire) -> Option<ToWorker> {
         let values = match wire {

@@ -35,6 +35,8 @@ pub struct Plan {
     pub ring: bool,
     /// Steps that a lone worker that can make them may have in hand beside the open one; 0: nobody makes steps but the coordinator.
     pub in_advance: u32,
+    /// For how long one of these may go on without sending what it came to; none: it sends every gradient.
+    pub catch_up: Option<Duration>,
     /// Share of the leases of shards that two workers compute on purpose, in [0, 1].
     pub audit: f64,
     /// Which ones depends on it.
@@ -201,6 +203,7 @@ pub(crate) fn sample() -> Plan {
         even: false,
         ring: false,
         in_advance: 0,
+        catch_up: None,
         audit: 0.0,
         seed: 0,
         min_workers: 1,

@@ -51,9 +51,17 @@ pub struct Part {
 
 impl Bulk for FromWorker {
     fn take_data(&mut self) -> Option<Part> {
-        let Some(from_worker::Message::Gradient(gradient)) = &mut self.message else { return None };
-        let data = std::mem::take(&mut gradient.data);
-        Some(Part { number: 3, fields: gradient.encode_to_vec(), data_number: 5, data })
+        Some(match &mut self.message {
+            Some(from_worker::Message::Gradient(gradient)) => {
+                let data = std::mem::take(&mut gradient.data);
+                Part { number: 3, fields: gradient.encode_to_vec(), data_number: 5, data }
+            }
+            Some(from_worker::Message::State(part)) => {
+                let data = std::mem::take(&mut part.data);
+                Part { number: 10, fields: part.encode_to_vec(), data_number: 5, data }
+            }
+            _ => return None,
+        })
     }
 }
 

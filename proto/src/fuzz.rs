@@ -50,7 +50,12 @@ fn messages() -> Vec<Vec<u8>> {
     let shards = vec![wire::Shard { shard: 3, examples: (0..16).collect() }; 2];
     let worker = |message| wire::FromWorker { message: Some(message) }.encode_to_vec();
     let coordinator = |message| wire::ToWorker { message: Some(message) }.encode_to_vec();
-    let lease = |work| wire::Lease { lease: 7, version: 8, work: Some(work), own: Some(wire::OwnStep { lr: 0.1 }) };
+    let lease = |work| wire::Lease {
+        lease: 7,
+        version: 8,
+        work: Some(work),
+        own: Some(wire::OwnStep { lr: 0.1, report: wire::Report::State.into() }),
+    };
     vec![
         worker(from_worker::Message::Hello(wire::Hello {
             protocol: 2,
@@ -78,7 +83,23 @@ fn messages() -> Vec<Vec<u8>> {
             bf16: true,
             slot: Some(1),
         })),
-        worker(from_worker::Message::Part(wire::Part { lease: 7, version: 8, summary: Some(summary) })),
+        worker(from_worker::Message::Part(wire::Part { lease: 7, version: 8, summary: Some(summary.clone()) })),
+        worker(from_worker::Message::Made(wire::Made {
+            lease: 7,
+            version: 8,
+            node,
+            summary: Some(summary),
+            penalty: 0.5,
+            norm: 2.5,
+        })),
+        worker(from_worker::Message::State(wire::StatePart {
+            lease: 7,
+            steps: 9,
+            name: "exp_avg".to_owned(),
+            offset: 4,
+            data: vec![2; 40].into(),
+            digest: 5,
+        })),
         worker(from_worker::Message::Ring(wire::RingNews {
             generation: 3,
             news: Some(wire::ring_news::News::Named(vec![7; wire::RING_ID_BYTES])),

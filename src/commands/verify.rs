@@ -181,10 +181,14 @@ impl Setup {
             return Ok(());
         }
         let schema = prepare::run("verify", self.recipe.clone(), Arc::clone(&self.dataset), Limits::default())?.schema;
-        let place = first_difference(&schema, &expected.trace, &found.trace).map_or_else(
-            || "in no step that was traced".to_owned(),
-            |(step, tensor)| format!("first in tensor {tensor} after step {step}"),
-        );
+        let place = match first_difference(&schema, &expected.trace, &found.trace) {
+            None => "in no step that was traced".to_owned(),
+            Some(Difference { step, unseen: 0, tensor }) => format!("first in tensor {tensor} after step {step}"),
+            Some(Difference { step, unseen, tensor }) => format!(
+                "in tensor {tensor} after step {step}, maybe since one of the {unseen} before, which a lone worker made; \
+                 LOCKSTEP_OWN_STEPS=off shows each step"
+            ),
+        };
         Err(Failure::ours(format!("NOT one result: {other} and {name} differ, {place}")))
     }
 
@@ -203,9 +207,26 @@ impl Setup {
     }
 }
 
-/// The first step (counted from 1) whose digests differ, and the first tensor there.
-fn first_difference(schema: &Schema, one: &[Vec<u64>], other: &[Vec<u64>]) -> Option<(usize, String)> {
-    let (step, (a, b)) = one.iter().zip(other).enumerate().find(|(_, (a, b))| a != b)?;
-    let tensor = a.iter().zip(b).position(|(a, b)| a != b)?;
-    Some((step + 1, schema.tensors().get(tensor)?.name.clone()))
+/// Where two runs differ.
+struct Difference {
+    /// The first step that shows it, counted from 1.
+    step: usize,
+    /// Steps just before it that one of the coordinators did not see: a lone worker made them.
+    unseen: usize,
+    /// The first tensor that shows it.
+    tensor: String,
+}
+
+fn first_difference(schema: &Schema, one: &[Vec<u64>], other: &[Vec<u64>]) -> Option<Difference> {
+    let mut unseen = 0;
+    for (step, (a, b)) in one.iter().zip(other).enumerate() {
+        if a.is_empty() || b.is_empty() {
+            unseen += 1;
+        } else if let Some(tensor) = a.iter().zip(b).position(|(a, b)| a != b) {
+            return Some(Difference { step: step + 1, unseen, tensor: schema.tensors().get(tensor)?.name.clone() });
+        } else {
+            unseen = 0;
+        }
+    }
+    None
 }

@@ -2,6 +2,7 @@
 //! travelled by itself.
 
 use lockstep_proto::buffers::Buffers;
+use lockstep_proto::optimizer::whole::Made;
 use lockstep_proto::tree::{Node, Reduction};
 use lockstep_proto::{codec, tensors};
 
@@ -34,6 +35,9 @@ pub(crate) struct Counts {
     pub(crate) digest: u64,
 }
 
+/// Nothing was made of a sum.
+pub(crate) const NOTHING: Made = Made { penalty: 0.0, norm: 0.0 };
+
 /// A node's.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Sum {
@@ -41,6 +45,8 @@ pub(crate) struct Sum {
     pub(crate) flat: Vec<f32>,
     /// In the order of the shards.
     pub(crate) shards: Vec<Counts>,
+    /// What a GPU made of it, if it was asked for that.
+    pub(crate) made: Made,
 }
 
 /// A node's sum, or what will be it.
@@ -59,6 +65,34 @@ impl Coming {
     /// Whether nobody would have to wait for it.
     pub(crate) fn is_here(&self) -> bool {
         matches!(self, Self::Here(_))
+    }
+
+    /// Asks for it to be sent home, if a GPU has it.
+    ///
+    /// # Errors
+    /// The GPU failed, in words.
+    #[cfg_attr(not(feature = "cuda"), expect(clippy::unused_self, reason = "without a GPU it is at home"))]
+    #[cfg_attr(not(feature = "cuda"), expect(clippy::unnecessary_wraps, reason = "only a GPU fails"))]
+    pub(crate) fn send_home(&mut self) -> Result<(), String> {
+        #[cfg(feature = "cuda")]
+        if let Self::OnGpu { asked, .. } = self {
+            asked.send_home(Whole::Sum).map_err(|error| crate::model::plain(error).to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The same for what its shards counted and what was made of it, and not the sum itself.
+    ///
+    /// # Errors
+    /// As [`Coming::send_home`].
+    #[cfg_attr(not(feature = "cuda"), expect(clippy::unused_self, reason = "without a GPU it is at home"))]
+    #[cfg_attr(not(feature = "cuda"), expect(clippy::unnecessary_wraps, reason = "only a GPU fails"))]
+    pub(crate) fn send_counts(&mut self) -> Result<(), String> {
+        #[cfg(feature = "cuda")]
+        if let Self::OnGpu { asked, .. } = self {
+            asked.send_home(Whole::Counts).map_err(|error| crate::model::plain(error).to_string())?;
+        }
+        Ok(())
     }
 
     /// Waits for it. From a GPU it comes in a vector of `buffers`: there is one a node, and a fresh one costs more than the copy.
@@ -124,7 +158,7 @@ pub(crate) fn sum(
         sum = tree.add_below(top, Node::leaf(shard), found.flat);
     }
     let flat = sum.ok_or_else(|| ComputeError::Batch(format!("the shards do not make up node {top:?}")))?;
-    Ok(Coming::Here(Sum { flat, shards: counts }))
+    Ok(Coming::Here(Sum { flat, shards: counts, made: NOTHING }))
 }
 
 /// The same for one shard that is a node of its own, as [`gradient`] has it.
@@ -137,8 +171,9 @@ pub(crate) fn alone(
 ) -> Result<Gradient, ComputeError> {
     let count = check(model, shard, context)?;
     let summing = Summing { top: Node::leaf(0), leaves: 1, rounded: false, broken: false };
-    let coming = sum(model, weights, context, &summing, &[count], |_| Ok(shard.clone()))?;
-    let Sum { flat, shards } = coming.wait(&Buffers::keeping(0))?;
+    let mut coming = sum(model, weights, context, &summing, &[count], |_| Ok(shard.clone()))?;
+    coming.send_home().map_err(ComputeError::Batch)?;
+    let Sum { flat, shards, .. } = coming.wait(&Buffers::keeping(0))?;
     let loss_sum = shards.iter().map(|one| one.loss_sum).sum();
     let correct = shards.iter().map(|one| one.correct).sum();
     Ok(Gradient { flat, loss_sum, correct, count: count as u32 })

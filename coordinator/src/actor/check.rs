@@ -6,7 +6,7 @@ use lockstep_proto::tensors;
 use lockstep_proto::wire::ShardOutcome;
 
 use super::{Actor, Answer};
-use crate::engine::{Event, Finding, LeaseId, Work, WorkerId};
+use crate::engine::{Event, Finding, LeaseId, Report, Work, WorkerId};
 use crate::evaluation::SliceCounts;
 
 impl Actor {
@@ -20,9 +20,15 @@ impl Actor {
             Answer::Part { .. } => Finding::Bits(0),
             Answer::Gradient { .. } | Answer::Slice { .. } if !self.run.recipe.deterministic => Finding::Bits(0),
             Answer::Gradient { digest, outcomes, .. } => Finding::Bits(fingerprint(*digest, outcomes)),
+            // nobody else is asked for it, so that nothing compares with it
+            Answer::Made { .. } => Finding::Bits(0),
             Answer::Slice { counts, .. } => Finding::Bits(fingerprint_of_counts(counts)),
         };
-        match self.engine.work(worker, lease).map_or(Ok(()), |work| self.check(work, answer)) {
+        let checked = self.engine.work(worker, lease).map_or(Ok(()), |work| {
+            check_report(self.engine.report_of(worker, lease), answer)?;
+            self.check(work, answer)
+        });
+        match checked {
             Ok(()) => Event::Answered { worker, lease, finding },
             Err(reason) => Event::Refused { worker, lease, reason },
         }
@@ -36,7 +42,10 @@ impl Actor {
         };
         match (work, answer) {
             (_, Answer::NotFinite { .. }) => Ok(()),
-            (Work::Shards { step, node: asked }, Answer::Gradient { version, node, outcomes, .. }) => {
+            (
+                Work::Shards { step, node: asked },
+                Answer::Gradient { version, node, outcomes, .. } | Answer::Made { version, node, outcomes, .. },
+            ) => {
                 // a step's gradients are of the parameters that have as many steps behind them
                 current(*version, step)?;
                 if asked != *node {
@@ -74,6 +83,18 @@ impl Actor {
         }
         Ok(())
     }
+}
+
+/// Whether `answer` has what was asked for of a step that its worker makes.
+fn check_report(asked: Option<Report>, answer: &Answer) -> Result<(), String> {
+    let has = match answer {
+        Answer::Gradient { .. } => Report::Gradient,
+        Answer::Made { state: None, .. } => Report::Counts,
+        Answer::Made { state: Some(_), .. } => Report::State,
+        _ => return Ok(()),
+    };
+    let asked = asked.unwrap_or(Report::Gradient);
+    if has == asked { Ok(()) } else { Err(format!("it has the {has:?}, and the {asked:?} was asked for")) }
 }
 
 /// All bits of a gradient and of what goes with it. Timings are no part of an answer.

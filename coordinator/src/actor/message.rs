@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::shared::Shared;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{Hello, Refused, ShardOutcome, StatusReply, StopReply, ToWorker, Welcome};
@@ -46,6 +47,14 @@ pub(crate) enum Message {
     Stop { reason: String, reply: Option<oneshot::Sender<StopReply>> },
 }
 
+/// What a worker came to: all values finite, the optimizer's what they can be.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Parameters and buffers.
+    pub(crate) values: Vec<f32>,
+    pub(crate) optimizer: Optimizer,
+}
+
 /// What a worker says of its ring.
 #[derive(Debug)]
 pub(crate) enum RingNews {
@@ -79,6 +88,18 @@ pub(crate) enum Answer {
         version: u64,
         values: Option<Vec<f32>>,
         outcomes: Vec<ShardOutcome>,
+        compute_us: u64,
+        encode_us: u64,
+        wait_us: u64,
+    },
+    /// A step that its worker made; what it came to, if that was asked for.
+    Made {
+        version: u64,
+        node: Node,
+        outcomes: Vec<ShardOutcome>,
+        penalty: f64,
+        norm: f64,
+        state: Option<Box<State>>,
         compute_us: u64,
         encode_us: u64,
         wait_us: u64,

@@ -37,6 +37,10 @@ impl Rate {
         self.time += time;
     }
 
+    fn take_back(&mut self, images: u64) {
+        self.images = self.images.saturating_sub(images);
+    }
+
     fn per_second(self) -> f64 {
         if self.time.is_zero() { 0.0 } else { self.images as f64 / self.time.as_secs_f64() }
     }
@@ -120,6 +124,13 @@ impl Meter {
             self.split.add(&open, optimizer);
         }
         images as f64 / time.as_secs_f64()
+    }
+
+    /// So many images have to be computed again: the time stays.
+    pub(super) fn take_back(&mut self, images: u64) {
+        for rate in [&mut self.epoch, &mut self.all, &mut self.steady] {
+            rate.take_back(images);
+        }
     }
 
     pub(super) fn pause(&mut self) {

@@ -3,6 +3,7 @@
 //! No lock anywhere: whoever wants something sends a message. Sums and optimizer steps run here, in the order of the
 //! engine's commands.
 
+mod behind;
 mod check;
 mod door;
 mod evaluate;
@@ -21,7 +22,7 @@ use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::wire::{Refused, StopReply, Welcome};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use message::{Admitted, Answer, Message, Outbound, RingNews};
+pub(crate) use message::{Admitted, Answer, Message, Outbound, RingNews, State};
 
 use crate::average::Average;
 use crate::checkpoint::{Epoch, Store, Writer, Written};
@@ -36,6 +37,7 @@ use crate::run::{Report, Run, RunError};
 use crate::schedule::Schedule;
 use crate::telemetry::{self, Summary, Telemetry};
 use crate::traffic::TrafficMeter;
+use behind::{Elsewhere, Mark};
 use meter::Meter;
 use sessions::{Farewell, Sessions};
 
@@ -64,6 +66,14 @@ pub(crate) struct Actor {
     buffers: Buffers,
     parameters: Parameters,
     optimizer: Optimizer,
+    /// Steps that only a worker has the parameters of.
+    mark: Option<Mark>,
+    /// The open step, if its worker made it.
+    elsewhere: Option<Elsewhere>,
+    /// Steps that are told of: one that is made again is told once.
+    told: u64,
+    /// The version with which this process began.
+    begun_at: u64,
     schedule: Schedule,
     tally: Option<Tally>,
     ledger: Ledger,
@@ -132,6 +142,10 @@ impl Actor {
             buffers,
             parameters: Parameters::new(run.schema.clone(), values, position.version),
             optimizer,
+            mark: None,
+            elsewhere: None,
+            told: position.version,
+            begun_at: position.version,
             schedule: Schedule::new(&run.recipe.schedule, run.recipe.optimizer.lr, steps_per_epoch, plan.total_steps()),
             tally: position.evaluation_owed.then(|| run.tally()),
             ledger,

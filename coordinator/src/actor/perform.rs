@@ -12,8 +12,8 @@ use lockstep_proto::wire::{
 
 use super::sessions::{Farewell, Stats};
 use super::{Actor, Answer};
-use crate::average::Average;
-use crate::engine::{Command, LeaseId, Outcome, Position, Purpose, Work, WorkerId};
+use crate::average::{Average, StepSum};
+use crate::engine::{Command, LeaseId, Outcome, Position, Purpose, Report, Work, WorkerId};
 use crate::replica;
 use crate::telemetry::format::count;
 use crate::telemetry::{self, Split};
@@ -26,14 +26,15 @@ impl Actor {
     pub(super) fn perform(&mut self, commands: Vec<Command>, mut answer: Option<(LeaseId, Answer)>) {
         for command in commands {
             match command {
-                Command::Lease { worker, lease, work, purpose, goes_on } => {
-                    tracing::trace!(worker, lease, %work, %purpose, goes_on, "lease");
-                    self.lease(worker, lease, work, purpose, goes_on);
+                Command::Lease { worker, lease, work, purpose, own } => {
+                    tracing::trace!(worker, lease, %work, %purpose, ?own, "lease");
+                    self.lease(worker, lease, work, purpose, own);
                 }
                 Command::CallBack { worker, lease } => {
                     tracing::debug!(worker, lease, "called back");
                     self.sessions.doubt(worker);
                 }
+                Command::RollBack { version, shards, reason } => self.roll_back(version, shards, &reason),
                 Command::Hold { worker, lease, reason } => self.hold(worker, lease, &reason, &mut answer),
                 Command::Sum { worker, lease, node } => {
                     let answer = self.find(lease, &mut answer);
@@ -127,7 +128,7 @@ impl Actor {
         self.tainted = Some(version);
     }
 
-    fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose, goes_on: bool) {
+    fn lease(&mut self, worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose, own: Option<Report>) {
         let version = match work {
             Work::Shards { step, .. } | Work::Part { step, .. } => step,
             Work::Slice { version, .. } => version,
@@ -151,7 +152,15 @@ impl Actor {
                 lease::Work::Slice(SliceWork { evaluation: version, slice, test, examples, as_trained })
             }
         };
-        let own = goes_on.then(|| OwnStep { lr: self.schedule.lr(version, u64::from(self.plan.epoch(version))) });
+        let own = own.map(|report| OwnStep {
+            lr: self.schedule.lr(version, u64::from(self.plan.epoch(version))),
+            report: match report {
+                Report::Gradient => wire::Report::Gradient,
+                Report::Counts => wire::Report::Counts,
+                Report::State => wire::Report::State,
+            }
+            .into(),
+        });
         let Some(session) = self.sessions.get_mut(worker) else { return };
         // to what is not here yet the worker comes by itself
         let in_advance = version > self.parameters.version();
@@ -169,7 +178,7 @@ impl Actor {
             }
             self.meter.published(start.elapsed());
         }
-        if goes_on {
+        if own.is_some() {
             if session.replica != Some(version) && !in_advance {
                 session.send_all(replica::messages(&self.optimizer, version));
             }
@@ -200,7 +209,9 @@ impl Actor {
     }
 
     fn sum(&mut self, worker: WorkerId, node: Node, answer: Option<Answer>) {
-        let Some(Answer::Gradient { values, outcomes, compute_us, encode_us, wait_us, .. }) = answer else { return };
+        let Some(Answer::Gradient { values, outcomes, compute_us, encode_us, wait_us, .. }) = answer else {
+            return answer.into_iter().for_each(|answer| self.note_made(worker, answer));
+        };
         self.credit(worker, &outcomes, compute_us, wait_us);
         self.meter.answered(worker, compute_us, encode_us);
         let start = Instant::now();
@@ -216,9 +227,9 @@ impl Actor {
     }
 
     /// Notes what an accepted answer used, and whose it is.
-    fn credit(&mut self, worker: WorkerId, outcomes: &[ShardOutcome], compute_us: u64, wait_us: u64) {
+    pub(super) fn credit(&mut self, worker: WorkerId, outcomes: &[ShardOutcome], compute_us: u64, wait_us: u64) {
         let images = outcomes.iter().map(|outcome| u64::from(outcome.count)).sum();
-        let step = self.parameters.version();
+        let step = self.version();
         for outcome in outcomes {
             self.accepted.extend_from_slice(self.partition.shard(&self.plan, step, outcome.shard));
         }
@@ -265,39 +276,35 @@ impl Actor {
             if version < self.plan.total_steps() { self.plan.leaves(version) } else { 0 },
             self.buffers.clone(),
         );
-        // the engine counts shards, so a step is complete when it says so
-        let Some(mut sum) = std::mem::replace(&mut self.average, next).finish() else {
-            let reason =
-                format!("step {version} was declared complete without all its shards; this is a fault of the program");
-            self.outcome = Some(Outcome::Failed { reason });
-            return;
-        };
-        let start = Instant::now();
-        let epoch = self.plan.epoch(step);
+        let average = std::mem::replace(&mut self.average, next);
+        let (epoch, start) = (self.plan.epoch(step), Instant::now());
         let lr = self.schedule.lr(step, u64::from(epoch));
-        let made = self.parameters.step(&mut self.optimizer, &self.run.recipe, lr, &mut sum.values);
-        let Made { penalty, norm } = match made {
+        let made = match self.elsewhere.take() {
+            Some(elsewhere) => Ok(self.close_elsewhere(elsewhere)),
+            None => self.make(version, lr, average),
+        };
+        let (sum, Made { penalty, norm }) = match made {
             Ok(made) => made,
-            Err(Diverged(norm)) => {
-                // every shard was finite, their sum is not: nothing is wrong with a worker
-                let reason = format!(
-                    "the gradient of step {version} has the norm {norm}: the training diverged at learning rate {lr}; lower \
-                     optimizer.lr or set optimizer.clip_grad_norm"
-                );
+            Err(reason) => {
                 self.outcome = Some(Outcome::Failed { reason });
                 return;
             }
         };
         let took = start.elapsed();
         self.epoch.add(&sum, penalty);
-        self.buffers.give(sum.values);
         self.ledger.commit(&std::mem::take(&mut self.accepted));
         if self.run.trace {
-            self.trace.push(self.parameters.digests());
+            // nobody here has seen the parameters of a step that only a worker made
+            self.trace.push(if self.mark.is_none() { self.parameters.digests() } else { Vec::new() });
         }
         let images = u64::from(sum.count);
         let images_per_s = self.meter.step(images, took);
         let n = f64::from(sum.count.max(1));
+        self.buffers.give(sum.values);
+        if version <= self.told {
+            return;
+        }
+        self.told = version;
         self.telemetry.emit(telemetry::Event::Step {
             step: version,
             epoch: epoch + 1,
@@ -309,6 +316,23 @@ impl Actor {
             gradient_norm: norm,
         });
         self.report_workers(version);
+    }
+
+    /// Makes the step of the gradient that was summed here.
+    fn make(&mut self, version: u64, lr: f64, average: Average) -> Result<(StepSum, Made), String> {
+        // the engine counts shards, so a step is complete when it says so
+        let mut sum = average.finish().ok_or_else(|| {
+            format!("step {version} was declared complete without all its shards; this is a fault of the program")
+        })?;
+        let made = self.parameters.step(&mut self.optimizer, &self.run.recipe, lr, &mut sum.values);
+        match made {
+            Ok(made) => Ok((sum, made)),
+            // every shard was finite, their sum is not: nothing is wrong with a worker
+            Err(Diverged(norm)) => Err(format!(
+                "the gradient of step {version} has the norm {norm}: the training diverged at learning rate {lr}; lower \
+                 optimizer.lr or set optimizer.clip_grad_norm"
+            )),
+        }
     }
 
     fn end_epoch(&mut self, epoch: u32) {

@@ -104,7 +104,7 @@ impl Actor {
 
     pub(super) fn status(&self) -> StatusReply {
         let (loss, accuracy) = self.epoch.means().unwrap_or((f64::NAN, f64::NAN));
-        let version = self.parameters.version();
+        let version = self.version();
         StatusReply {
             run: self.run.name.clone(),
             phase: self.engine.phase().to_owned(),

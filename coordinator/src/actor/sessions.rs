@@ -114,6 +114,13 @@ impl Sessions {
         }
     }
 
+    /// All workers are sent parameters and state anew.
+    pub(super) fn doubt_all(&mut self) {
+        for session in self.open.values_mut() {
+            (session.holds, session.replica) = (None, None);
+        }
+    }
+
     /// Ends a session; the worker hears why, and whether to come again.
     pub(super) fn close(&mut self, worker: WorkerId, reason: &str, farewell: Farewell) {
         let Some(session) = self.open.remove(&worker) else { return };

@@ -25,25 +25,26 @@ impl InAdvance {
 
 impl Engine {
     /// All of a step.
-    fn whole(&self, step: u64) -> Work {
+    pub(super) fn whole(&self, step: u64) -> Work {
         Work::Shards { step, node: Node::root(self.plan.leaves(step)) }
     }
 
-    /// Whether `worker`, given `work`, is to make the optimizer step itself: it is alone, and has all of the open step or of one after it.
+    /// Whether `worker`, given `work`, is to make the optimizer step itself: it is alone, and has all of the open step or of one after it; or
+    /// nobody else has the parameters.
     pub(super) fn goes_on(&self, worker: WorkerId, work: Work) -> bool {
         let Work::Shards { step, .. } = work else { return false };
         self.plan.in_advance > 0
             && step >= self.version
             && work == self.whole(step)
             && self.workers.makes_steps(worker)
-            && self.workers.staying() == [worker]
+            && (self.workers.staying() == [worker] || self.leader() == Some(worker))
     }
 
     /// Whether `worker` has all of the open step in hand and is to go on from there, and nobody else has anything of it.
     fn has_whole(&self, worker: WorkerId) -> bool {
         let Phase::Working(pool) = &self.phase else { return false };
         let whole = self.whole(self.version);
-        let goes_on = |lease: &Lease| lease.worker == worker && lease.work == whole && lease.goes_on;
+        let goes_on = |lease: &Lease| lease.worker == worker && lease.work == whole && lease.own.is_some();
         pool.held_once(whole) && self.leases.values().any(goes_on)
     }
 
@@ -56,7 +57,8 @@ impl Engine {
         while self.in_advance.0.len() < self.plan.in_advance as usize {
             let step = self.version + 1 + self.in_advance.0.len() as u64;
             // the next epoch has another order, and an evaluation comes before the next step
-            if step >= self.plan.total_steps() || self.plan.ends_epoch(step) || self.plan.evaluates(step) {
+            let plan = &self.plan;
+            if step >= plan.total_steps() || plan.ends_epoch(step) || plan.evaluates(step) || self.stopping.is_some() {
                 return;
             }
             let work = self.whole(step);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::case::Verdict;
-use super::command::{Command, Finding, LeaseId, Outcome, Work, WorkerId};
+use super::command::{Command, Finding, LeaseId, Outcome, Report, Work, WorkerId};
 use super::mutant::Mutant;
 use super::{Engine, Lease, Phase};
 
@@ -27,7 +27,7 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         self.workers.beat(worker, now);
-        let Some(Lease { work, since, .. }) = self.give_back(worker, lease) else {
+        let Some(Lease { work, since, own, .. }) = self.give_back(worker, lease) else {
             out.push(drop_it(worker, lease, "the lease was given to another worker, or is answered already"));
             return;
         };
@@ -38,6 +38,10 @@ impl Engine {
         if let Work::Part { .. } = work {
             return self.part_answered(now, worker, lease, work, finding, out);
         }
+        if let (Some(Report::Counts | Report::State), Finding::NotFinite(what)) = (own, &finding) {
+            out.push(drop_it(worker, lease, "something in it is not finite"));
+            return self.make_in_the_open(work, what, out);
+        }
         let took = now.saturating_sub(since);
         let Phase::Working(pool) = &mut self.phase else { return };
         if let Work::Shards { .. } = work {
@@ -47,6 +51,7 @@ impl Engine {
             let verdict = self.late.testify(work, worker, lease, finding);
             self.compare_late(now, worker, lease, work, verdict, out);
         } else if pool.has(work, lease) {
+            self.closed_by = own.map(|report| (worker, report));
             let units = pool.len(work);
             let said = match &finding {
                 Finding::NotFinite(what) => what.clone(),
@@ -181,12 +186,18 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         self.workers.beat(worker, now);
-        let Some(Lease { work, .. }) = self.give_back(worker, lease) else { return };
+        let Some(Lease { work, own, .. }) = self.give_back(worker, lease) else { return };
         if let Work::Part { .. } = work {
             return self.part_refused(now, worker, work, reason, failed, out);
         }
         let dropped = self.is(Mutant::DropRefused);
         let Phase::Working(pool) = &mut self.phase else { return };
+        if let (Some(Report::Counts | Report::State), true) = (own, pool.has(work, lease)) {
+            let shards = pool.len(work);
+            out.push(Command::Reissue { worker, shards, reason: format!("{work}: {reason}") });
+            self.make_in_the_open(work, reason, out);
+            return self.strike(now, worker, reason, out);
+        }
         self.late.refuse(work, lease);
         if !pool.has(work, lease) {
             return;
@@ -199,6 +210,12 @@ impl Engine {
         }
         out.push(Command::Reissue { worker, shards, reason: format!("{work}: {reason}") });
         self.strike(now, worker, reason, out);
+    }
+
+    /// What only its worker had of `work` is of no use: it is computed again, and all of it is sent.
+    fn make_in_the_open(&mut self, work: Work, reason: &str, out: &mut Vec<Command>) {
+        let Work::Shards { step, .. } = work else { return };
+        self.roll_back(step + 1, &format!("{work}: {reason}"), out);
     }
 
     /// Counts a refused answer; sends its worker away if it was one too many.

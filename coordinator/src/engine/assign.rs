@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lockstep_proto::keys::Key;
 
-use super::command::{Command, LeaseId, Purpose, Work, WorkerId};
+use super::command::{Command, LeaseId, Purpose, Report, Work, WorkerId};
 use super::mutant::Mutant;
 use super::pool::Kind;
 use super::{Engine, Lease, Phase, pace};
@@ -24,6 +24,12 @@ impl Engine {
             return self.sum_in_ring(now, out);
         }
         self.call_back(out);
+        if self.is_behind() {
+            self.follow(now, out);
+            if self.is_behind() {
+                return self.give_in_advance(now, out);
+            }
+        }
         self.ask_one_more(now, out);
         self.hand_out(now, out);
         self.copy_what_is_late(now, out);
@@ -108,7 +114,9 @@ impl Engine {
             Kind::Slices { .. } => &self.slices,
         };
         let late = |lease: &&Lease| {
-            (pool.held_once(lease.work) || self.is(Mutant::CopyWithoutEnd))
+            // what is not sent whole can't be compared
+            let whole = matches!(lease.own, None | Some(Report::Gradient));
+            (pool.held_once(lease.work) && whole || self.is(Mutant::CopyWithoutEnd))
                 && pace.late(pool.len(lease.work)).is_some_and(|limit| now.saturating_sub(lease.since) > limit)
         };
         let late: BTreeSet<(Duration, Work)> =
@@ -143,10 +151,15 @@ impl Engine {
     ) -> LeaseId {
         let lease = self.next_lease;
         self.next_lease += u64::from(!(self.is(Mutant::RepeatLeases) && lease.is_multiple_of(7)));
-        let goes_on = self.goes_on(worker, work) && self.late.case(work).is_none();
-        self.leases.insert(lease, Lease { worker, work, since: now, goes_on });
+        let own = match work {
+            Work::Shards { step, .. } if self.goes_on(worker, work) && self.late.case(work).is_none() => {
+                Some(self.report(now, worker, step))
+            }
+            _ => None,
+        };
+        self.leases.insert(lease, Lease { worker, work, since: now, own });
         self.workers.hold(worker, lease);
-        out.push(Command::Lease { worker, lease, work, purpose, goes_on });
+        out.push(Command::Lease { worker, lease, work, purpose, own });
         lease
     }
 

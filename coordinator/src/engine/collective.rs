@@ -46,9 +46,9 @@ impl Engine {
             let (lease, end) = (self.next_lease, first + share as u32);
             self.next_lease += 1;
             let work = Work::Part { step, generation: ring.generation, rank, first, end };
-            self.leases.insert(lease, Lease { worker, work, since: now, goes_on: false });
+            self.leases.insert(lease, Lease { worker, work, since: now, own: None });
             self.workers.hold(worker, lease);
-            out.push(Command::Lease { worker, lease, work, purpose, goes_on: false });
+            out.push(Command::Lease { worker, lease, work, purpose, own: None });
             parts.push(Part { worker, lease, shards: end - first });
             first = end;
         }

@@ -92,6 +92,17 @@ impl fmt::Display for Work {
     }
 }
 
+/// What is sent by a worker that has all of a step and makes it itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The gradient, of which the coordinator makes the same step.
+    Gradient,
+    /// What the shards counted: the coordinator is behind then.
+    Counts,
+    /// The same, and the parameters and the optimizer's state after the step: it has caught up.
+    State,
+}
+
 /// Why somebody gets a piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -122,10 +133,12 @@ impl fmt::Display for Purpose {
 /// Something to do. The actor does commands in order, each before the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Send work to a worker. `goes_on`: it makes the step that follows from it, too, for itself.
-    Lease { worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose, goes_on: bool },
+    /// Send work to a worker. `own`: it makes the step that follows from it, too, for itself, and sends this.
+    Lease { worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose, own: Option<Report> },
     /// A lease of a step in advance is over: its answer will be dropped, and what its holder comes to by itself is not to be built on.
     CallBack { worker: WorkerId, lease: LeaseId },
+    /// Forget the steps after this version, of so many shards: only a worker has what they came to. What is in hand of them is called back.
+    RollBack { version: u64, shards: u32, reason: String },
     /// Put the answer aside: another one must agree with it first.
     Hold { worker: WorkerId, lease: LeaseId, reason: String },
     /// Add the answer, maybe one that was put aside, to the step's tree.

@@ -5,6 +5,7 @@
 mod advance;
 mod answers;
 mod assign;
+mod behind;
 mod case;
 mod collective;
 mod command;
@@ -20,10 +21,11 @@ mod workers;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use command::{Command, Event, Finding, LeaseId, Outcome, Purpose, Work, WorkerId};
+pub use command::{Command, Event, Finding, LeaseId, Outcome, Purpose, Report, Work, WorkerId};
 
 use crate::plan::Plan;
 use advance::InAdvance;
+use behind::Behind;
 use late::Late;
 use mutant::Mutant;
 use pace::Pace;
@@ -62,6 +64,12 @@ pub struct Engine {
     leases: BTreeMap<LeaseId, Lease>,
     /// Leases of steps that are not open yet.
     in_advance: InAdvance,
+    /// What only a worker has.
+    behind: Behind,
+    /// Somebody wants the run to end as soon as the coordinator has caught up.
+    stopping: Option<String>,
+    /// How the step that is about to be closed was reported by whoever made it.
+    closed_by: Option<(WorkerId, Report)>,
     next_lease: LeaseId,
     /// How long shards and slices take.
     shards: Pace,
@@ -86,8 +94,8 @@ struct Lease {
     worker: WorkerId,
     work: Work,
     since: Duration,
-    /// Its holder makes the step that follows.
-    goes_on: bool,
+    /// Its holder makes the step that follows, and sends this.
+    own: Option<Report>,
 }
 
 impl Engine {
@@ -110,6 +118,9 @@ impl Engine {
             rings: Rings::default(),
             leases: BTreeMap::new(),
             in_advance: InAdvance::default(),
+            behind: Behind::at(version),
+            stopping: None,
+            closed_by: None,
             next_lease: 1,
             shards: Pace::default(),
             slices: Pace::default(),
@@ -164,6 +175,12 @@ impl Engine {
         self.leases.get(&lease).filter(|held| held.worker == worker).map(|held| held.work)
     }
 
+    /// What is to be sent of `lease` by whoever makes the step that follows from it.
+    #[must_use]
+    pub fn report_of(&self, worker: WorkerId, lease: LeaseId) -> Option<Report> {
+        self.leases.get(&lease).filter(|held| held.worker == worker).and_then(|held| held.own)
+    }
+
     /// Whether this engine is wrong in this way.
     #[cfg(test)]
     fn is(&self, mutant: Mutant) -> bool {
@@ -202,10 +219,13 @@ impl Engine {
             Event::Waits { worker, generation } => self.waits(now, worker, generation),
             Event::Broken { worker, generation, reason } => self.broken(now, worker, generation, &reason, &mut out),
             Event::Tick => {}
-            Event::Stop { reason } => self.finish(Outcome::Stopped { reason }, &mut out),
+            Event::Stop { reason } => self.stop(reason, &mut out),
         }
         if !self.is_finished() {
             self.look_after_workers(now, &mut out);
+        }
+        if !self.is_finished() {
+            self.stop_when_there(&mut out);
         }
         if !self.is_finished() {
             self.assign(now, &mut out);

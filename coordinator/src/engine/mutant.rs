@@ -40,6 +40,10 @@ pub(super) enum Mutant {
     EvaluateEarly,
     /// What was given out in advance is never called back.
     NeverCallBack,
+    /// The coordinator never catches up.
+    StayBehind,
+    /// A run that goes back to what the coordinator has counts on from where it was.
+    KeepWhatIsLost,
     /// The rest of a ring that lost a member is left waiting for it.
     KeepRing,
     /// A step is made with what a ring has answered when it loses a member.
@@ -71,7 +75,7 @@ impl Mutant {
 
     /// Those of steps in advance.
     #[cfg(test)]
-    pub(super) const IN_ADVANCE: [Self; 1] = [Self::NeverCallBack];
+    pub(super) const IN_ADVANCE: [Self; 3] = [Self::NeverCallBack, Self::StayBehind, Self::KeepWhatIsLost];
 
     /// Those of rings.
     #[cfg(test)]

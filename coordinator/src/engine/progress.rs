@@ -34,6 +34,8 @@ impl Engine {
     pub(super) fn close_step(&mut self, step: u64, now: Duration, out: &mut Vec<Command>) {
         self.leave_late(step, out);
         self.version = step + 1;
+        let report = self.closed_by.take();
+        self.made(now, report);
         out.push(Command::Step { step });
         self.after_step(now, out);
     }
@@ -75,14 +77,25 @@ impl Engine {
             return self.finish(Outcome::Complete, out);
         }
         self.adopt(now);
-        let long_ago = self.plan.checkpoint_every.is_some_and(|every| now.saturating_sub(self.kept) >= every);
-        if long_ago || self.plan.checkpoints(version) {
+        if self.is_behind() {
+            // whatever is due has its turn when the coordinator has caught up
+            return;
+        }
+        if self.is_long_without_checkpoint(now) || self.plan.checkpoints(version) {
             self.kept = now;
             out.push(Command::Checkpoint { position: self.position(), reason: "its turn has come".to_owned() });
         }
     }
 
+    /// Whether a checkpoint is due by time.
+    pub(super) fn is_long_without_checkpoint(&self, now: Duration) -> bool {
+        self.plan.checkpoint_every.is_some_and(|every| now.saturating_sub(self.kept) >= every)
+    }
+
     pub(super) fn finish(&mut self, outcome: Outcome, out: &mut Vec<Command>) {
+        if self.is_behind() {
+            self.roll_back(0, "the run ends", out);
+        }
         // A run that never made a step has nothing to keep; one that failed keeps its last good checkpoint.
         if self.version > 0 && !matches!(outcome, Outcome::Failed { .. }) {
             out.push(Command::Checkpoint { position: self.position(), reason: outcome.to_string() });

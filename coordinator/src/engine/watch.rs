@@ -112,6 +112,10 @@ impl Engine {
         }
         out.push(Command::Lost { worker, reissued: shards, reason: reason.to_owned() });
         self.leave_ring(worker, out);
+        if self.leader() == Some(worker) {
+            // in the open up to here, so that one that dies again and again still brings the run on
+            self.roll_back(self.version, reason, out);
+        }
         if self.workers.is_empty() {
             self.short_since.get_or_insert(now);
         }

@@ -180,12 +180,12 @@ impl Inbox {
 }
 
 /// What the answer may say of time.
-fn times(summary: &GradientSummary) -> [u64; 3] {
+pub(super) fn times(summary: &GradientSummary) -> [u64; 3] {
     [summary.compute_us, summary.encode_us, summary.wait_us].map(|us| us.min(LONGEST_TIME))
 }
 
 /// Whether what goes with a gradient can be: else the answer, which says why not.
-fn check(summary: &GradientSummary) -> Result<(), Answer> {
+pub(super) fn check(summary: &GradientSummary) -> Result<(), Answer> {
     let refused = |reason: String| Err(Answer::Refused { reason });
     if summary.outcomes.len() > MOST_SHARDS {
         return refused(format!("it has {} outcomes; a step has at most {MOST_SHARDS} shards", summary.outcomes.len()));

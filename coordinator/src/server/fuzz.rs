@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lockstep_fuzz::{Bound, cases, damaged, numbers};
 use lockstep_proto::buffers::Buffers;
 use lockstep_proto::codec;
+use lockstep_proto::recipe::{OptimizerName, OptimizerSettings};
 use lockstep_proto::schema::{Kind, Schema, TensorSpec};
 use lockstep_proto::shared::Shared;
 use lockstep_proto::tensors::{as_bytes, digest_values};
@@ -14,6 +15,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::answer::{self, Inbox};
+use super::made::States;
 use crate::actor::{Answer, RingNews};
 
 /// Values of the model, five of them parameters: an odd number, so that bf16 fills its last word by half.
@@ -83,6 +85,30 @@ fn of_a_rank() -> [from_worker::Message; 4] {
     ]
 }
 
+/// What a worker says of a step that it made itself.
+fn of_an_own_step() -> [from_worker::Message; 4] {
+    let outcomes = vec![ShardOutcome { count: 4, ..Default::default() }];
+    let summary = Some(GradientSummary { outcomes, ..Default::default() });
+    let node = Some(wire::Node { level: 0, index: 0 });
+    let made = wire::Made { lease: 1, version: 2, node, summary, penalty: 0.5, norm: 1.5 };
+    let part = |name: &str, values: &[f32]| {
+        let (data, digest) = (as_bytes(values).to_vec().into(), digest_values(values));
+        let name = name.to_owned();
+        from_worker::Message::State(wire::StatePart { lease: 1, steps: 3, name, offset: 0, data, digest })
+    };
+    [
+        part("", &values()),
+        part("exp_avg", &[1.0; PARAMETERS]),
+        part("exp_avg_sq", &[1.0; PARAMETERS]),
+        from_worker::Message::Made(made),
+    ]
+}
+
+fn states() -> States {
+    let settings = OptimizerSettings { name: OptimizerName::Adam, ..OptimizerSettings::default() };
+    States::new(schema(), settings)
+}
+
 fn samples() -> Vec<Vec<u8>> {
     let gradient = |values: &[f32], bf16| {
         let summary = GradientSummary {
@@ -111,6 +137,7 @@ fn samples() -> Vec<Vec<u8>> {
     ]
     .into_iter()
     .chain(of_a_rank())
+    .chain(of_an_own_step())
     .map(|message| FromWorker { message: Some(message) }.encode_to_vec())
     .collect()
 }
@@ -130,6 +157,17 @@ fn check(answer: &Answer) {
             // a sum over all answers of a run stays a number
             assert!(outcomes.len() <= 4096 && *compute_us < u64::MAX >> 16);
         }
+        Answer::Made { outcomes, penalty, norm, state, compute_us, .. } => {
+            assert!(outcomes.iter().all(|outcome| outcome.loss_sum.is_finite() && outcome.correct <= outcome.count));
+            assert!(penalty.is_finite() && norm.is_finite());
+            assert!(outcomes.len() <= 4096 && *compute_us < u64::MAX >> 16);
+            if let Some(state) = state {
+                let vectors = state.optimizer.state();
+                assert!(state.values.len() == VALUES && vectors.iter().all(|(_, values)| values.len() == PARAMETERS));
+                let all = state.values.iter().chain(vectors.into_iter().flat_map(|(_, values)| values));
+                assert!(all.into_iter().all(|value| value.is_finite()));
+            }
+        }
         Answer::Failed { reason } | Answer::Refused { reason } | Answer::NotFinite { what: reason } => {
             assert!(reason.len() < 1 << 13, "{} bytes of reason", reason.len());
         }
@@ -142,12 +180,17 @@ proptest! {
 
     #[test]
     fn fuzz_messages_of_a_worker(messages in prop::collection::vec(damaged(samples()), 1..4)) {
-        let mut inbox = inbox(None);
+        let (mut inbox, mut states) = (inbox(None), states());
         for bytes in messages {
             let answered = MESSAGE.hold(bytes.len(), || match FromWorker::decode(&bytes[..]).ok()?.message? {
                 from_worker::Message::Gradient(part) => inbox.gradient(part),
                 from_worker::Message::Evaluation(evaluation) => Some(answer::evaluation(evaluation)),
                 from_worker::Message::Failed(failed) => Some(answer::failed(failed)),
+                from_worker::Message::State(part) => {
+                    states.add(&part);
+                    None
+                }
+                from_worker::Message::Made(made) => Some(states.made(made)),
                 from_worker::Message::Part(part) => Some(answer::part(part)),
                 from_worker::Message::Ring(news) => {
                     if let Ok(RingNews::Broken { reason }) = answer::ring(news) {
@@ -157,6 +200,30 @@ proptest! {
                 }
                 _ => None,
             });
+            if let Some((_, answer)) = answered {
+                check(&answer);
+            }
+        }
+    }
+
+    /// Whole states among damaged ones.
+    #[test]
+    fn fuzz_own_steps(order in prop::collection::vec((0..4_usize, prop::option::weighted(0.1, any::<u64>())), 1..12)) {
+        let mut states = states();
+        for (number, other) in order {
+            let Some(message) = of_an_own_step().into_iter().nth(number) else { continue };
+            let answered = match message {
+                from_worker::Message::State(part) => {
+                    let steps = other.unwrap_or(part.steps);
+                    states.add(&wire::StatePart { steps, ..part });
+                    None
+                }
+                from_worker::Message::Made(made) => {
+                    let norm = other.map_or(made.norm, f64::from_bits);
+                    Some(states.made(wire::Made { norm, ..made }))
+                }
+                _ => None,
+            };
             if let Some((_, answer)) = answered {
                 check(&answer);
             }

@@ -6,6 +6,7 @@ mod fuzz;
 mod limits;
 mod listener;
 mod lobby;
+mod made;
 mod outgoing;
 mod records;
 mod session;

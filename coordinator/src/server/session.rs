@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::buffers::Buffers;
+use lockstep_proto::recipe::OptimizerSettings;
 use lockstep_proto::schema::Schema;
 use lockstep_proto::shared::Shared;
 use lockstep_proto::wire::{FromWorker, Hello, Refused, ToWorker, from_worker, to_worker};
@@ -14,6 +15,7 @@ use tonic::{Code, Streaming};
 use super::answer::Inbox;
 use super::limits::{FAREWELL, HELLO, KNOCKING, NAME_BYTES, READY, RING_WORDS, SESSIONS, UNASKED, UNREAD};
 use super::lobby::{Lobby, Place};
+use super::made::States;
 use super::outgoing::{Gauge, Outgoing};
 use crate::actor::{Admitted, Message};
 use crate::engine::WorkerId;
@@ -26,6 +28,8 @@ const WATCH: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) schema: Schema,
+    /// Whose state a worker may send that makes steps itself.
+    pub(crate) optimizer: OptimizerSettings,
     pub(crate) data_hash: String,
     /// Where gradients are put together.
     pub(crate) buffers: Buffers,
@@ -113,9 +117,10 @@ impl Attending {
 
     /// Reads until the stream ends; says why it did.
     async fn read(&mut self, run: Facts, worker: WorkerId, gradients: Option<Arc<Shared>>) -> String {
-        let Facts { schema, data_hash, buffers, patience, traffic } = run;
+        let Facts { schema, optimizer, data_hash, buffers, patience, traffic } = run;
         let over = || "the run is over".to_owned();
         let mut inbox = Inbox::new(schema.clone(), buffers, gradients);
+        let mut states = States::new(schema.clone(), optimizer);
         let mut watch = tokio::time::interval(WATCH);
         let welcomed = Instant::now();
         let (mut ready, mut leaving, mut unasked, mut said) = (false, false, 0, 0);
@@ -169,6 +174,11 @@ impl Attending {
                     }
                     inbox.gradient(part)
                 }
+                Some(from_worker::Message::State(part)) => {
+                    inbox.abandoned += u32::from(states.add(&part));
+                    None
+                }
+                Some(from_worker::Message::Made(made)) => Some(states.made(made)),
                 Some(from_worker::Message::Part(part)) => Some(super::answer::part(part)),
                 Some(from_worker::Message::Ring(news)) => {
                     said += 1;

@@ -84,7 +84,7 @@ fn samples() -> Vec<Vec<u8>> {
             lease: 7,
             version: 8,
             work: Some(lease::Work::Shards(shards)),
-            own: Some(wire::OwnStep { lr: 0.1 }),
+            own: Some(wire::OwnStep { lr: 0.1, report: 1 }),
         }),
         to_worker::Message::Lease(wire::Lease {
             lease: 8,

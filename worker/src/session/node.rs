@@ -3,9 +3,10 @@
 
 use std::time::Instant;
 
+use lockstep_proto::optimizer::whole::Made;
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::Node;
-use lockstep_proto::wire::{self, Failed, GradientSummary, OwnStep, ShardOutcome, ShardsWork, from_worker};
+use lockstep_proto::wire::{self, Failed, GradientSummary, OwnStep, Report, ShardOutcome, ShardsWork, from_worker};
 
 use super::compute::{Computer, check_examples, check_shards};
 use crate::dataset::Purpose;
@@ -16,6 +17,8 @@ use crate::node::{self, Coming, Counts, Summing};
 pub(super) struct NodeSum {
     pub(super) values: Vec<f32>,
     pub(super) outcomes: Vec<ShardOutcome>,
+    /// On a GPU what was made of them.
+    made: Made,
 }
 
 /// What a lease is answered with, when it is here.
@@ -25,8 +28,17 @@ pub(super) struct Underway {
     node: Node,
     shards: Vec<u32>,
     coming: Coming,
+    answer: Answer,
     begun: Instant,
     wait_us: u64,
+}
+
+/// With what.
+enum Answer {
+    /// The sum.
+    Sum,
+    /// What was made of it: here, or on a GPU, from where that comes with what the shards counted.
+    Made(Option<Made>),
 }
 
 impl Computer {
@@ -43,27 +55,50 @@ impl Computer {
         check_examples(&work, self.prepared.records.train.len())?;
         let (epoch, next) = (work.epoch, std::mem::take(&mut work.next));
         let shards = work.shards.iter().map(|shard| shard.shard).collect();
+        let own = own.map(|own| Ok::<_, String>((own.lr, asked(&own)?))).transpose()?;
         let (node, mut coming) = self.ask_or_make_room(version, work)?;
+        if !matches!(own, Some((_, Report::Counts | Report::State))) {
+            coming.send_home()?;
+        }
         if own.is_some() {
             coming = self.remember(coming)?;
         }
-        let underway = Underway { lease, version, node, shards, coming, begun, wait_us };
+        let underway = Underway { lease, version, node, shards, coming, answer: Answer::Sum, begun, wait_us };
         match own {
-            Some(OwnStep { lr }) if !underway.coming.is_here() => {
-                self.make_step(version, lr);
+            Some((lr, Report::Gradient)) if !underway.coming.is_here() => {
+                self.make_step_or_say(version, lr);
                 self.bring_home();
                 self.underway = Some(underway);
             }
-            own => {
+            None | Some((_, Report::Gradient)) => {
                 self.bring_home();
                 // first: its way is long, and the step is made meanwhile
                 self.deliver(underway);
-                if let Some(OwnStep { lr }) = own {
-                    self.make_step(version, lr);
+                if let Some((lr, _)) = own {
+                    self.make_step_or_say(version, lr);
                 }
             }
+            Some((lr, report)) => self.make_and_tell(underway, lr, report)?,
         }
         self.prepare(epoch, &next);
+        Ok(())
+    }
+
+    /// Makes the step, and sends what was made and not what it was made of.
+    fn make_and_tell(&mut self, underway: Underway, lr: f64, report: Report) -> Result<(), String> {
+        let Underway { lease, version, mut coming, .. } = underway;
+        let made = self.make_step(version, lr)?;
+        coming.send_counts()?;
+        self.bring_home();
+        let here = coming.is_here();
+        let underway = Underway { coming, answer: Answer::Made(made), ..underway };
+        if report == Report::State {
+            self.send_state(lease, version + 1)?;
+        } else if !here {
+            self.underway = Some(underway);
+            return Ok(());
+        }
+        self.deliver(underway);
         Ok(())
     }
 
@@ -101,7 +136,7 @@ impl Computer {
         }
     }
 
-    fn deliver(&mut self, Underway { lease, version, node, shards, coming, begun, wait_us }: Underway) {
+    fn deliver(&mut self, Underway { lease, version, node, shards, coming, answer, begun, wait_us }: Underway) {
         let sum = match summed(coming, &shards, self) {
             Ok(sum) => sum,
             Err(reason) => return self.send(from_worker::Message::Failed(Failed { lease, reason })),
@@ -110,14 +145,23 @@ impl Computer {
         let compute_us = begun.max(self.sent_at).elapsed().as_micros() as u64;
         let node = wire::Node { level: node.level, index: node.index };
         let summary = GradientSummary { outcomes: sum.outcomes, compute_us, wait_us, ..GradientSummary::default() };
-        self.send_gradient(lease, version, Some(node), sum.values, summary);
+        match answer {
+            Answer::Sum => self.send_gradient(lease, version, Some(node), sum.values, summary),
+            Answer::Made(made) => {
+                self.buffers.give(sum.values);
+                let Made { penalty, norm } = made.unwrap_or(sum.made);
+                let (node, summary) = (Some(node), Some(summary));
+                self.send(from_worker::Message::Made(wire::Made { lease, version, node, summary, penalty, norm }));
+            }
+        }
         self.sent_at = Instant::now();
     }
 
     /// Every shard of the node alone, then their sum along the tree: the same bits as if each had travelled by itself.
     pub(super) fn node(&mut self, version: u64, work: ShardsWork) -> Result<NodeSum, String> {
         let shards: Vec<u32> = work.shards.iter().map(|shard| shard.shard).collect();
-        let (_, coming) = self.ask(version, work)?;
+        let (_, mut coming) = self.ask(version, work)?;
+        coming.send_home()?;
         summed(coming, &shards, self)
     }
 
@@ -150,6 +194,12 @@ impl Computer {
     }
 }
 
+/// What is to be sent of an own step.
+fn asked(own: &OwnStep) -> Result<Report, String> {
+    Report::try_from(own.report)
+        .map_err(|_| format!("an own step asks for report {}, which this build does not know", own.report))
+}
+
 /// Waits for a sum.
 fn summed(coming: Coming, shards: &[u32], computer: &Computer) -> Result<NodeSum, String> {
     let sum = coming.wait(&computer.buffers).map_err(|error| error.to_string())?;
@@ -161,5 +211,5 @@ fn summed(coming: Coming, shards: &[u32], computer: &Computer) -> Result<NodeSum
         digest: counts.digest,
     };
     let outcomes = shards.iter().zip(&sum.shards).map(outcome).collect();
-    Ok(NodeSum { values: sum.flat, outcomes })
+    Ok(NodeSum { values: sum.flat, outcomes, made: sum.made })
 }

@@ -1,14 +1,15 @@
 //! The optimizer at a worker. One that has all of a step in hand makes the optimizer step itself, with the coordinator's bits, and goes on with
 //! the next one: nobody waits for parameters to come back.
 
-use lockstep_proto::optimizer::{Optimizer, whole};
+use lockstep_proto::optimizer::Optimizer;
+use lockstep_proto::optimizer::whole::{self, Diverged, Made};
 #[cfg(feature = "cuda")]
 use lockstep_proto::recipe::LossSettings;
 use lockstep_proto::recipe::OptimizerSettings;
 #[cfg(feature = "cuda")]
 use lockstep_proto::schema::Schema;
-use lockstep_proto::tensors::Assembly;
-use lockstep_proto::wire::OptimizerState;
+use lockstep_proto::tensors::{self, Assembly};
+use lockstep_proto::wire::{OptimizerState, StatePart, from_worker};
 
 use super::compute::Computer;
 use crate::error::WorkerError;
@@ -161,44 +162,102 @@ impl Computer {
         });
     }
 
-    /// Makes the step that follows from the gradient that was remembered, which is of all of `version`, at the rate `lr`.
-    pub(super) fn make_step(&mut self, version: u64, lr: f64) {
-        let Some(mut replica) = self.steps.replica.take().filter(|replica| replica.version == version) else {
-            tracing::error!("step {}: there is no optimizer of version {version} here", version + 1);
-            return;
-        };
-        let (recipe, schema) = (&self.prepared.recipe, &self.prepared.schema);
-        let made = match &mut replica.stepper {
-            Stepper::Here(optimizer) => {
-                let made = whole::step(optimizer, recipe, schema, lr, &mut self.steps.sum, &mut self.flat);
-                // the coordinator comes to the same, and ends the run
-                made.map(|_| {
-                    let flat = std::mem::take(&mut self.flat);
-                    self.take(version + 1, &flat);
-                    self.flat = flat;
-                })
-                .map_err(|diverged| diverged.to_string())
-            }
-            #[cfg(feature = "cuda")]
-            Stepper::OnDevice(optimizer) => match &mut self.weights {
-                Some((held, weights)) => {
-                    let plain = |error| crate::model::plain(error).to_string();
-                    let made = match (weights.packed(), self.steps.on_device.take()) {
-                        (Some(packed), Some(sum)) => optimizer.step(packed, sum, lr).map_err(plain),
-                        _ => Err("weights and gradient are not on the GPU".to_owned()),
-                    };
-                    made.map(|()| *held = version + 1)
-                }
-                None => Err("there are no weights".to_owned()),
-            },
+    /// Makes the step that follows from the gradient that was remembered, which is of all of `version`, at the rate `lr`: what was made, or none
+    /// where a GPU was asked for it and says so later.
+    ///
+    /// A gradient that diverged is none to go on from; its norm says so.
+    ///
+    /// # Errors
+    /// It can't be made, in words; there are no weights then.
+    pub(super) fn make_step(&mut self, version: u64, lr: f64) -> Result<Option<Made>, String> {
+        let replica = self.steps.replica.take().filter(|replica| replica.version == version);
+        let made = match replica {
+            Some(mut replica) => self.step_of(&mut replica.stepper, version, lr).map(|made| (replica, made)),
+            None => Err(format!("there is no optimizer of version {version} here")),
         };
         match made {
-            Ok(()) => self.steps.replica = Some(Replica { version: version + 1, ..replica }),
-            Err(problem) => {
-                tracing::debug!("step {}: {problem}", version + 1);
+            Ok((_, Some(made))) if !made.norm.is_finite() => {
                 self.weights = None;
+                Ok(Some(made))
+            }
+            Ok((replica, made)) => {
+                self.steps.replica = Some(Replica { version: version + 1, ..replica });
+                Ok(made)
+            }
+            Err(problem) => {
+                self.weights = None;
+                Err(format!("step {}: {problem}", version + 1))
             }
         }
+    }
+
+    /// The same where the coordinator makes it, too: it comes to what goes wrong, and ends the run, or the next lease finds no parameters.
+    pub(super) fn make_step_or_say(&mut self, version: u64, lr: f64) {
+        if let Err(problem) = self.make_step(version, lr) {
+            tracing::error!("{problem}");
+        }
+    }
+
+    fn step_of(&mut self, stepper: &mut Stepper, version: u64, lr: f64) -> Result<Option<Made>, String> {
+        let (recipe, schema) = (&self.prepared.recipe, &self.prepared.schema);
+        match stepper {
+            Stepper::Here(optimizer) => {
+                match whole::step(optimizer, recipe, schema, lr, &mut self.steps.sum, &mut self.flat) {
+                    Err(Diverged(norm)) => Ok(Some(Made { penalty: 0.0, norm })),
+                    Ok(made) => {
+                        let flat = std::mem::take(&mut self.flat);
+                        self.take(version + 1, &flat);
+                        self.flat = flat;
+                        Ok(Some(made))
+                    }
+                }
+            }
+            #[cfg(feature = "cuda")]
+            Stepper::OnDevice(optimizer) => {
+                let (held, weights) = self.weights.as_mut().ok_or("there are no weights")?;
+                let (Some(packed), Some(sum)) = (weights.packed(), self.steps.on_device.take()) else {
+                    return Err("weights and gradient are not on the GPU".to_owned());
+                };
+                optimizer.step(packed, sum, lr).map_err(|error| crate::model::plain(error).to_string())?;
+                *held = version + 1;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sends parameters and the optimizer's state of `version`, which this worker came to, for the answer to `lease`.
+    pub(super) fn send_state(&mut self, lease: u64, version: u64) -> Result<(), String> {
+        let Some(replica) = self.steps.replica.as_ref().filter(|replica| replica.version == version) else {
+            // the step diverged: there is nothing to send, and its answer says so
+            return Ok(());
+        };
+        let send = |name: &str, steps: u64, values: Vec<f32>| {
+            let digest = tensors::digest_values(&values);
+            let bytes = tensors::into_bytes(values);
+            for part in tensors::parts(bytes.len()) {
+                let (name, offset) = (name.to_owned(), (part.start / 4) as u64);
+                let data = bytes.slice(part);
+                self.send(from_worker::Message::State(StatePart { lease, steps, name, offset, data, digest }));
+            }
+        };
+        match &replica.stepper {
+            Stepper::Here(optimizer) => {
+                send("", optimizer.steps(), self.flat.clone());
+                for (name, values) in optimizer.state() {
+                    send(name, optimizer.steps(), values.to_vec());
+                }
+            }
+            #[cfg(feature = "cuda")]
+            Stepper::OnDevice(optimizer) => {
+                let packed =
+                    self.weights.as_ref().and_then(|(_, weights)| weights.packed()).ok_or("there are no weights")?;
+                let fetched = optimizer.fetch(packed).map_err(|error| crate::model::plain(error).to_string())?;
+                for (name, values) in fetched {
+                    send(name, optimizer.steps(), values);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

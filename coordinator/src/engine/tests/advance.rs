@@ -5,7 +5,7 @@ use super::*;
 /// Steps that a worker is given, and whether it goes on from each.
 fn steps(commands: &[Command]) -> Vec<(u64, bool)> {
     let of = |command: &Command| match command {
-        Command::Lease { work: Work::Shards { step, .. }, goes_on, .. } => Some((*step, *goes_on)),
+        Command::Lease { work: Work::Shards { step, .. }, own, .. } => Some((*step, own.is_some())),
         _ => None,
     };
     commands.iter().filter_map(of).collect()

@@ -1,6 +1,7 @@
 //! The engine, scene by scene; and in any weather, under a simulator (`storms.rs`).
 
 mod advance;
+mod behind;
 mod process;
 mod rings;
 mod storms;

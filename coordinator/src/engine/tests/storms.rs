@@ -53,6 +53,8 @@ fn in_any_weather_the_run_comes_to_the_end_of_the_quiet_one() {
         ("workers sent away", sum(|end| end.counts.quarantined)),
         ("steps in advance", sum(|end| end.counts.in_advance)),
         ("steps called back", sum(|end| end.counts.called_back)),
+        ("steps that only a worker made", sum(|end| end.counts.behind)),
+        ("steps made again", sum(|end| end.counts.rolled_back)),
     ];
     println!("{count} schedules from seed {first}: {seen:?}");
     if count >= 1_000 {

@@ -12,7 +12,7 @@ use lockstep_proto::keys::{Key, Stream};
 use lockstep_proto::recipe::PartitionName;
 
 use super::super::mutant::Mutant;
-use super::super::{Command, Engine, Event, Finding, LeaseId, Phase, Purpose, Work, WorkerId};
+use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Phase, Purpose, Work, WorkerId};
 use super::process::{Process, What};
 use super::toy;
 use super::world::{Broken, Job, Payload, World};
@@ -58,6 +58,8 @@ pub(super) struct Weather {
     rings: BTreeMap<u64, Gathering>,
     restarts: u64,
     gaps: u64,
+    /// Somebody pressed Ctrl-C.
+    stopping: bool,
     /// Print everything: for the replay of one.
     trace: bool,
 }
@@ -75,6 +77,7 @@ pub(super) fn run_rings(seed: u64, mutant: Option<Mutant>) -> Result<End, Broken
 fn through(mut weather: Weather) -> Result<End, Broken> {
     while weather.world.outcome.is_none() {
         weather.turn()?;
+        weather.resume();
     }
     weather.judge()
 }
@@ -117,6 +120,8 @@ impl Weather {
         let mut able = Key::new(seed, "weather", "able").stream(0, 0, 0);
         processes.iter_mut().for_each(|process| process.makes_steps = able.below(4) > 0);
         let plan = Plan { in_advance: if ring { 0 } else { able.below(4) }, ..plan };
+        let catch_up = [None, Some(100), Some(1_000), Some(10_000)][able.below(4) as usize];
+        let plan = Plan { catch_up: catch_up.filter(|_| !ring).map(Duration::from_millis), ..plan };
         let liar = (dice.below(3) == 0 && !ring).then(|| dice.below(processes.len() as u32) as usize);
         let mut weather = Self {
             engine: Engine::new(plan.clone(), World::new(plan.clone()).saved.position),
@@ -141,6 +146,7 @@ impl Weather {
             rings: BTreeMap::new(),
             restarts: 0,
             gaps: 0,
+            stopping: false,
             trace: std::env::var_os("LOCKSTEP_TRACE").is_some(),
         };
         weather.begin();
@@ -158,6 +164,7 @@ impl Weather {
         if self.trace {
             println!("{:6} the coordinator begins at {:?}", self.now, self.world.saved.position);
         }
+        self.stopping = false;
         self.owner.clear();
         self.sent.clear();
         self.silent.clear();
@@ -168,6 +175,15 @@ impl Weather {
             self.processes[process].unseat();
             let soon = u64::from(self.dice.below(200));
             self.later(soon, What::Join(process));
+        }
+    }
+
+    /// Whoever stopped a run goes on with it.
+    fn resume(&mut self) {
+        if self.stopping && matches!(self.world.outcome, Some(Outcome::Stopped { .. })) {
+            self.restarts += 1;
+            self.world.restart();
+            self.begin();
         }
     }
 
@@ -324,8 +340,9 @@ impl Weather {
         let event = self.answer(process, worker, job);
         self.begin_job(process);
         let value = toy::compute(&self.plan, job.work, job.input.value);
-        if job.goes_on {
-            self.processes[process].go_on(&job, &event, value);
+        if job.report.is_some() {
+            job.input.state = toy::update(job.input.value, value);
+            self.processes[process].go_on(&job, &event);
         }
         self.send(worker, job, event, value)
     }

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_proto::tree::Node;
 
-use super::super::{Command, LeaseId, Outcome, Position, Purpose, Work, WorkerId};
+use super::super::{Command, LeaseId, Outcome, Position, Purpose, Report, Work, WorkerId};
 use super::toy;
 use crate::plan::Plan;
 
 /// A whole answer on its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Payload {
     pub(super) version: u64,
     pub(super) value: u64,
+    /// What its worker was asked to send, and what it came to.
+    pub(super) own: Option<Report>,
+    pub(super) state: u64,
 }
 
 /// Work in a worker's hands.
@@ -25,8 +28,8 @@ pub(super) struct Job {
     pub(super) input: Payload,
     /// It was sent none, and goes on from its own step.
     pub(super) own: bool,
-    /// It makes the step that follows, for itself.
-    pub(super) goes_on: bool,
+    /// It makes the step that follows, for itself, and sends this.
+    pub(super) report: Option<Report>,
 }
 
 /// What a checkpoint holds.
@@ -55,6 +58,8 @@ pub(super) struct Counts {
     pub(super) broken: u64,
     pub(super) in_advance: u64,
     pub(super) called_back: u64,
+    pub(super) behind: u64,
+    pub(super) rolled_back: u64,
 }
 
 /// The actor's state.
@@ -62,10 +67,12 @@ pub(super) struct World {
     plan: Plan,
     pub(super) version: u64,
     pub(super) value: u64,
+    /// The version of that value and what was used then, where only a worker made the steps since.
+    mark: Option<(u64, Vec<u8>)>,
     kept: BTreeMap<u64, u64>,
     held: BTreeMap<LeaseId, Payload>,
     /// Nodes that are summed into the open step, in the order in which they came.
-    open: Vec<(Node, u64)>,
+    open: Vec<(Node, Payload)>,
     /// Shards of the open step that a ring summed, and their sum.
     parts: Vec<u32>,
     sum: Option<u64>,
@@ -103,6 +110,7 @@ impl World {
         Self {
             version: 0,
             value: 0,
+            mark: None,
             kept: BTreeMap::new(),
             held: BTreeMap::new(),
             open: Vec::new(),
@@ -152,11 +160,20 @@ impl World {
     ) -> Result<Option<(WorkerId, Job)>, Broken> {
         ensure!(self.outcome.is_none(), "{command:?} after the end");
         match command {
-            Command::Lease { worker, lease, work, purpose, goes_on } => {
+            Command::Lease { worker, lease, work, purpose, own } => {
                 let job = self.lease(worker, lease, work, purpose)?;
-                let next = job.input.version + u64::from(goes_on);
+                let next = job.input.version + u64::from(own.is_some());
                 self.holds.insert(worker, next);
-                return Ok(Some((worker, Job { goes_on, ..job })));
+                let input = Payload { own, ..job.input };
+                return Ok(Some((worker, Job { report: own, input, ..job })));
+            }
+            Command::RollBack { version, .. } => {
+                let (known, used) = self.mark.take().unwrap_or_else(|| (self.version, self.used.clone()));
+                ensure!(version == known, "back to version {version}, and {known} is here");
+                (self.version, self.used) = (known, used);
+                self.open.clear();
+                self.holds.clear();
+                self.counts.rolled_back += 1;
             }
             Command::CallBack { worker, lease } => {
                 self.holders.remove(&lease);
@@ -191,6 +208,7 @@ impl World {
                 let payload = self.find(lease, now).ok_or("a count of an answer that is not there")?;
                 let version = self.version;
                 ensure!(payload.version == version, "a slice of version {} after {version} steps", payload.version);
+                ensure!(self.mark.is_none(), "an evaluation of what only a worker has");
                 let right = toy::compute(&self.plan, Work::Slice { version, slice }, self.value);
                 ensure!(payload.value == right, "slice {slice} of version {version} is wrong");
                 let counted = self.evaluating.as_mut().ok_or("a slice outside of an evaluation")?;
@@ -212,6 +230,7 @@ impl World {
             }
             Command::Keep { version } => {
                 ensure!(version == self.version, "version {version} kept, {} is here", self.version);
+                ensure!(self.mark.is_none(), "kept what only a worker has");
                 self.kept.insert(version, self.value);
                 ensure!(self.kept.len() <= 3, "{} old versions are kept", self.kept.len());
             }
@@ -240,6 +259,7 @@ impl World {
             Command::Checkpoint { position, .. } => {
                 let owed = self.evaluating.is_some();
                 let here = Position { version: self.version, evaluation_owed: owed };
+                ensure!(self.mark.is_none(), "a checkpoint of what only a worker has");
                 ensure!(position == here, "a checkpoint says {position:?}, the run is at {here:?}");
                 let (used, evaluations) = (self.used.clone(), self.evaluations.clone());
                 self.saved = Saved { position, value: self.value, used, evaluations };
@@ -270,9 +290,10 @@ impl World {
         let in_advance = asked > self.version && matches!(work, Work::Shards { .. });
         let own = in_advance || self.holds.get(&worker) == Some(&asked);
         let value = match asked == self.version {
-            true => Some(self.value),
             // whatever its holder comes to
-            false if in_advance => Some(0),
+            _ if in_advance || (own && self.mark.is_some()) => Some(0),
+            true if self.mark.is_some() => None,
+            true => Some(self.value),
             false => self.kept.get(&asked).copied(),
         };
         let value = value.ok_or_else(|| format!("{work} needs parameters that are gone"))?;
@@ -294,7 +315,14 @@ impl World {
             Purpose::Audit => self.counts.audits += 1,
             _ => {}
         }
-        Ok(Job { lease, work, purpose, input: Payload { version: asked, value }, own, goes_on: false })
+        Ok(Job {
+            lease,
+            work,
+            purpose,
+            input: Payload { version: asked, value, ..Payload::default() },
+            own,
+            report: None,
+        })
     }
 
     fn find(&mut self, lease: LeaseId, now: &mut Option<(LeaseId, Payload)>) -> Option<Payload> {
@@ -312,7 +340,7 @@ impl World {
             let cover = other.covers(leaves);
             ensure!(!node.covers(leaves).any(|shard| cover.contains(&shard)), "{node:?} and {other:?} in one sum");
         }
-        self.open.push((node, payload.value));
+        self.open.push((node, payload));
         Ok(())
     }
 
@@ -325,12 +353,19 @@ impl World {
         let open = std::mem::take(&mut self.open);
         let covered: u32 = open.iter().map(|(node, _)| node.covers(leaves).len() as u32).sum();
         ensure!(covered == leaves, "step {step} made with {covered} of {leaves} shards");
+        let unsent = |(_, sum): &&(Node, Payload)| matches!(sum.own, Some(Report::Counts | Report::State));
+        if let Some((_, sum)) = open.iter().find(unsent) {
+            return self.made_elsewhere(step, *sum);
+        }
+        ensure!(self.mark.is_none(), "a sum for step {step}, whose parameters only a worker has");
         let root = if self.by_arrival {
-            open.iter().map(|(_, value)| *value).reduce(toy::add)
+            open.iter().map(|(_, sum)| sum.value).reduce(toy::add)
         } else {
-            toy::tree(Node::root(leaves), leaves, &mut |node| open.iter().find(|(n, _)| *n == node).map(|(_, v)| *v))
+            let value = |node| open.iter().find(|(n, _)| *n == node).map(|(_, sum)| sum.value);
+            toy::tree(Node::root(leaves), leaves, &mut { value })
         };
-        self.commit(step, root)
+        self.value = toy::update(self.value, root.ok_or("a step without a sum")?);
+        self.commit(step)
     }
 
     /// A ring's step: each shard once, and one sum.
@@ -339,12 +374,22 @@ impl World {
         parts.sort_unstable();
         ensure!(parts.iter().copied().eq(0..leaves), "step {step} made with the shards {parts:?} of {leaves}");
         self.given.clear();
-        let sum = self.sum.take();
-        self.commit(step, sum)
+        self.value = toy::update(self.value, self.sum.take().ok_or("a step without a sum")?);
+        self.commit(step)
     }
 
-    fn commit(&mut self, step: u64, root: Option<u64>) -> Result<(), Broken> {
-        self.value = toy::update(self.value, root.ok_or("a step without a sum")?);
+    /// A step whose gradient stays where it was made.
+    fn made_elsewhere(&mut self, step: u64, sum: Payload) -> Result<(), Broken> {
+        self.mark.get_or_insert((self.version, self.used.clone()));
+        self.commit(step)?;
+        self.counts.behind += 1;
+        if sum.own == Some(Report::State) {
+            (self.value, self.mark) = (sum.state, None);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, step: u64) -> Result<(), Broken> {
         for place in (0..self.plan.shards).flat_map(|shard| self.plan.shard(step, shard)) {
             self.used[place as usize] += 1;
         }

@@ -38,7 +38,7 @@ impl Weather {
             }
             (6, _) if !self.sent.is_empty() => {
                 let (worker, lease) = self.sent[self.dice.below(self.sent.len() as u32) as usize];
-                let nonsense = Payload { version: u64::MAX, value: 0 };
+                let nonsense = Payload { version: u64::MAX, ..Payload::default() };
                 self.tell(Event::Answered { worker, lease, finding: Finding::Bits(0) }, Some((lease, nonsense)))
             }
             // the coordinator is killed
@@ -56,14 +56,14 @@ impl Weather {
             }
             // Ctrl-C, and --resume
             (9, _) if self.dice.below(4) == 0 && self.restarts < 3 => {
+                self.stopping = true;
+                // now, or when the coordinator has caught up
                 self.tell(Event::Stop { reason: "Ctrl-C".to_owned() }, None)?;
-                if !matches!(self.world.outcome, Some(Outcome::Stopped { .. })) {
-                    return Err(format!("stopped, and it ended with {:?}", self.world.outcome));
+                match &self.world.outcome {
+                    None if self.engine.stopping.is_some() => Ok(()),
+                    Some(Outcome::Stopped { .. }) => Ok(()),
+                    other => Err(format!("stopped, and it ended with {other:?}")),
                 }
-                self.restarts += 1;
-                self.world.restart();
-                self.begin();
-                Ok(())
             }
             _ => Ok(()),
         }

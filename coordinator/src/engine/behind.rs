@@ -1,0 +1,155 @@
+//! Steps that only their worker has made. A lone worker that makes the optimizer step itself need not send each gradient for the coordinator to
+//! make the same step of: it says what its shards counted, and sends parameters and optimizer state when somebody wants them, and every now and
+//! then. Until then the coordinator is behind. Where that worker is lost, or something is wrong with what it says, the run goes back to what the
+//! coordinator has, and the steps since are made again, to the same bits.
+
+use std::time::Duration;
+
+use super::advance::InAdvance;
+use super::command::{Command, Outcome, Report, Work, WorkerId};
+use super::mutant::Mutant;
+use super::pool::{Kind, Pool};
+use super::{Engine, Lease, Phase};
+
+/// Steps that must fit into the time that may be lost, or each gradient is sent: what is sent instead of it is two or three times as long.
+const WORTH_IT: f64 = 8.0;
+
+/// How far behind the coordinator is.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    /// It has the parameters of this version.
+    pub(super) known: u64,
+    /// When it got them, or asked for those that it will have next.
+    since: Duration,
+    /// Who made the steps since.
+    leader: Option<WorkerId>,
+    /// Before this version every gradient is sent: something was wrong with a step that was not, or it was lost.
+    open_until: u64,
+}
+
+impl Behind {
+    pub(super) fn at(version: u64) -> Self {
+        Self { known: version, ..Self::default() }
+    }
+}
+
+impl Engine {
+    /// Whether the parameters that the open step begins with are somewhere else.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.known < self.version
+    }
+
+    /// The worker that alone has them.
+    pub(super) fn leader(&self) -> Option<WorkerId> {
+        self.behind.leader.filter(|_| self.is_behind())
+    }
+
+    /// Whether the coordinator will not have the parameters of `step` when all steps before it are answered as they were asked for.
+    fn will_lack(&self, step: u64) -> bool {
+        match step.checked_sub(1).filter(|before| *before >= self.version) {
+            Some(before) => {
+                let whole = self.whole(before);
+                self.leases.values().any(|lease| lease.work == whole && lease.own == Some(Report::Counts))
+            }
+            None => self.is_behind(),
+        }
+    }
+
+    /// What `worker` is to send of `step`, all of which it is given and makes.
+    pub(super) fn report(&mut self, now: Duration, worker: WorkerId, step: u64) -> Report {
+        let Some(every) = self.plan.catch_up else { return Report::Gradient };
+        let seconds = self.workers.pace(worker).map(|shard| shard * f64::from(self.plan.leaves(step)));
+        let quick = seconds.is_some_and(|seconds| seconds * WORTH_IT <= every.as_secs_f64());
+        let long_ago = now.saturating_sub(self.behind.since) >= every;
+        // somebody answered it already: what is sent is compared
+        let known = matches!(&self.phase, Phase::Working(pool) if pool.case(self.whole(step)).is_some());
+        let wanted =
+            !quick || long_ago || known || step < self.behind.open_until || self.is_wanted(now, worker, step + 1);
+        match (wanted && !self.is(Mutant::StayBehind), self.will_lack(step)) {
+            (false, _) => Report::Counts,
+            (true, false) => Report::Gradient,
+            (true, true) => {
+                self.behind.since = now;
+                Report::State
+            }
+        }
+    }
+
+    /// Whether something needs the parameters of `version` here, which `worker` comes to.
+    fn is_wanted(&self, now: Duration, worker: WorkerId, version: u64) -> bool {
+        let plan = &self.plan;
+        version >= plan.total_steps()
+            || plan.ends_epoch(version)
+            || plan.evaluates(version)
+            || plan.checkpoints(version)
+            || self.is_long_without_checkpoint(now)
+            || self.stopping.is_some()
+            || self.workers.staying() != [worker]
+    }
+
+    /// A step is made: where its parameters are.
+    pub(super) fn made(&mut self, now: Duration, report: Option<(WorkerId, Report)>) {
+        match report {
+            Some((worker, Report::Counts)) => self.behind.leader = Some(worker),
+            _ => {
+                (self.behind.known, self.behind.since) = (self.version, now);
+            }
+        }
+    }
+
+    /// Whoever made the steps that the coordinator lacks makes the next one, too, whoever else is there.
+    pub(super) fn follow(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let Phase::Working(pool) = &self.phase else { return };
+        if pool.free() == 0 {
+            return;
+        }
+        let Some(leader) = self.leader().filter(|leader| self.workers.staying().contains(leader)) else {
+            // it wants to go, and gets nothing more
+            return self.roll_back(self.version, "whoever made them leaves", out);
+        };
+        let (work, purpose) = (self.whole(self.version), pool.purpose());
+        let lease = self.lease(now, leader, work, purpose, out);
+        if let Phase::Working(pool) = &mut self.phase {
+            pool.take_all();
+            pool.hold(work, lease, leader, 1);
+        }
+    }
+
+    /// Goes back to the parameters that the coordinator has. Steps before `open_until` are made in the open then.
+    pub(super) fn roll_back(&mut self, open_until: u64, reason: &str, out: &mut Vec<Command>) {
+        let known = self.behind.known;
+        let shards: u32 = (known..self.version).map(|step| self.plan.leaves(step)).sum();
+        let undone = |lease: &Lease| matches!(lease.work, Work::Shards { step, .. } if step >= known);
+        let over: Vec<_> = self.leases.iter().filter(|(_, lease)| undone(lease)).map(|(lease, _)| *lease).collect();
+        for lease in over {
+            let Some(Lease { worker, .. }) = self.leases.remove(&lease) else { continue };
+            self.workers.release(worker, lease);
+            out.push(Command::CallBack { worker, lease });
+        }
+        self.in_advance = InAdvance::default();
+        self.behind.leader = None;
+        self.behind.open_until = self.behind.open_until.max(open_until);
+        if !self.is(Mutant::KeepWhatIsLost) {
+            self.version = known;
+        }
+        self.phase =
+            Phase::Working(Pool::new(Kind::Shards { step: self.version }, self.plan.leaves(self.version)).afresh());
+        out.push(Command::RollBack { version: known, shards, reason: reason.to_owned() });
+    }
+
+    /// Ends the run when the coordinator has caught up: whoever made its steps is asked for what it came to.
+    pub(super) fn stop(&mut self, reason: String, out: &mut Vec<Command>) {
+        // who asks twice wants no more waiting
+        if !self.is_behind() || self.stopping.is_some() {
+            return self.finish(Outcome::Stopped { reason }, out);
+        }
+        self.stopping = Some(reason);
+    }
+
+    /// Does so if it has.
+    pub(super) fn stop_when_there(&mut self, out: &mut Vec<Command>) {
+        if let Some(reason) = self.stopping.take_if(|_| self.behind.known == self.version) {
+            self.finish(Outcome::Stopped { reason }, out);
+        }
+    }
+}
