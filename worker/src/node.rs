@@ -76,7 +76,7 @@ impl Coming {
     pub(crate) fn send_home(&mut self) -> Result<(), String> {
         #[cfg(feature = "cuda")]
         if let Self::OnGpu { asked, .. } = self {
-            asked.send_home(Whole::Sum).map_err(|error| crate::model::plain(error).to_string())?;
+            asked.send_home(crate::cuda::Home::Sum).map_err(|error| crate::model::plain(error).to_string())?;
         }
         Ok(())
     }
@@ -90,7 +90,7 @@ impl Coming {
     pub(crate) fn send_counts(&mut self) -> Result<(), String> {
         #[cfg(feature = "cuda")]
         if let Self::OnGpu { asked, .. } = self {
-            asked.send_home(Whole::Counts).map_err(|error| crate::model::plain(error).to_string())?;
+            asked.send_home(crate::cuda::Home::Made).map_err(|error| crate::model::plain(error).to_string())?;
         }
         Ok(())
     }

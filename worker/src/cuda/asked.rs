@@ -2,22 +2,25 @@
 
 use std::sync::Arc;
 
-use candle_core::Result;
+use candle_core::{Error, Result};
 use lockstep_proto::buffers::Buffers;
 
 use super::layout::Layout;
-use super::memory::Address;
+use super::optimizer::Gradient;
 use super::rooms::Lent;
+use super::sums::{Home, Rest};
 use crate::model::ComputeError;
-use crate::node::{Counts, Sum};
+use crate::node::{Counts, NOTHING, Sum};
 
-/// It is on its way home, or there. Dropped, it is waited for.
+/// It is on the device, on its way home, or there. Dropped, it is waited for.
 pub(crate) struct Asked {
     lent: Lent,
     layout: Arc<Layout>,
     /// Each shard's examples, and their labels.
     sizes: Vec<usize>,
     labels: Vec<u32>,
+    /// What of it was sent home.
+    home: Option<Home>,
 }
 
 impl std::fmt::Debug for Asked {
@@ -28,26 +31,37 @@ impl std::fmt::Debug for Asked {
 
 impl Asked {
     pub(super) fn new(lent: Lent, layout: Arc<Layout>, sizes: Vec<usize>, labels: Vec<u32>) -> Self {
-        Self { lent, layout, sizes, labels }
+        Self { lent, layout, sizes, labels, home: None }
     }
 
-    /// Where it is on the device, for what is asked for next, as long as this value is there.
-    pub(crate) fn address(&mut self) -> Result<Address> {
-        Ok(self.lent.room()?.sums()?.first())
+    /// Asks for it at home, once, after all that is to be there.
+    pub(crate) fn send_home(&mut self, home: Home) -> Result<()> {
+        self.home = Some(home);
+        self.lent.send_home(home)
     }
 
-    /// Waits until it is at home, in a vector of `buffers`.
+    /// Where it is on the device, for the step that is asked for next, as long as this value is there; and, if that is `told` of, where.
+    pub(crate) fn gradient(&mut self, told: bool) -> Result<Gradient> {
+        let sums = self.lent.room()?.sums()?;
+        Ok(Gradient { sum: sums.first(), told: told.then(|| sums.told()) })
+    }
+
+    /// Waits until what was sent is at home, a sum in a vector of `buffers`.
     ///
     /// # Errors
     /// The GPU failed.
     pub(crate) fn wait(mut self, buffers: &Buffers) -> std::result::Result<Sum, ComputeError> {
-        let Self { lent, layout, sizes, labels } = &mut self;
+        let Self { lent, layout, sizes, labels, home } = &mut self;
         let mut read = || {
+            let home = home.ok_or_else(|| Error::msg("a node that nobody sent home"))?;
             let room = lent.arrive()?;
             let sums = room.sums()?;
-            let (results, packed) = sums.read(&room.home.values()[..sums.home().len]);
+            let (results, rest) = sums.read(&room.home.values()[..sums.home(home).len]);
             let shards = counts(sizes, results.zip(labels.iter().copied()));
-            Ok(Sum { flat: layout.gather(packed, buffers.take()), shards })
+            Ok(match rest {
+                Rest::Sum(packed) => Sum { flat: layout.gather(packed, buffers.take()), shards, made: NOTHING },
+                Rest::Made(made) => Sum { flat: Vec::new(), shards, made },
+            })
         };
         read().map_err(ComputeError::at("on the GPU"))
     }

@@ -26,7 +26,7 @@ pub(crate) struct Step<'a> {
 }
 
 /// Asks for the gradients of a node's shards, of `sizes` examples each, added along the tree on the device. Nobody waits: what is asked for
-/// afterwards comes after them, and goes on while their sum is on its way home. `batch` makes a shard's, by its place in the node.
+/// afterwards comes after them. `batch` makes a shard's, by its place in the node.
 pub(crate) fn ask(
     Step { model, weights, context }: Step,
     summing: &Summing,
@@ -81,7 +81,6 @@ pub(crate) fn ask(
         let network = network(weights, &group, images, Behaviour::Train, group_losses);
         weights.var().apply_op1(network).and_then(|losses| losses.backward()).map_err(on_gpu)?;
     }
-    room.send_home(gpu).map_err(on_gpu)?;
     Ok(Asked::new(lent, Arc::clone(layout), sizes.to_vec(), labels))
 }
 

@@ -106,13 +106,17 @@ kernels! {
     LossRows loss_rows { inputs: Address, logits: Address, labels: Address, gradient: Address, rows: u32, classes: u32 }
     JoinSums join_sums { inputs: [Address; LANES], gradients: [Address; LANES], shards: u32, count: u32 }
     SgdStep sgd_step {
-        w: Address, m: Address, g: Address, count: u32, first: u32, nesterov: u32, rate: f32, momentum: f32, taken: f32, decay: f32,
+        w: Address, m: Address, g: Address, scale: Address, count: u32, first: u32, nesterov: u32, rate: f32, momentum: f32, taken: f32, decay: f32,
         l1: f64, l2: f64,
     }
     AdamStep adam_step {
-        w: Address, m: Address, v: Address, g: Address, count: u32, rate: f32, root: f32, new1: f32, new2: f32, old2: f32,
+        w: Address, m: Address, v: Address, g: Address, scale: Address, count: u32, rate: f32, root: f32, new1: f32, new2: f32, old2: f32,
         shrink: f32, decay: f32, eps: f32, l1: f64, l2: f64,
     }
+    StepSums step_sums {
+        w: Address, g: Address, table: Address, partial: Address, tensors: u32, count: u32, blocks: u32, l1: f64, l2: f64,
+    }
+    StepTold step_told { partial: Address, told: Address, scale: Address, blocks: u32, l1: f64, l2: f64, most: f64 }
     Observe observe { w: Address, g: Address, count: u32, momentum: f64 }
     Images images {
         pixels: Address, examples: Address, draws: Address, out: Address, mean: [f32; 3], deviation: [f32; 3], plain: u32,

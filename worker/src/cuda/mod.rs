@@ -48,6 +48,7 @@ mod regions;
 mod ring;
 mod rooms;
 mod staging;
+mod step_norm;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -59,8 +60,8 @@ pub(crate) use asked::Asked;
 pub use gpu::{Gpu, GpuError, count};
 pub(crate) use gradient::{Examples, Step, ask, logits};
 pub use images::Resident;
-pub(crate) use memory::Address;
-pub(crate) use optimizer::OnDevice;
+pub(crate) use optimizer::{Gradient, OnDevice};
 #[cfg(feature = "nccl")]
 pub(crate) use ring::{Ring, ring_identity, ring_name};
+pub(crate) use sums::Home;
 pub(crate) use weights::Packed;

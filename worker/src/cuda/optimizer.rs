@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use candle_core::Result;
 use lockstep_proto::optimizer::{Optimizer, Step};
-use lockstep_proto::recipe::LossSettings;
+use lockstep_proto::recipe::Recipe;
 use lockstep_proto::schema::{Kind, Schema};
 
 use super::kernels::{AdamStep, Observe, SgdStep};
 use super::memory::{Address, Block, Pinned};
 use super::regions::Region;
+use super::step_norm::StepNorm;
 use super::weights::Packed;
 
 /// Buffers that lie one behind the other and are updated alike.
@@ -20,15 +21,25 @@ struct Run {
     momentum: f64,
 }
 
+/// Where a step's gradient lies, and where what is told of the step goes, if somebody is told: penalty and norm, in double precision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gradient {
+    pub(crate) sum: Address,
+    pub(crate) told: Option<Address>,
+}
+
 /// An optimizer's state on the device, laid out as the weights are.
 pub(crate) struct OnDevice {
     /// Counts steps, and knows their numbers. Its own vectors are those that the state began with.
     optimizer: Optimizer,
     vectors: Vec<Block>,
     buffers: Vec<Run>,
+    norm: StepNorm,
     /// The weights of the penalties.
     l1: f64,
     l2: f64,
+    /// What leaves the device.
+    staging: Pinned<f32>,
 }
 
 impl std::fmt::Debug for OnDevice {
@@ -38,8 +49,8 @@ impl std::fmt::Debug for OnDevice {
 }
 
 impl OnDevice {
-    /// The state of `optimizer`, there, for steps with the penalties of `loss`.
-    pub(crate) fn new(weights: &Packed, schema: &Schema, loss: &LossSettings, optimizer: Optimizer) -> Result<Self> {
+    /// The state of `optimizer`, there, for the steps of `recipe`.
+    pub(crate) fn new(weights: &Packed, schema: &Schema, recipe: &Recipe, optimizer: Optimizer) -> Result<Self> {
         let (gpu, layout) = (&weights.gpu, &weights.layout);
         gpu.bind()?;
         let mut staging = Pinned::new(layout.len())?;
@@ -64,14 +75,17 @@ impl OnDevice {
                 None => buffers.push(Run { start, end, momentum }),
             }
         }
-        Ok(Self { optimizer, vectors, buffers, l1: loss.l1, l2: loss.l2 })
+        let norm = StepNorm::new(weights, schema, recipe)?;
+        Ok(Self { optimizer, vectors, buffers, norm, l1: recipe.loss.l1, l2: recipe.loss.l2, staging })
     }
 
     /// Asks for the step that follows from `gradient`, which is all of a step's and was asked for before, at the rate `lr`.
-    pub(crate) fn step(&mut self, weights: &Packed, gradient: Address, lr: f64) -> Result<()> {
+    pub(crate) fn step(&mut self, weights: &Packed, gradient: Gradient, lr: f64) -> Result<()> {
         let (gpu, layout) = (Arc::clone(&weights.gpu), &weights.layout);
         gpu.bind()?;
-        let (w, g, l1, l2) = (weights.start(), gradient, self.l1, self.l2);
+        let Gradient { sum: g, told } = gradient;
+        let (w, l1, l2, scale) = (weights.start(), self.l1, self.l2, self.norm.scale());
+        self.norm.ask(weights, g, told)?;
         let state = |number: usize| self.vectors.get(number).map_or(0, |block| block.at(whole(layout.len())));
         let count = layout.parameters() as u32;
         match self.optimizer.next(lr) {
@@ -79,14 +93,16 @@ impl OnDevice {
                 let (first, nesterov) = (u32::from(step.first), u32::from(step.nesterov));
                 let (rate, momentum, taken, decay) = (step.rate, step.momentum, step.taken, step.weight_decay);
                 let m = state(0);
-                let step = SgdStep { w, m, g, count, first, nesterov, rate, momentum, taken, decay, l1, l2 };
+                let step = SgdStep { w, m, g, scale, count, first, nesterov, rate, momentum, taken, decay, l1, l2 };
                 gpu.launch(step, count)?;
             }
             Step::Adam(step) => {
                 let lockstep_proto::optimizer::AdamStep { rate, root, new1, new2, old2, shrink, decay, eps } = step;
                 let (m, v) = (state(0), state(1));
-                let step = AdamStep { w, m, v, g, count, rate, root, new1, new2, old2, shrink, decay, eps, l1, l2 };
-                gpu.launch(step, count)?;
+                gpu.launch(
+                    AdamStep { w, m, v, g, scale, count, rate, root, new1, new2, old2, shrink, decay, eps, l1, l2 },
+                    count,
+                )?;
             }
         }
         for &Run { start, end, momentum } in &self.buffers {
@@ -95,6 +111,31 @@ impl OnDevice {
             gpu.launch(Observe { w: at(w), g: at(g), count, momentum }, count)?;
         }
         Ok(())
+    }
+}
+
+impl OnDevice {
+    /// Optimizer steps made.
+    pub(crate) fn steps(&self) -> u64 {
+        self.optimizer.steps()
+    }
+
+    /// Waits for the flat vector, which has no name, and the state's vectors by name.
+    pub(crate) fn fetch(&mut self, weights: &Packed) -> Result<Vec<(&'static str, Vec<f32>)>> {
+        let (gpu, layout) = (&weights.gpu, &weights.layout);
+        gpu.bind()?;
+        let mut fetch = |from: Address| {
+            gpu.download(&gpu.stream, from, self.staging.values_mut())?;
+            gpu.wait()?;
+            Ok::<_, candle_core::Error>(layout.gather(self.staging.values(), Vec::new()))
+        };
+        let mut found = vec![("", fetch(weights.start())?)];
+        for ((name, own), block) in self.optimizer.state().into_iter().zip(&self.vectors) {
+            let mut values = fetch(block.at(whole(layout.len())))?;
+            values.truncate(own.len());
+            found.push((name, values));
+        }
+        Ok(found)
     }
 }
 

@@ -8,7 +8,7 @@ use candle_core::{Error, Result};
 
 use super::gpu::Gpu;
 use super::memory::Pinned;
-use super::sums::Sums;
+use super::sums::{Home, Sums};
 
 pub(super) struct Room {
     /// Those of every pass.
@@ -41,8 +41,9 @@ impl Room {
             // the old one first: its memory may be the new one's
             self.sums = None;
             let sums = Sums::new(&gpu.stream, examples, levels, values)?;
-            if self.home.values().len() < sums.home().len {
-                self.home = Pinned::new(sums.home().len)?;
+            let most = sums.home(Home::Sum).len;
+            if self.home.values().len() < most {
+                self.home = Pinned::new(most)?;
             }
             self.sums = Some(sums);
         }
@@ -54,9 +55,10 @@ impl Room {
     }
 
     /// Asks for what the passes leave, while the device goes on with what it is asked for next.
-    pub(super) fn send_home(&mut self, gpu: &Gpu) -> Result<()> {
+    pub(super) fn send_home(&mut self, gpu: &Gpu, home: Home) -> Result<()> {
         let sums = self.sums()?;
-        let (home, from) = (sums.home(), sums.at(sums.home()));
+        let home = sums.home(home);
+        let from = sums.at(home);
         self.made.record(&gpu.stream).map_err(Error::wrap)?;
         gpu.homeward.wait(&self.made).map_err(Error::wrap)?;
         gpu.download(&gpu.homeward, from, &mut self.home.values_mut()[..home.len])?;
@@ -89,6 +91,13 @@ pub(super) struct Lent {
 }
 
 impl Lent {
+    /// Asks for what the passes leave.
+    pub(super) fn send_home(&mut self, home: Home) -> Result<()> {
+        self.gpu.bind()?;
+        let gpu = Arc::clone(&self.gpu);
+        self.room()?.send_home(&gpu, home)
+    }
+
     pub(super) fn room(&mut self) -> Result<&mut Room> {
         self.room.as_mut().ok_or_else(|| Error::msg("a node whose room was given back"))
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
+use lockstep_proto::optimizer::whole::Made;
 use lockstep_proto::tree::Node;
 
 use super::memory::{Address, Block};
@@ -39,7 +40,22 @@ pub(super) fn joins(top: Node, leaves: u32) -> Vec<Join> {
     top.covers(leaves).map(&mut join).collect()
 }
 
-/// Device memory for one node: losses and answers of its examples, then the sums.
+/// What of a node goes home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// What its examples came to, and the sum.
+    Sum,
+    /// What its examples came to, and what was made of the sum.
+    Made,
+}
+
+/// The same, at home.
+pub(super) enum Rest<'a> {
+    Sum(&'a [f32]),
+    Made(Made),
+}
+
+/// Device memory for one node: what is told of a step that is made of it, losses and answers of its examples, then the sums.
 pub(super) struct Sums {
     block: Block,
     /// Examples and sums that there is room for, and values of a sum.
@@ -47,6 +63,9 @@ pub(super) struct Sums {
     levels: usize,
     values: usize,
 }
+
+/// Words of what is told of a step: penalty and norm, 8 bytes each.
+const TOLD: usize = 4;
 
 /// Sums begin where the libraries would like it, though only our kernels touch them.
 const ALIGNMENT: usize = 64;
@@ -64,35 +83,51 @@ impl Sums {
 
     /// Words before the sums: 8 bytes a loss, 4 an answer.
     fn front(examples: usize) -> usize {
-        (3 * examples).next_multiple_of(ALIGNMENT)
+        (TOLD + 3 * examples).next_multiple_of(ALIGNMENT)
     }
 
     /// Where the loss and the answer of example number `at` of the node go.
     pub(super) fn results(&self, at: usize) -> [Address; 2] {
         let start = |start| self.block.at(Region { start, len: 1 });
-        [start(2 * at), start(2 * self.examples + at)]
+        [start(TOLD + 2 * at), start(TOLD + 2 * self.examples + at)]
+    }
+
+    /// Where penalty and norm go.
+    pub(super) fn told(&self) -> Address {
+        self.block.at(Region { start: 0, len: TOLD })
     }
 
     pub(super) fn first(&self) -> Address {
         self.block.at(Region { start: Self::front(self.examples), len: self.values })
     }
 
-    /// What goes home, in words: everything up to the first sum's end.
-    pub(super) fn home(&self) -> Region {
-        Region { start: 0, len: Self::front(self.examples) + self.values }
+    /// What goes home, in words: everything before the sums, or up to the first one's end.
+    pub(super) fn home(&self, home: Home) -> Region {
+        let sum = if home == Home::Sum { self.values } else { 0 };
+        Region { start: 0, len: Self::front(self.examples) + sum }
     }
 
     pub(super) fn at(&self, region: Region) -> Address {
         self.block.at(region)
     }
 
-    /// Takes what came home apart: each example's loss and answer (beyond the node's last example anything), and the sum.
-    pub(super) fn read<'a>(&self, home: &'a [f32]) -> (impl Iterator<Item = (f64, u32)> + use<'a>, &'a [f32]) {
-        let (losses, answers) = home.split_at(2 * self.examples);
-        let word = |value: &f32| u64::from(value.to_bits());
-        let losses = losses.chunks(2).map(move |halves| f64::from_bits(word(&halves[0]) | word(&halves[1]) << 32));
-        (losses.zip(answers.iter().map(|value| value.to_bits())), &home[Self::front(self.examples)..][..self.values])
+    /// Takes what came home apart: each example's loss and answer (beyond the node's last example anything), and the rest of it.
+    pub(super) fn read<'a>(&self, home: &'a [f32]) -> (impl Iterator<Item = (f64, u32)> + use<'a>, Rest<'a>) {
+        let (told, results) = home.split_at(TOLD);
+        let (losses, answers) = results.split_at(2 * self.examples);
+        let losses = losses.chunks(2).map(double);
+        let rest = match home.get(Self::front(self.examples)..).and_then(|sums| sums.get(..self.values)) {
+            Some(sum) => Rest::Sum(sum),
+            None => Rest::Made(Made { penalty: double(&told[..2]), norm: double(&told[2..]) }),
+        };
+        (losses.zip(answers.iter().map(|value| value.to_bits())), rest)
     }
+}
+
+/// Eight bytes as the device has them.
+fn double(halves: &[f32]) -> f64 {
+    let word = |value: &f32| u64::from(value.to_bits());
+    f64::from_bits(word(&halves[0]) | word(&halves[1]) << 32)
 }
 
 #[cfg(test)]

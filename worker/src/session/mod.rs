@@ -23,7 +23,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lockstep_proto::recipe::Recipe;
 use lockstep_proto::records::Records;
 use lockstep_proto::wire::Welcome;
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
@@ -96,12 +95,10 @@ impl Farewell {
 const OWN_STEPS: &str = "LOCKSTEP_OWN_STEPS";
 
 impl Settings {
-    /// Whether the worker can make the optimizer step itself. A GPU has no norm of the whole gradient, and its gradient is as it was before a
-    /// test spoils it.
-    fn makes_steps(&self, recipe: &Recipe) -> bool {
+    /// Whether the worker can make the optimizer step itself. A GPU's gradient is as it was before a test spoils it.
+    fn makes_steps(&self) -> bool {
         let wanted = std::env::var_os(OWN_STEPS).is_none_or(|word| word != "off") && self.wire_values.is_none();
-        let there = recipe.optimizer.clip_grad_norm == 0.0 && self.lie_at_step.is_none();
-        wanted && (matches!(self.processor, Processor::Cpu) || there)
+        wanted && (matches!(self.processor, Processor::Cpu) || self.lie_at_step.is_none())
     }
 
     fn tell(&self, news: &News) {

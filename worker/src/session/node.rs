@@ -60,8 +60,8 @@ impl Computer {
         if !matches!(own, Some((_, Report::Counts | Report::State))) {
             coming.send_home()?;
         }
-        if own.is_some() {
-            coming = self.remember(coming)?;
+        if let Some((_, report)) = own {
+            coming = self.remember(coming, report)?;
         }
         let underway = Underway { lease, version, node, shards, coming, answer: Answer::Sum, begun, wait_us };
         match own {
@@ -115,7 +115,8 @@ impl Computer {
     }
 
     /// What the step is made of. A sum that is made into one on the host is waited for.
-    fn remember(&mut self, mut coming: Coming) -> Result<Coming, String> {
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "a CPU knows what it made"))]
+    fn remember(&mut self, mut coming: Coming, report: Report) -> Result<Coming, String> {
         if self.steps.on_host() {
             let sum = coming.wait(&self.buffers).map_err(|error| error.to_string())?;
             self.steps.remember(&sum.flat);
@@ -123,7 +124,8 @@ impl Computer {
         }
         #[cfg(feature = "cuda")]
         if let Coming::OnGpu { asked, .. } = &mut coming {
-            self.steps.remember_on_device(asked.address().map_err(|error| crate::model::plain(error).to_string())?);
+            let gradient = asked.gradient(report != Report::Gradient);
+            self.steps.remember_on_device(gradient.map_err(|error| crate::model::plain(error).to_string())?);
         }
         Ok(coming)
     }
@@ -148,7 +150,10 @@ impl Computer {
         match answer {
             Answer::Sum => self.send_gradient(lease, version, Some(node), sum.values, summary),
             Answer::Made(made) => {
-                self.buffers.give(sum.values);
+                if made.is_some() {
+                    // from a GPU there are none
+                    self.buffers.give(sum.values);
+                }
                 let Made { penalty, norm } = made.unwrap_or(sum.made);
                 let (node, summary) = (Some(node), Some(summary));
                 self.send(from_worker::Message::Made(wire::Made { lease, version, node, summary, penalty, norm }));

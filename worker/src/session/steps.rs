@@ -3,9 +3,9 @@
 
 use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::optimizer::whole::{self, Diverged, Made};
-#[cfg(feature = "cuda")]
-use lockstep_proto::recipe::LossSettings;
 use lockstep_proto::recipe::OptimizerSettings;
+#[cfg(feature = "cuda")]
+use lockstep_proto::recipe::Recipe;
 #[cfg(feature = "cuda")]
 use lockstep_proto::schema::Schema;
 use lockstep_proto::tensors::{self, Assembly};
@@ -98,11 +98,11 @@ impl Replica {
 
     /// The same beside its parameters, if they are on a GPU.
     #[cfg(feature = "cuda")]
-    fn on(self, weights: Option<&Weights>, schema: &Schema, loss: &LossSettings) -> Result<Self, String> {
+    fn on(self, weights: Option<&Weights>, schema: &Schema, recipe: &Recipe) -> Result<Self, String> {
         let Self { version, stepper } = self;
         let stepper = match (weights.and_then(Weights::packed), stepper) {
             (Some(packed), Stepper::Here(optimizer)) => {
-                let moved = crate::cuda::OnDevice::new(packed, schema, loss, optimizer);
+                let moved = crate::cuda::OnDevice::new(packed, schema, recipe, optimizer);
                 Stepper::OnDevice(moved.map_err(|error| crate::model::plain(error).to_string())?)
             }
             (_, stepper) => stepper,
@@ -120,7 +120,7 @@ pub(super) struct OwnSteps {
     sum: Vec<f32>,
     /// Where it is on a GPU.
     #[cfg(feature = "cuda")]
-    on_device: Option<crate::cuda::Address>,
+    on_device: Option<crate::cuda::Gradient>,
 }
 
 impl OwnSteps {
@@ -137,8 +137,8 @@ impl OwnSteps {
 
     /// The same, where the GPU has it, or will: as long as nothing else is asked for before the step.
     #[cfg(feature = "cuda")]
-    pub(super) fn remember_on_device(&mut self, sum: crate::cuda::Address) {
-        self.on_device = Some(sum);
+    pub(super) fn remember_on_device(&mut self, gradient: crate::cuda::Gradient) {
+        self.on_device = Some(gradient);
     }
 }
 
@@ -153,8 +153,8 @@ impl Computer {
         #[cfg(feature = "cuda")]
         let replica = replica.and_then(|replica| {
             let weights = self.weights.as_ref().map(|(_, weights)| weights);
-            let (schema, loss) = (&self.prepared.schema, &self.prepared.recipe.loss);
-            replica.map(|replica| replica.on(weights, schema, loss)).transpose()
+            let (schema, recipe) = (&self.prepared.schema, &self.prepared.recipe);
+            replica.map(|replica| replica.on(weights, schema, recipe)).transpose()
         });
         self.steps.replica = replica.unwrap_or_else(|error| {
             tracing::error!("{error}");
@@ -227,34 +227,29 @@ impl Computer {
 
     /// Sends parameters and the optimizer's state of `version`, which this worker came to, for the answer to `lease`.
     pub(super) fn send_state(&mut self, lease: u64, version: u64) -> Result<(), String> {
-        let Some(replica) = self.steps.replica.as_ref().filter(|replica| replica.version == version) else {
+        let Some(replica) = self.steps.replica.as_mut().filter(|replica| replica.version == version) else {
             // the step diverged: there is nothing to send, and its answer says so
             return Ok(());
         };
-        let send = |name: &str, steps: u64, values: Vec<f32>| {
-            let digest = tensors::digest_values(&values);
-            let bytes = tensors::into_bytes(values);
-            for part in tensors::parts(bytes.len()) {
-                let (name, offset) = (name.to_owned(), (part.start / 4) as u64);
-                let data = bytes.slice(part);
-                self.send(from_worker::Message::State(StatePart { lease, steps, name, offset, data, digest }));
-            }
-        };
-        match &replica.stepper {
+        let (steps, vectors) = match &mut replica.stepper {
             Stepper::Here(optimizer) => {
-                send("", optimizer.steps(), self.flat.clone());
-                for (name, values) in optimizer.state() {
-                    send(name, optimizer.steps(), values.to_vec());
-                }
+                let of_optimizer = optimizer.state().into_iter().map(|(name, values)| (name, values.to_vec()));
+                (optimizer.steps(), std::iter::once(("", self.flat.clone())).chain(of_optimizer).collect())
             }
             #[cfg(feature = "cuda")]
             Stepper::OnDevice(optimizer) => {
-                let packed =
-                    self.weights.as_ref().and_then(|(_, weights)| weights.packed()).ok_or("there are no weights")?;
-                let fetched = optimizer.fetch(packed).map_err(|error| crate::model::plain(error).to_string())?;
-                for (name, values) in fetched {
-                    send(name, optimizer.steps(), values);
-                }
+                let weights = self.weights.as_ref().and_then(|(_, weights)| weights.packed());
+                let fetched = optimizer.fetch(weights.ok_or("there are no weights")?);
+                (optimizer.steps(), fetched.map_err(|error| crate::model::plain(error).to_string())?)
+            }
+        };
+        let vectors: Vec<(&str, Vec<f32>)> = vectors;
+        for (name, values) in vectors {
+            let digest = tensors::digest_values(&values);
+            let bytes = tensors::into_bytes(values);
+            for part in tensors::parts(bytes.len()) {
+                let (name, offset, data) = (name.to_owned(), (part.start / 4) as u64, bytes.slice(part));
+                self.send(from_worker::Message::State(StatePart { lease, steps, name, offset, data, digest }));
             }
         }
         Ok(())

@@ -112,7 +112,7 @@ impl Stream {
             schema_fingerprint: schema.fingerprint(),
             data_hash: welcome.data_hash.clone(),
             shared: plane.is_some(),
-            makes_steps: settings.makes_steps(&prepared.recipe),
+            makes_steps: settings.makes_steps(),
         };
         let buffers = Buffers::keeping(VECTORS);
         let dissolved = Dissolved::default();

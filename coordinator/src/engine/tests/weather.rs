@@ -122,6 +122,9 @@ impl Weather {
         let plan = Plan { in_advance: if ring { 0 } else { able.below(4) }, ..plan };
         let catch_up = [None, Some(100), Some(1_000), Some(10_000)][able.below(4) as usize];
         let plan = Plan { catch_up: catch_up.filter(|_| !ring).map(Duration::from_millis), ..plan };
+        // with three and more few steps are one worker's alone; a lie would be nobody's to find
+        let few = !ring && able.below(3) == 0;
+        let plan = Plan { min_workers: if few { 1 } else { plan.min_workers }, ..plan };
         let liar = (dice.below(3) == 0 && !ring).then(|| dice.below(processes.len() as u32) as usize);
         let mut weather = Self {
             engine: Engine::new(plan.clone(), World::new(plan.clone()).saved.position),
@@ -133,10 +136,10 @@ impl Weather {
             ordinal: 0,
             now: 0,
             began: 0,
-            processes,
+            processes: if few { processes.into_iter().take(1 + able.below(2) as usize).collect() } else { processes },
             owner: BTreeMap::new(),
             next: 1,
-            liar,
+            liar: liar.filter(|_| !few),
             lied: BTreeSet::new(),
             liars: BTreeSet::new(),
             failed: BTreeSet::new(),
