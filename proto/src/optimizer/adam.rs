@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use super::PART;
+use super::{PART, normal};
 use crate::recipe::OptimizerSettings;
 use crate::tensors;
 
@@ -74,8 +74,8 @@ impl Adam {
                 *p *= shrink;
                 // a decay of 0 must not touch the gradient: 0 · ∞ is NaN
                 let g = if decay == 0.0 { g } else { g + decay * *p };
-                *m = lerp(*m, g, new1);
-                *v = *v * old2 + new2 * g * g;
+                *m = normal(lerp(*m, g, new1));
+                *v = normal(*v * old2 + new2 * g * g);
                 *p += rate * *m / (v.sqrt() / root + eps);
             }
         };

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::PART;
+use super::{PART, normal};
 use crate::recipe::OptimizerSettings;
 use crate::tensors;
 
@@ -63,7 +63,7 @@ impl Sgd {
         let buffered = |((parameters, gradient), buffers): ((&mut [f32], &[f32]), &mut [f32])| {
             for ((p, &g), buffer) in parameters.iter_mut().zip(gradient).zip(buffers) {
                 let g = decayed(g, *p);
-                *buffer = if first { g } else { momentum * *buffer + taken * g };
+                *buffer = normal(if first { g } else { momentum * *buffer + taken * g });
                 let direction = if nesterov { g + momentum * *buffer } else { *buffer };
                 *p += rate * direction;
             }
