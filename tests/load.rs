@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lockstep_proto::keys::Key;
 use lockstep_proto::wire::coordinator_client::CoordinatorClient;
-use lockstep_proto::wire::{self, Evaluation, Failed, Goodbye, Gradient, from_worker, to_worker};
+use lockstep_proto::wire::{self, Evaluation, Failed, Goodbye, Gradient, StatePart, from_worker, to_worker};
 use tonic::codegen::tokio_stream;
 use tonic::transport::Endpoint;
 
@@ -230,8 +230,11 @@ async fn floods_from_a_worker_end_its_session() {
         from_worker::Message::Evaluation(Evaluation { lease, confusion: vec![1; 100_000], ..Evaluation::default() })
     };
     let goodbye = |_| from_worker::Message::Goodbye(Goodbye { reason: "y".repeat(100_000) });
+    let state =
+        |lease| from_worker::Message::State(StatePart { lease, data: vec![0; 4000].into(), ..StatePart::default() });
     let reasons = [
         (asked, flood(address, 1000, failed).await),
+        ("nobody asked for that", flood(address, 1000, state).await),
         (asked, flood(address, 1000, evaluation).await),
         ("Goodbye twice", flood(address, 1000, goodbye).await),
         // a new gradient each time, and none ever whole

@@ -15,6 +15,7 @@ mod models;
 #[cfg(feature = "nccl")]
 mod nccl;
 mod network;
+mod own_steps;
 mod predict;
 mod real_images;
 mod recipes;

@@ -21,6 +21,10 @@ pub struct Peer {
     pub welcome: Welcome,
     /// Values in a gradient, once parameters came.
     pub values: usize,
+    /// The parameters that came last.
+    pub flat: Vec<f32>,
+    /// It says that it can make the optimizer step.
+    pub makes_steps: bool,
     outbound: mpsc::UnboundedSender<FromWorker>,
     pub inbound: Streaming<ToWorker>,
     heart: tokio::task::JoinHandle<()>,
@@ -62,7 +66,7 @@ impl Peer {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
         });
-        Ok(Self { welcome, values: 0, outbound, inbound, heart })
+        Ok(Self { welcome, values: 0, flat: Vec::new(), makes_steps: false, outbound, inbound, heart })
     }
 
     pub fn send(&self, message: from_worker::Message) {
@@ -75,7 +79,7 @@ impl Peer {
             schema_fingerprint: self.welcome.schema_fingerprint.clone(),
             data_hash: self.welcome.data_hash.clone(),
             shared: false,
-            makes_steps: false,
+            makes_steps: self.makes_steps,
         }));
     }
 
@@ -85,7 +89,15 @@ impl Peer {
             let message: Result<Option<ToWorker>, Status> = self.inbound.message().await;
             let message = message.map_err(|status| status.to_string())?.ok_or("the stream ended")?;
             match message.message {
-                Some(to_worker::Message::Parameters(part)) => self.values = part.total as usize,
+                Some(to_worker::Message::Parameters(part)) => {
+                    self.values = part.total as usize;
+                    self.flat.truncate(part.offset as usize);
+                    let numbers =
+                        part.data.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four")));
+                    self.flat.extend(numbers);
+                }
+                // what SGD without momentum has none of
+                Some(to_worker::Message::OptimizerState(_)) => {}
                 Some(to_worker::Message::Lease(mut lease)) => match lease.work.take() {
                     Some(lease::Work::Shards(work)) => return Ok((lease, work)),
                     Some(lease::Work::Slice(work)) => self.call_all_right(&lease, work.examples.len() as u32),

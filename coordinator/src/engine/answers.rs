@@ -40,7 +40,7 @@ impl Engine {
         }
         if let (Some(Report::Counts | Report::State), Finding::NotFinite(what)) = (own, &finding) {
             out.push(drop_it(worker, lease, "something in it is not finite"));
-            return self.make_in_the_open(work, what, out);
+            return self.make_in_the_open(worker, work, what, out);
         }
         let took = now.saturating_sub(since);
         let Phase::Working(pool) = &mut self.phase else { return };
@@ -193,9 +193,7 @@ impl Engine {
         let dropped = self.is(Mutant::DropRefused);
         let Phase::Working(pool) = &mut self.phase else { return };
         if let (Some(Report::Counts | Report::State), true) = (own, pool.has(work, lease)) {
-            let shards = pool.len(work);
-            out.push(Command::Reissue { worker, shards, reason: format!("{work}: {reason}") });
-            self.make_in_the_open(work, reason, out);
+            self.make_in_the_open(worker, work, reason, out);
             return self.strike(now, worker, reason, out);
         }
         self.late.refuse(work, lease);
@@ -213,9 +211,11 @@ impl Engine {
     }
 
     /// What only its worker had of `work` is of no use: it is computed again, and all of it is sent.
-    fn make_in_the_open(&mut self, work: Work, reason: &str, out: &mut Vec<Command>) {
+    fn make_in_the_open(&mut self, worker: WorkerId, work: Work, reason: &str, out: &mut Vec<Command>) {
         let Work::Shards { step, .. } = work else { return };
-        self.roll_back(step + 1, &format!("{work}: {reason}"), out);
+        let (shards, reason) = (self.plan.leaves(step), format!("{work}: {reason}"));
+        out.push(Command::Reissue { worker, shards, reason: reason.clone() });
+        self.roll_back(step + 1, &reason, out);
     }
 
     /// Counts a refused answer; sends its worker away if it was one too many.

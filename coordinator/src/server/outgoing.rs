@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use lockstep_proto::wire::{ToWorker, to_worker};
+use lockstep_proto::wire::{Report, ToWorker, to_worker};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_stream::Stream;
@@ -36,6 +36,8 @@ struct Flow {
     waker: Option<Waker>,
     /// Leases that the worker was given and has not answered.
     leases: BTreeSet<u64>,
+    /// Those of them that are to bring what the worker came to.
+    states: BTreeSet<u64>,
     /// Answers since the transport was asked to come.
     unread: u32,
 }
@@ -57,6 +59,9 @@ impl Stream for Outgoing {
         flow.waker = Some(cx.waker().clone());
         if let Poll::Ready(Some(ToWorker { message: Some(to_worker::Message::Lease(lease)) })) = &next {
             flow.leases.insert(lease.lease);
+            if lease.own.as_ref().is_some_and(|own| own.report() == Report::State) {
+                flow.states.insert(lease.lease);
+            }
         }
         next.map(|message| message.map(Ok))
     }
@@ -93,7 +98,13 @@ impl Gauge {
         let mut flow = self.flow();
         flow.ask();
         flow.unread += 1;
+        flow.states.remove(&lease);
         (flow.leases.remove(&lease), flow.unread)
+    }
+
+    /// Whether the worker was asked for what it came to with `lease`, and has not answered.
+    pub(super) fn wants_state(&self, lease: u64) -> bool {
+        self.flow().states.contains(&lease)
     }
 
     /// Resolves when nothing more will go out.
@@ -105,11 +116,26 @@ impl Gauge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_proto::wire::Lease;
+    use lockstep_proto::wire::{Lease, OwnStep};
     use tokio_stream::StreamExt as _;
 
     fn lease(lease: u64) -> ToWorker {
         ToWorker { message: Some(to_worker::Message::Lease(Lease { lease, ..Lease::default() })) }
+    }
+
+    #[tokio::test]
+    async fn knows_who_was_asked_for_what_it_came_to() {
+        let (sender, messages) = mpsc::unbounded_channel();
+        let (mut outgoing, gauge) = Outgoing::new(messages);
+        for (lease, report) in [(1, Report::Counts), (2, Report::State), (3, Report::Gradient)] {
+            let own = Some(OwnStep { lr: 0.1, report: report.into() });
+            let message = to_worker::Message::Lease(Lease { lease, own, ..Lease::default() });
+            sender.send(ToWorker { message: Some(message) }).expect("open");
+            assert!(outgoing.next().await.is_some());
+        }
+        assert_eq!([1, 2, 3].map(|lease| gauge.wants_state(lease)), [false, true, false]);
+        assert_eq!(gauge.answered(2), (true, 1));
+        assert!(!gauge.wants_state(2), "once");
     }
 
     #[tokio::test]

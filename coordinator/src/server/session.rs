@@ -175,6 +175,10 @@ impl Attending {
                     inbox.gradient(part)
                 }
                 Some(from_worker::Message::State(part)) => {
+                    // it has memory of its own here
+                    if !self.gauge.wants_state(part.lease) {
+                        return "it sent what it came to, and nobody asked for that".to_owned();
+                    }
                     inbox.abandoned += u32::from(states.add(&part));
                     None
                 }
