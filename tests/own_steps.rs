@@ -31,6 +31,8 @@ const RUN: &[&str] = &[
     "--allow-foreign-workers",
     "--plane",
     "grpc",
+    "--catch-up",
+    "3600",
 ];
 
 /// The gradient of each shard, everywhere.

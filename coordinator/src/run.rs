@@ -21,10 +21,6 @@ use crate::telemetry::{Split, Summary};
 /// answer is sent; and one more, so that a pause of the coordinator's holds nothing up. Each may have a gradient under way.
 const IN_ADVANCE: u32 = 3;
 
-/// How much of a lone worker's time may be lost with it: it sends what it came to that often. For a model of 6 million parameters that is
-/// some 50 ms of sending; each of its gradients, sent and made a step of, takes the coordinator 15.
-const CATCH_UP: Duration = Duration::from_secs(2);
-
 /// One training, ready to be served to workers.
 #[derive(Debug)]
 pub struct Run {
@@ -57,6 +53,9 @@ pub struct Limits {
     pub lease_timeout: Duration,
     pub wait_for_workers: Duration,
     pub allow_foreign_workers: bool,
+    /// How much of a lone worker's time may be lost with it, which sends what it came to that often; 0: it sends every gradient. For a model of
+    /// 6 million parameters the one is some 50 ms of sending, and the other 15 ms of the coordinator's time.
+    pub catch_up: Duration,
     /// Cut steps evenly, however fast each worker is: where a test counts on who gets what.
     pub even: bool,
     /// Share of the leases of shards that two workers compute on purpose, in [0, 1].
@@ -74,6 +73,7 @@ impl Default for Limits {
             worker_timeout: Duration::from_secs(2),
             lease_timeout: Duration::from_secs(300),
             wait_for_workers: Duration::from_secs(300),
+            catch_up: Duration::from_secs(2),
             allow_foreign_workers: false,
             even: false,
             audit: 0.0,
@@ -200,7 +200,7 @@ impl Run {
             even: self.limits.even,
             ring: self.limits.nccl,
             in_advance: if self.steps_can_be_the_workers() { IN_ADVANCE } else { 0 },
-            catch_up: self.steps_can_be_the_workers().then_some(CATCH_UP),
+            catch_up: Some(self.limits.catch_up).filter(|every| !every.is_zero() && self.steps_can_be_the_workers()),
             audit: self.limits.audit,
             seed: recipe.seed,
             min_workers: self.limits.min_workers,

@@ -80,6 +80,7 @@ fn limits(args: &BenchArgs, workers: usize) -> Limits {
         wait_for_workers: cluster::OWN_WORKERS,
         shared_memory: args.plane.shared_memory(),
         nccl: args.plane.nccl(),
+        catch_up: args.plane.catch_up,
         ..Limits::default()
     }
 }
