@@ -99,6 +99,7 @@ fn answer(peer: &Peer, lease: &Lease, work: &ShardsWork, report: Report) -> Answ
         offset: (part.start / 4) as u64,
         data: bytes.slice(part),
         digest,
+        slot: None,
     };
     let parts = tensors::parts(bytes.len()).map(part).filter(|_| report == Report::State).collect();
     Answer { parts, made }

@@ -99,6 +99,7 @@ fn messages() -> Vec<Vec<u8>> {
             offset: 4,
             data: vec![2; 40].into(),
             digest: 5,
+            slot: Some(1),
         })),
         worker(from_worker::Message::Ring(wire::RingNews {
             generation: 3,

@@ -97,18 +97,18 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Copies `values` into `slot`; the checksum of what was copied.
+    /// Copies `values` to the beginning of `slot`; the checksum of what was copied.
     ///
     /// # Panics
-    /// If there is no such slot or the length is not the region's: both are the caller's own numbers.
+    /// If there is no such slot or it is shorter: both are the caller's own numbers.
     pub fn write(&self, slot: usize, values: &[f32]) -> u64 {
-        assert!(slot < self.slots && values.len() == self.values, "slot {slot}, {} values", values.len());
+        assert!(slot < self.slots && values.len() <= self.values, "slot {slot}, {} values", values.len());
         let to = Address(self.slot(slot));
         self.sum(values.len(), |at, part| {
             let bytes = &as_bytes(values)[at..at + part];
             let mut hash = Xxh3::new();
             for (i, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
-                // SAFETY: the block lies in the slot, whose length is that of `values`; the two do not overlap, since nobody
+                // SAFETY: the block lies in the slot, which is as long as `values` at least; the two do not overlap, since nobody
                 // has a slice into the mapping
                 unsafe { to.add(at + i * BLOCK_BYTES).copy_from_nonoverlapping(block.as_ptr(), block.len()) };
                 hash.update(block);
@@ -117,19 +117,19 @@ impl Shared {
         })
     }
 
-    /// Copies `slot` into `values`; what the copy is, seen in the same pass over memory. None: there is no such slot.
+    /// Copies the beginning of `slot` into `values`; what the copy is, seen in the same pass over memory. None: there is no such slot.
     ///
     /// # Panics
-    /// If the length is not the region's: it is the caller's own number.
+    /// If the slot is shorter: the length is the caller's own number.
     pub fn read(&self, slot: usize, values: &mut [f32]) -> Option<Found> {
-        assert_eq!(values.len(), self.values);
+        assert!(values.len() <= self.values, "{} values of {}", values.len(), self.values);
         if slot >= self.slots {
             return None;
         }
         let (from, to) = (Address(self.slot(slot)), Address(values.as_mut_ptr().cast()));
         // parts are read by several threads; each only ever says that something is wrong
         let finite = AtomicBool::new(true);
-        let digest = self.sum(self.values, |at, part| {
+        let digest = self.sum(values.len(), |at, part| {
             let mut hash = Xxh3::new();
             for at in (at..at + part).step_by(BLOCK_BYTES).map(|block| (block, BLOCK_BYTES.min(at + part - block))) {
                 let (block, len) = at;

@@ -1,16 +1,17 @@
 //! Steps that only their worker has made: what they counted is noted here as any other step's, and can be taken back.
 
-use std::collections::BTreeMap;
-
 use lockstep_proto::optimizer::whole::Made;
 use lockstep_proto::wire::ShardOutcome;
 
 use super::message::State;
+use super::sessions::Credits;
 use super::{Actor, Answer};
 use crate::average::{Average, StepSum};
 use crate::checkpoint::Epoch;
 use crate::engine::WorkerId;
 use crate::ledger::Ledger;
+use crate::telemetry;
+use crate::telemetry::format::count;
 
 /// Everything that the steps since the parameters' version have changed, as it was then.
 #[derive(Debug)]
@@ -20,8 +21,14 @@ pub(super) struct Mark {
     images: u64,
     epoch: Epoch,
     ledger: Ledger,
-    shards: BTreeMap<String, u64>,
+    credits: Credits,
+    rates: [u64; 3],
+    told: Vec<Told>,
 }
+
+/// What was told of a step: its number, loss and accuracy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Told(u64, f64, f64);
 
 /// The open step, made by its worker.
 #[derive(Debug)]
@@ -47,7 +54,9 @@ impl Actor {
             images: 0,
             epoch: self.epoch,
             ledger: self.ledger.clone(),
-            shards: self.sessions.accepted.clone(),
+            credits: self.sessions.credits(),
+            rates: self.meter.images(),
+            told: Vec::new(),
         });
         self.credit(worker, &outcomes, compute_us, wait_us);
         self.meter.answered(worker, compute_us, encode_us);
@@ -75,14 +84,35 @@ impl Actor {
         self.accepted.clear();
         self.elsewhere = None;
         self.sessions.doubt_all();
-        let Some(Mark { reached, images, epoch, ledger, shards: accepted }) = self.mark.take() else { return };
-        tracing::info!(%reason, "back from step {reached} to {version}: only a worker had what came between");
+        let Some(Mark { reached, images, epoch, ledger, credits, rates, told }) = self.mark.take() else { return };
+        let steps = count(reached - version, "step");
+        let text = format!("back to step {version}: only a worker had the {steps} after it ({reason})");
+        self.telemetry.emit(telemetry::Event::Notice { text });
         let counts = self.ledger.counts();
-        (self.epoch, self.sessions.accepted) = (epoch, accepted);
+        self.epoch = epoch;
+        self.sessions.restore(credits);
         self.ledger = ledger.with_faults_of(counts);
         self.ledger.reissue(shards);
         self.ledger.recompute(images as u32);
         self.trace.truncate(version.saturating_sub(self.begun_at) as usize);
-        self.meter.take_back(images);
+        self.meter.take_back(rates);
+        // some of them may be there for the third time
+        self.told = told.into_iter().chain(std::mem::take(&mut self.told)).collect();
+    }
+
+    /// Whether this was told of the step, which is made again then. Who computes alike comes to the same.
+    pub(super) fn is_told(&mut self, step: u64, loss: f64, accuracy: f64) -> bool {
+        let now = Told(step, loss, accuracy);
+        if let Some(mark) = &mut self.mark {
+            mark.told.push(now);
+        }
+        let Some(before) = self.told.pop_front_if(|Told(told, ..)| *told == step) else { return false };
+        if before != now && self.run.recipe.deterministic {
+            let Told(_, was, _) = before;
+            self.warn(format!(
+                "step {step} has the loss {loss} now that it is made again, and had {was}: one of both was computed wrong"
+            ));
+        }
+        before == now
     }
 }

@@ -37,10 +37,6 @@ impl Rate {
         self.time += time;
     }
 
-    fn take_back(&mut self, images: u64) {
-        self.images = self.images.saturating_sub(images);
-    }
-
     fn per_second(self) -> f64 {
         if self.time.is_zero() { 0.0 } else { self.images as f64 / self.time.as_secs_f64() }
     }
@@ -126,10 +122,15 @@ impl Meter {
         images as f64 / time.as_secs_f64()
     }
 
-    /// So many images have to be computed again: the time stays.
-    pub(super) fn take_back(&mut self, images: u64) {
-        for rate in [&mut self.epoch, &mut self.all, &mut self.steady] {
-            rate.take_back(images);
+    /// Images that were computed: of the epoch, of the run, of its steady part.
+    pub(super) fn images(&self) -> [u64; 3] {
+        [self.epoch, self.all, self.steady].map(|rate| rate.images)
+    }
+
+    /// All since then have to be computed again: their time stays.
+    pub(super) fn take_back(&mut self, images: [u64; 3]) {
+        for (rate, images) in [&mut self.epoch, &mut self.all, &mut self.steady].into_iter().zip(images) {
+            rate.images = images;
         }
     }
 

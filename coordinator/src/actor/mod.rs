@@ -13,7 +13,7 @@ mod perform;
 mod report;
 mod sessions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ use crate::run::{Report, Run, RunError};
 use crate::schedule::Schedule;
 use crate::telemetry::{self, Summary, Telemetry};
 use crate::traffic::TrafficMeter;
-use behind::{Elsewhere, Mark};
+use behind::{Elsewhere, Mark, Told};
 use meter::Meter;
 use sessions::{Farewell, Sessions};
 
@@ -70,8 +70,8 @@ pub(crate) struct Actor {
     mark: Option<Mark>,
     /// The open step, if its worker made it.
     elsewhere: Option<Elsewhere>,
-    /// Steps that are told of: one that is made again is told once.
-    told: u64,
+    /// What was told of the steps that are made again now, the next one first.
+    told: VecDeque<Told>,
     /// The version with which this process began.
     begun_at: u64,
     schedule: Schedule,
@@ -144,7 +144,7 @@ impl Actor {
             optimizer,
             mark: None,
             elsewhere: None,
-            told: position.version,
+            told: VecDeque::new(),
             begun_at: position.version,
             schedule: Schedule::new(&run.recipe.schedule, run.recipe.optimizer.lr, steps_per_epoch, plan.total_steps()),
             tally: position.evaluation_owed.then(|| run.tally()),
@@ -238,6 +238,12 @@ impl Actor {
             Message::Stop { reason, reply } => {
                 self.stops.extend(reply);
                 self.event(Event::Stop { reason });
+                if let Some(within) = self.engine.stops_within() {
+                    self.telemetry.emit(telemetry::Event::Waiting {
+                        what: "the last steps, which only their worker has".to_owned(),
+                        deadline_seconds: within.as_secs_f64(),
+                    });
+                }
             }
         }
     }

@@ -59,6 +59,7 @@ impl Actor {
                     let (values, outcomes) = match self.find(lease, &mut answer) {
                         Some(Answer::Gradient { outcomes, values, .. }) => (Some(values), outcomes),
                         Some(Answer::Part { outcomes, values, .. }) => (values, outcomes),
+                        Some(Answer::Made { outcomes, .. }) => (None, outcomes),
                         _ => continue,
                     };
                     values.into_iter().for_each(|values| self.buffers.give(values));
@@ -300,17 +301,17 @@ impl Actor {
         let images = u64::from(sum.count);
         let images_per_s = self.meter.step(images, took);
         let n = f64::from(sum.count.max(1));
+        let (loss, accuracy) = (sum.loss_sum / n + penalty, f64::from(sum.correct) / n);
         self.buffers.give(sum.values);
-        if version <= self.told {
+        if self.is_told(version, loss, accuracy) {
             return;
         }
-        self.told = version;
         self.telemetry.emit(telemetry::Event::Step {
             step: version,
             epoch: epoch + 1,
             lr,
-            loss: sum.loss_sum / n + penalty,
-            accuracy: f64::from(sum.correct) / n,
+            loss,
+            accuracy,
             images,
             images_per_s,
             gradient_norm: norm,
@@ -320,6 +321,10 @@ impl Actor {
 
     /// Makes the step of the gradient that was summed here.
     fn make(&mut self, version: u64, lr: f64, average: Average) -> Result<(StepSum, Made), String> {
+        if self.parameters.version() + 1 != version {
+            let here = self.parameters.version();
+            return Err(format!("step {version} with the parameters of step {here}; this is a fault of the program"));
+        }
         // the engine counts shards, so a step is complete when it says so
         let mut sum = average.finish().ok_or_else(|| {
             format!("step {version} was declared complete without all its shards; this is a fault of the program")

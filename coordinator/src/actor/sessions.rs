@@ -60,6 +60,13 @@ impl Session {
     }
 }
 
+/// Shards accepted, in each session and of each worker.
+#[derive(Clone, Debug)]
+pub(super) struct Credits {
+    open: BTreeMap<WorkerId, u64>,
+    accepted: BTreeMap<String, u64>,
+}
+
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Farewell {
@@ -163,6 +170,23 @@ impl Sessions {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
         self.open.values_mut()
+    }
+
+    /// What all workers have been credited with.
+    pub(super) fn credits(&self) -> Credits {
+        let open = self.open.iter().map(|(worker, session)| (*worker, session.shards)).collect();
+        Credits { open, accepted: self.accepted.clone() }
+    }
+
+    /// Takes back what came since.
+    pub(super) fn restore(&mut self, credits: Credits) {
+        let Credits { open, accepted } = credits;
+        for (worker, session) in &mut self.open {
+            session.shards = open.get(worker).copied().unwrap_or(0);
+        }
+        // who joined since keeps its place
+        self.accepted.values_mut().for_each(|shards| *shards = 0);
+        self.accepted.extend(accepted);
     }
 
     /// Credits an accepted node to its worker.

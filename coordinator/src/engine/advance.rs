@@ -68,19 +68,33 @@ impl Engine {
     }
 
     /// Whether what is in advance follows what its holder has in hand of the open step. Who joins does not change that, and waits; who wants
-    /// to go is not kept.
+    /// to go finishes it.
     fn is_in_order(&self) -> bool {
         let Some((first, work)) = self.in_advance.0.front() else { return true };
         let follows = *work == self.whole(self.version + 1);
         let held = self.in_advance.0.iter().all(|(lease, _)| self.leases.contains_key(lease));
         let holder = self.leases.get(first).map(|lease| lease.worker);
-        let stays = |worker: &WorkerId| self.workers.staying().contains(worker);
-        follows && held && holder.filter(stays).is_some_and(|worker| self.has_whole(worker))
+        follows && held && holder.is_some_and(|worker| self.has_whole(worker))
     }
 
-    /// Calls back what does not follow the open step any more. The answers will be dropped.
+    /// Calls back what does not follow the open step any more.
     pub(super) fn call_back(&mut self, out: &mut Vec<Command>) {
-        if self.is_in_order() || self.is(Mutant::NeverCallBack) {
+        if !self.is_in_order() {
+            self.call_all_back(out);
+        }
+    }
+
+    /// The same where the open step is closed with the answer of `made_by`, or with several: what is in advance follows its holder's.
+    pub(super) fn call_back_behind(&mut self, made_by: Option<WorkerId>, out: &mut Vec<Command>) {
+        let holder = self.in_advance.0.front().and_then(|(lease, _)| self.leases.get(lease)).map(|lease| lease.worker);
+        if holder.is_some() && holder != made_by {
+            self.call_all_back(out);
+        }
+    }
+
+    /// The answers will be dropped.
+    fn call_all_back(&mut self, out: &mut Vec<Command>) {
+        if self.is(Mutant::NeverCallBack) {
             return;
         }
         for (lease, _) in std::mem::take(&mut self.in_advance.0) {

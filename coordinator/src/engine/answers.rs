@@ -92,7 +92,9 @@ impl Engine {
     ) {
         match verdict {
             Verdict::Hold => out.push(Command::Hold { worker, lease, reason: format!("{work}: {said}") }),
-            Verdict::Accept { worker, lease, forget, odd } => {
+            Verdict::Accept { worker: accepted, lease, forget, odd } => {
+                self.closed_by = self.closed_by.filter(|_| accepted == worker);
+                let worker = accepted;
                 self.workers.clear(worker);
                 self.short_since = None;
                 out.push(use_it(worker, lease, work));

@@ -24,6 +24,7 @@ impl Engine {
             return self.sum_in_ring(now, out);
         }
         self.call_back(out);
+        self.give_up_what_is_late(now, out);
         if self.is_behind() {
             self.follow(now, out);
             if self.is_behind() {

@@ -15,6 +15,9 @@ use super::{Engine, Lease, Phase};
 /// worker's gradients travel while it computes (net6 on two cores, 9 steps in 2 s, was 2% slower without them).
 const WORTH_IT: f64 = 32.0;
 
+/// How long a run that is stopped waits for what only a worker has: less than those wait who kill what does not end.
+const STOPPING: Duration = Duration::from_secs(5);
+
 /// How far behind the coordinator is.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
@@ -104,10 +107,8 @@ impl Engine {
         if pool.free() == 0 {
             return;
         }
-        let Some(leader) = self.leader().filter(|leader| self.workers.staying().contains(leader)) else {
-            // it wants to go, and gets nothing more
-            return self.roll_back(self.version, "whoever made them leaves", out);
-        };
+        // also if it wants to go: what it is asked for now is what it came to
+        let Some(leader) = self.leader() else { return };
         let (work, purpose) = (self.whole(self.version), pool.purpose());
         let lease = self.lease(now, leader, work, purpose, out);
         if let Phase::Working(pool) = &mut self.phase {
@@ -138,19 +139,38 @@ impl Engine {
         out.push(Command::RollBack { version: known, shards, reason: reason.to_owned() });
     }
 
+    /// Gives the open step up where its holder is late, others are idle, and nobody else can compute it: with the steps that they lack.
+    pub(super) fn give_up_what_is_late(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let unsent = |lease: &&Lease| matches!(lease.own, Some(Report::Counts | Report::State));
+        let whole = self.whole(self.version);
+        let Some(held) = self.leases.values().filter(unsent).find(|lease| lease.work == whole) else { return };
+        // what is on its way takes longer than a step, but no longer than a worker may be silent
+        if now.saturating_sub(held.since) > self.plan.worker_timeout && self.workers.anybody_idle() {
+            self.roll_back(self.version + 1, "its holder is late, and others wait for it", out);
+        }
+    }
+
     /// Ends the run when the coordinator has caught up: whoever made its steps is asked for what it came to.
-    pub(super) fn stop(&mut self, reason: String, out: &mut Vec<Command>) {
+    pub(super) fn stop(&mut self, now: Duration, reason: String, out: &mut Vec<Command>) {
         // who asks twice wants no more waiting
         if !self.is_behind() || self.stopping.is_some() {
             return self.finish(Outcome::Stopped { reason }, out);
         }
-        self.stopping = Some(reason);
+        self.stopping = Some((now, reason));
     }
 
-    /// Does so if it has.
-    pub(super) fn stop_when_there(&mut self, out: &mut Vec<Command>) {
-        if let Some(reason) = self.stopping.take_if(|_| self.behind.known == self.version) {
+    /// Does so if it has, or takes too long.
+    pub(super) fn stop_when_there(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let there = !self.is_behind();
+        let done = self.stopping.take_if(|(since, _)| there || now.saturating_sub(*since) > STOPPING);
+        if let Some((_, reason)) = done {
             self.finish(Outcome::Stopped { reason }, out);
         }
+    }
+
+    /// Whether the run ends as soon as the coordinator has caught up, and how long that may take.
+    #[must_use]
+    pub fn stops_within(&self) -> Option<Duration> {
+        self.stopping.as_ref().map(|_| STOPPING)
     }
 }

@@ -38,7 +38,7 @@ pub enum Event {
     Broken { worker: WorkerId, generation: u64, reason: String },
     /// Time went by.
     Tick,
-    /// Somebody wants the run to end now.
+    /// Somebody wants the run to end as soon as all of it is here; said twice, now.
     Stop { reason: String },
 }
 

@@ -67,7 +67,7 @@ pub struct Engine {
     /// What only a worker has.
     behind: Behind,
     /// Somebody wants the run to end as soon as the coordinator has caught up.
-    stopping: Option<String>,
+    stopping: Option<(Duration, String)>,
     /// How the step that is about to be closed was reported by whoever made it.
     closed_by: Option<(WorkerId, Report)>,
     next_lease: LeaseId,
@@ -219,13 +219,13 @@ impl Engine {
             Event::Waits { worker, generation } => self.waits(now, worker, generation),
             Event::Broken { worker, generation, reason } => self.broken(now, worker, generation, &reason, &mut out),
             Event::Tick => {}
-            Event::Stop { reason } => self.stop(reason, &mut out),
+            Event::Stop { reason } => self.stop(now, reason, &mut out),
         }
         if !self.is_finished() {
             self.look_after_workers(now, &mut out);
         }
         if !self.is_finished() {
-            self.stop_when_there(&mut out);
+            self.stop_when_there(now, &mut out);
         }
         if !self.is_finished() {
             self.assign(now, &mut out);

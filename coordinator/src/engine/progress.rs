@@ -35,6 +35,7 @@ impl Engine {
         self.leave_late(step, out);
         self.version = step + 1;
         let report = self.closed_by.take();
+        self.call_back_behind(report.map(|(worker, _)| worker), out);
         self.made(now, report);
         out.push(Command::Step { step });
         self.after_step(now, out);

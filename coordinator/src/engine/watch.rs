@@ -35,6 +35,10 @@ impl Engine {
             self.dismiss(now, worker, reason, true, out);
         }
         for worker in self.workers.gone() {
+            if self.leader() == Some(worker) {
+                // first it sends what it came to
+                continue;
+            }
             self.dismiss(now, worker, "it was asked to stop".to_owned(), true, out);
         }
         // who has a part waits for all others: there it shows otherwise who is stuck

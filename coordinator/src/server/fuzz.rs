@@ -94,7 +94,7 @@ fn of_an_own_step() -> [from_worker::Message; 4] {
     let part = |name: &str, values: &[f32]| {
         let (data, digest) = (as_bytes(values).to_vec().into(), digest_values(values));
         let name = name.to_owned();
-        from_worker::Message::State(wire::StatePart { lease: 1, steps: 3, name, offset: 0, data, digest })
+        from_worker::Message::State(wire::StatePart { lease: 1, steps: 3, name, offset: 0, data, digest, slot: None })
     };
     [
         part("", &values()),
@@ -104,9 +104,9 @@ fn of_an_own_step() -> [from_worker::Message; 4] {
     ]
 }
 
-fn states() -> States {
+fn states(shared: Option<Arc<Shared>>) -> States {
     let settings = OptimizerSettings { name: OptimizerName::Adam, ..OptimizerSettings::default() };
-    States::new(schema(), settings)
+    States::new(schema(), settings, shared)
 }
 
 fn samples() -> Vec<Vec<u8>> {
@@ -180,7 +180,7 @@ proptest! {
 
     #[test]
     fn fuzz_messages_of_a_worker(messages in prop::collection::vec(damaged(samples()), 1..4)) {
-        let (mut inbox, mut states) = (inbox(None), states());
+        let (mut inbox, mut states) = (inbox(None), states(None));
         for bytes in messages {
             let answered = MESSAGE.hold(bytes.len(), || match FromWorker::decode(&bytes[..]).ok()?.message? {
                 from_worker::Message::Gradient(part) => inbox.gradient(part),
@@ -209,13 +209,18 @@ proptest! {
     /// Whole states among damaged ones.
     #[test]
     fn fuzz_own_steps(order in prop::collection::vec((0..4_usize, prop::option::weighted(0.1, any::<u64>())), 1..12)) {
-        let mut states = states();
+        let memory = Shared::create(VALUES, 2, [3; 16]).expect("memory").0;
+        let digest = memory.write(0, &values());
+        let mut states = states(Some(Arc::new(memory)));
         for (number, other) in order {
             let Some(message) = of_an_own_step().into_iter().nth(number) else { continue };
             let answered = match message {
                 from_worker::Message::State(part) => {
                     let steps = other.unwrap_or(part.steps);
-                    states.add(&wire::StatePart { steps, ..part });
+                    // the flat vector now and then in memory, in a slot that may not be there
+                    let slot = other.filter(|_| number == 0).map(|other| (other % 3) as u32);
+                    let digest = if slot.is_some() { digest } else { part.digest };
+                    states.add(&wire::StatePart { steps, slot, digest, ..part });
                     None
                 }
                 from_worker::Message::Made(made) => {

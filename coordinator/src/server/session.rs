@@ -119,8 +119,8 @@ impl Attending {
     async fn read(&mut self, run: Facts, worker: WorkerId, gradients: Option<Arc<Shared>>) -> String {
         let Facts { schema, optimizer, data_hash, buffers, patience, traffic } = run;
         let over = || "the run is over".to_owned();
-        let mut inbox = Inbox::new(schema.clone(), buffers, gradients);
-        let mut states = States::new(schema.clone(), optimizer);
+        let mut inbox = Inbox::new(schema.clone(), buffers, gradients.clone());
+        let mut states = States::new(schema.clone(), optimizer, gradients);
         let mut watch = tokio::time::interval(WATCH);
         let welcomed = Instant::now();
         let (mut ready, mut leaving, mut unasked, mut said) = (false, false, 0, 0);
@@ -179,6 +179,9 @@ impl Attending {
                     if !self.gauge.wants_state(part.lease) {
                         return "it sent what it came to, and nobody asked for that".to_owned();
                     }
+                    if part.slot.is_some() {
+                        traffic.share(schema.len());
+                    }
                     inbox.abandoned += u32::from(states.add(&part));
                     None
                 }
@@ -202,7 +205,10 @@ impl Attending {
                     continue;
                 }
                 Some(from_worker::Message::Evaluation(evaluation)) => Some(super::answer::evaluation(evaluation)),
-                Some(from_worker::Message::Failed(failed)) => Some(super::answer::failed(failed)),
+                Some(from_worker::Message::Failed(failed)) => {
+                    states.forget(failed.lease);
+                    Some(super::answer::failed(failed))
+                }
                 Some(from_worker::Message::Goodbye(_)) if leaving => return "it said Goodbye twice".to_owned(),
                 Some(from_worker::Message::Goodbye(_)) => {
                     leaving = true;

@@ -90,3 +90,50 @@ impl StepNorm {
         gpu.launch(StepTold { partial, told, scale, blocks, l1, l2, most }, BLOCK)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::keys::Key;
+    use lockstep_proto::optimizer::{clip, penalty};
+
+    use super::super::tests::{flat, gpu, model};
+    use super::*;
+    use crate::dataset::IMAGE;
+
+    /// 1,297,953 values in 317 blocks, which are 20 of the device's and two rounds of their sum, the last of all of them short; tensors of odd
+    /// lengths in between. Oracle: what the coordinator makes of the flat vectors.
+    #[test]
+    fn norm_penalty_and_scale_are_the_coordinators_to_the_bit() {
+        let Some(gpu) = gpu() else { return };
+        let text = "name = \"wide\"
+            layers = [{ type = \"flatten\" }, { type = \"linear\", out_features = 421 }, { type = \"linear\", out_features = 10 }]";
+        let model = model(text, IMAGE);
+        let (schema, parameters) = (model.schema(), flat(&model));
+        let mut draws = Key::new(3, "test", "gradient").stream(0, 0, 0);
+        let gradient: Vec<f32> = parameters.iter().map(|_| draws.range(-1.0, 1.0)).collect();
+        let weights = Packed::new(&gpu, &model, &parameters, false).expect("room");
+        let mut staging = Pinned::new(weights.layout.len()).expect("memory");
+        weights.layout.spread(&gradient, staging.values_mut());
+        let block = Block::new(&gpu.stream, weights.layout.len()).expect("room");
+        let g = block.at(Region { start: 0, len: weights.layout.len() });
+        gpu.upload(staging.values(), g).expect("a copy");
+        for (l1, l2, most) in [(0.0, 0.0, 0.0), (1e-4, 1e-3, 0.5), (0.0, 1e-2, 1e9), (1e-3, 0.0, 600.0)] {
+            let mut recipe = Recipe::default();
+            (recipe.loss.l1, recipe.loss.l2, recipe.optimizer.clip_grad_norm) = (l1, l2, most);
+            let norm = StepNorm::new(&weights, schema, &recipe).expect("room");
+            norm.ask(&weights, g, Some(norm.told())).expect("launched");
+            let (mut told, mut scale) = (Pinned::<f64>::new(2).expect("memory"), Pinned::<f32>::new(1).expect("memory"));
+            gpu.download(&gpu.stream, norm.told(), told.values_mut()).expect("a copy");
+            gpu.download(&gpu.stream, norm.scale(), scale.values_mut()).expect("a copy");
+            gpu.wait().expect("no error");
+            let mut expected = gradient.clone();
+            let penalty = penalty::add(&recipe.loss, &parameters, &mut expected);
+            let before = expected.clone();
+            let length = clip::clip_by_norm(&mut expected, most);
+            assert_eq!(told.values(), [penalty, length], "{l1} {l2} {most}");
+            let scaled: Vec<f32> = before.iter().map(|g| g * scale.values()[0]).collect();
+            assert!(scaled == expected, "{l1} {l2} {most}: scaled by {}", scale.values()[0]);
+            assert_eq!(scale.values()[0] < 1.0, most > 0.0 && most < length, "{l1} {l2} {most}");
+        }
+    }
+}

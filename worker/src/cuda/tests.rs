@@ -46,7 +46,7 @@ pub(super) fn gpu() -> Option<Arc<Gpu>> {
     Some(Arc::new(Gpu::open(0, false).expect("the first GPU opens")))
 }
 
-fn model(text: &str, input: [usize; 3]) -> Model {
+pub(super) fn model(text: &str, input: [usize; 3]) -> Model {
     Model::new(&ModelSpec::parse(text, "test").expect("a readable file"), input, 10).expect("a model that fits")
 }
 
@@ -64,7 +64,7 @@ fn context(loss: LossName) -> StepContext {
 }
 
 /// A little off the start, so that no bias is 0 and running statistics are not 0 and 1.
-fn flat(model: &Model) -> Vec<f32> {
+pub(super) fn flat(model: &Model) -> Vec<f32> {
     let mut draws = Key::new(SEED, "test", "weights").stream(0, 0, 0);
     model.initial(SEED).iter().map(|w| w + draws.range(0.0, 0.02)).collect()
 }

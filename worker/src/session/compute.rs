@@ -56,7 +56,7 @@ pub(super) enum Job {
 /// The thread's own.
 pub(super) struct Computer {
     pub(super) prepared: Prepared,
-    plane: Option<Plane>,
+    pub(super) plane: Option<Plane>,
     pub(super) batches: Batches,
     pub(super) ahead: Ahead,
     pub(super) weights: Option<(u64, Weights)>,

@@ -245,11 +245,18 @@ impl Computer {
         };
         let vectors: Vec<(&str, Vec<f32>)> = vectors;
         for (name, values) in vectors {
+            if let Some((plane, slot)) = self.plane.as_ref().and_then(|plane| Some((plane, plane.gradients.claim()?))) {
+                let (name, digest, slot) = (name.to_owned(), plane.gradients.write(slot, &values), Some(slot as u32));
+                let part = StatePart { lease, steps, name, digest, slot, ..StatePart::default() };
+                self.send(from_worker::Message::State(part));
+                continue;
+            }
             let digest = tensors::digest_values(&values);
             let bytes = tensors::into_bytes(values);
             for part in tensors::parts(bytes.len()) {
                 let (name, offset, data) = (name.to_owned(), (part.start / 4) as u64, bytes.slice(part));
-                self.send(from_worker::Message::State(StatePart { lease, steps, name, offset, data, digest }));
+                let part = StatePart { lease, steps, name, offset, data, digest, slot: None };
+                self.send(from_worker::Message::State(part));
             }
         }
         Ok(())

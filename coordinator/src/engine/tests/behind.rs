@@ -94,9 +94,7 @@ fn who_joins_waits_until_the_coordinator_has_caught_up() {
     assert_eq!(engine.handle(Duration::from_millis(31), Event::Joined { worker: 2, makes_steps: true }), []);
     assert_eq!(reports(&answer(&mut engine, 40, 4)), []);
     assert_eq!(reports(&answer(&mut engine, 50, 5)), [(5, Report::State)]);
-    // late, and nobody else could compute it
-    assert_eq!(leases(&engine.handle(Duration::from_millis(900), Event::Beat { worker: 2 })), []);
-    let shared = answer(&mut engine, 1_000, 6);
+    let shared = answer(&mut engine, 60, 6);
     assert_eq!(leases(&shared).iter().map(|(worker, ..)| *worker).collect::<Vec<_>>(), [1, 2]);
 }
 
@@ -139,4 +137,61 @@ fn what_is_wrong_with_a_step_that_was_not_sent_is_looked_at_in_the_open() {
         assert_eq!(reports(&again), [(2, Report::Gradient), (3, Report::Gradient)]);
         assert_eq!(reports(&answer(&mut engine, 50, 6)), [(4, Report::Counts)]);
     }
+}
+
+#[test]
+fn who_leaves_sends_what_it_came_to() {
+    let mut engine = behind();
+    assert_eq!(engine.handle(Duration::from_millis(31), Event::Leaving { worker: 1 }), []);
+    assert_eq!(reports(&answer(&mut engine, 40, 4)), []);
+    // one more step than it has in hand, and nothing after that
+    assert_eq!(reports(&answer(&mut engine, 50, 5)), [(5, Report::State)]);
+    let gone = answer(&mut engine, 60, 6);
+    assert!(gone.contains(&Command::Step { step: 5 }) && back(&gone).is_none(), "{gone:?}");
+    assert!(matches!(&gone[..], [.., Command::Dismiss { worker: 1, may_return: true, .. }]), "{gone:?}");
+    assert_eq!(engine.position().version, 6);
+}
+
+#[test]
+fn others_do_not_wait_for_one_that_is_stuck() {
+    let mut engine = behind();
+    engine.handle(Duration::from_millis(31), Event::Joined { worker: 2, makes_steps: true });
+    // it sounds alive, for as long as one may be silent
+    let given = pass(&mut engine, 100, 2_100, &[1, 2]);
+    assert_eq!(back(&given), Some((2, 4)), "{given:?}");
+    let called: Vec<_> =
+        given.iter().filter(|command| matches!(command, Command::CallBack { worker: 1, .. })).collect();
+    assert_eq!(called.len(), 2);
+    // all of the step is shared out: nobody is blamed
+    let workers: Vec<_> = leases(&given).iter().map(|(worker, ..)| *worker).collect();
+    assert_eq!(workers, [1, 2]);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_ever() {
+    let mut engine = behind();
+    engine.handle(Duration::from_millis(31), Event::Stop { reason: "Ctrl-C".to_owned() });
+    let end = pass(&mut engine, 100, 5_100, &[1]);
+    assert_eq!(back(&end), Some((2, 4)), "{end:?}");
+    assert!(matches!(&end[..], [.., Command::Finish { outcome: Outcome::Stopped { .. }, .. }]), "{end:?}");
+}
+
+/// What follows a worker's own answer is worth nothing where another one's is used.
+#[test]
+fn steps_in_advance_follow_the_answer_that_is_used() {
+    let plan = Plan { catch_up: None, ..plan() };
+    let mut engine = Engine::new(plan, START);
+    join(&mut engine, 1);
+    // enough to know who is late
+    for step in 0..9 {
+        answer(&mut engine, 10 * (step + 1), step + 1);
+    }
+    engine.handle(Duration::from_millis(91), Event::Joined { worker: 2, makes_steps: true });
+    let copied = engine.handle(Duration::from_millis(400), Event::Tick);
+    let [Command::Lease { worker: 2, lease: copy, purpose: Purpose::Copy, own: None, .. }] = copied[..] else {
+        panic!("{copied:?}");
+    };
+    let closed = engine.handle(Duration::from_millis(401), answered(2, copy));
+    assert!(closed.contains(&Command::CallBack { worker: 1, lease: 11 }), "{closed:?}");
+    assert!(closed.contains(&Command::Step { step: 9 }), "{closed:?}");
 }

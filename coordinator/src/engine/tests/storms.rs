@@ -90,7 +90,8 @@ fn in_any_weather_rings_form_again_and_each_step_is_made_once() {
     }
 }
 
-/// Schedules that broke a promise once: a worker whose answer was refused was never asked to decide between two others.
+/// Schedules that broke a promise once: a worker whose answer was refused was never asked to decide between two others. They have changed since;
+/// the scene is `who_failed_once_may_decide_between_two_others`.
 #[test]
 fn schedules_that_failed_once_end_well() {
     for seed in [14_721_899, 15_308_693] {

@@ -12,7 +12,7 @@ use lockstep_proto::keys::{Key, Stream};
 use lockstep_proto::recipe::PartitionName;
 
 use super::super::mutant::Mutant;
-use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Phase, Purpose, Work, WorkerId};
+use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Phase, Purpose, Report, Work, WorkerId};
 use super::process::{Process, What};
 use super::toy;
 use super::world::{Broken, Job, Payload, World};
@@ -291,7 +291,7 @@ impl Weather {
         if self.processes[process].session != Some(worker) {
             return Ok(()); // sent to nobody
         }
-        if self.processes[process].leaving {
+        if self.processes[process].leaving && job.report != Some(Report::State) {
             return Err(format!("work for {worker}, who is leaving"));
         }
         if let Work::Part { generation, .. } = job.work
@@ -344,7 +344,12 @@ impl Weather {
         self.begin_job(process);
         let value = toy::compute(&self.plan, job.work, job.input.value);
         if job.report.is_some() {
-            job.input.state = toy::update(job.input.value, value);
+            // who lies goes on from the lie
+            let said = match &event {
+                Event::Answered { finding: Finding::Bits(bits), .. } => *bits,
+                _ => value,
+            };
+            job.input.state = toy::update(job.input.value, said);
             self.processes[process].go_on(&job, &event);
         }
         self.send(worker, job, event, value)
