@@ -106,7 +106,10 @@ impl Actor {
         if let Some(mark) = &mut self.mark {
             mark.told.push(now);
         }
-        let Some(before) = self.told.pop_front_if(|Told(told, ..)| *told == step) else { return false };
+        if self.told.front().is_none_or(|Told(told, ..)| *told != step) {
+            return false;
+        }
+        let Some(before) = self.told.pop_front() else { return false };
         if before != now && self.run.recipe.deterministic {
             let Told(_, was, _) = before;
             self.warn(format!(

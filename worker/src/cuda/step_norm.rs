@@ -122,7 +122,8 @@ mod tests {
             (recipe.loss.l1, recipe.loss.l2, recipe.optimizer.clip_grad_norm) = (l1, l2, most);
             let norm = StepNorm::new(&weights, schema, &recipe).expect("room");
             norm.ask(&weights, g, Some(norm.told())).expect("launched");
-            let (mut told, mut scale) = (Pinned::<f64>::new(2).expect("memory"), Pinned::<f32>::new(1).expect("memory"));
+            let (mut told, mut scale) =
+                (Pinned::<f64>::new(2).expect("memory"), Pinned::<f32>::new(1).expect("memory"));
             gpu.download(&gpu.stream, norm.told(), told.values_mut()).expect("a copy");
             gpu.download(&gpu.stream, norm.scale(), scale.values_mut()).expect("a copy");
             gpu.wait().expect("no error");
