@@ -185,7 +185,9 @@ fn a_nodes_sum_is_that_of_its_shards() {
             let sizes: Vec<usize> = covered.iter().map(|&shard| shards[shard].labels.len()).collect();
             let sum = |sizes: &[usize]| {
                 let batch = |number: usize| Ok(shards[covered[number]].clone());
-                node::sum(&model, &weights, &context, &summing, sizes, batch)?.wait(&buffers)
+                let mut coming = node::sum(&model, &weights, &context, &summing, sizes, batch)?;
+                coming.send_home().expect("on its way");
+                coming.wait(&buffers)
             };
             for _ in 0..3 {
                 let found = sum(&sizes).expect("good shards");
