@@ -54,7 +54,7 @@ pub struct Limits {
     pub wait_for_workers: Duration,
     pub allow_foreign_workers: bool,
     /// How much of a lone worker's time may be lost with it, which sends what it came to that often; 0: it sends every gradient. For a model of
-    /// 6 million parameters the one is some 50 ms of sending, and the other 15 ms of the coordinator's time.
+    /// 6 million parameters the one is some 15 ms of copying (50 over gRPC), and the other as much for each step.
     pub catch_up: Duration,
     /// Cut steps evenly, however fast each worker is: where a test counts on who gets what.
     pub even: bool,

@@ -44,6 +44,8 @@ pub(super) enum Mutant {
     StayBehind,
     /// A run that goes back to what the coordinator has counts on from where it was.
     KeepWhatIsLost,
+    /// Whoever alone has the parameters is lost, and the run goes on as if it had them.
+    GoOnWithout,
     /// The rest of a ring that lost a member is left waiting for it.
     KeepRing,
     /// A step is made with what a ring has answered when it loses a member.
@@ -75,7 +77,8 @@ impl Mutant {
 
     /// Those of steps in advance.
     #[cfg(test)]
-    pub(super) const IN_ADVANCE: [Self; 3] = [Self::NeverCallBack, Self::StayBehind, Self::KeepWhatIsLost];
+    pub(super) const IN_ADVANCE: [Self; 4] =
+        [Self::NeverCallBack, Self::StayBehind, Self::KeepWhatIsLost, Self::GoOnWithout];
 
     /// Those of rings.
     #[cfg(test)]

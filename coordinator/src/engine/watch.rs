@@ -116,7 +116,7 @@ impl Engine {
         }
         out.push(Command::Lost { worker, reissued: shards, reason: reason.to_owned() });
         self.leave_ring(worker, out);
-        if self.leader() == Some(worker) {
+        if self.leader() == Some(worker) && !self.is(Mutant::GoOnWithout) {
             // in the open up to here, so that one that dies again and again still brings the run on
             self.roll_back(self.version, reason, out);
         }

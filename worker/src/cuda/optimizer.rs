@@ -120,22 +120,29 @@ impl OnDevice {
         self.optimizer.steps()
     }
 
-    /// Waits for the flat vector, which has no name, and the state's vectors by name.
-    pub(crate) fn fetch(&mut self, weights: &Packed) -> Result<Vec<(&'static str, Vec<f32>)>> {
+    /// How many vectors [`OnDevice::fetch`] knows.
+    pub(crate) fn vectors(&self) -> usize {
+        1 + self.vectors.len()
+    }
+
+    /// Waits for one of them, in the memory of `values`: the flat vector is the first and has no name, the state's come after it.
+    pub(crate) fn fetch(
+        &mut self,
+        weights: &Packed,
+        vector: usize,
+        values: Vec<f32>,
+    ) -> Result<(&'static str, Vec<f32>)> {
         let (gpu, layout) = (&weights.gpu, &weights.layout);
+        let own = vector.checked_sub(1);
+        let from = own.map_or(weights.start(), |own| self.vectors[own].at(whole(layout.len())));
         gpu.bind()?;
-        let mut fetch = |from: Address| {
-            gpu.download(&gpu.stream, from, self.staging.values_mut())?;
-            gpu.wait()?;
-            Ok::<_, candle_core::Error>(layout.gather(self.staging.values(), Vec::new()))
-        };
-        let mut found = vec![("", fetch(weights.start())?)];
-        for ((name, own), block) in self.optimizer.state().into_iter().zip(&self.vectors) {
-            let mut values = fetch(block.at(whole(layout.len())))?;
-            values.truncate(own.len());
-            found.push((name, values));
-        }
-        Ok(found)
+        gpu.download(&gpu.stream, from, self.staging.values_mut())?;
+        gpu.wait()?;
+        let mut values = layout.gather(self.staging.values(), values);
+        let Some(own) = own else { return Ok(("", values)) };
+        let (name, begun) = self.optimizer.state()[own];
+        values.truncate(begun.len());
+        Ok((name, values))
     }
 }
 

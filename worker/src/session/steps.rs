@@ -1,6 +1,8 @@
 //! The optimizer at a worker. One that has all of a step in hand makes the optimizer step itself, with the coordinator's bits, and goes on with
 //! the next one: nobody waits for parameters to come back.
 
+use std::borrow::Cow;
+
 use lockstep_proto::optimizer::Optimizer;
 use lockstep_proto::optimizer::whole::{self, Diverged, Made};
 use lockstep_proto::recipe::OptimizerSettings;
@@ -227,39 +229,57 @@ impl Computer {
 
     /// Sends parameters and the optimizer's state of `version`, which this worker came to, for the answer to `lease`.
     pub(super) fn send_state(&mut self, lease: u64, version: u64) -> Result<(), String> {
-        let Some(replica) = self.steps.replica.as_mut().filter(|replica| replica.version == version) else {
+        let Some(mut replica) = self.steps.replica.take_if(|replica| replica.version == version) else {
             // the step diverged: there is nothing to send, and its answer says so
             return Ok(());
         };
-        let (steps, vectors) = match &mut replica.stepper {
+        let sent = self.send_vectors(lease, &mut replica.stepper);
+        self.steps.replica = Some(replica);
+        sent
+    }
+
+    #[cfg_attr(not(feature = "cuda"), expect(clippy::unnecessary_wraps, reason = "only a GPU fails"))]
+    fn send_vectors(&self, lease: u64, stepper: &mut Stepper) -> Result<(), String> {
+        match stepper {
             Stepper::Here(optimizer) => {
-                let of_optimizer = optimizer.state().into_iter().map(|(name, values)| (name, values.to_vec()));
-                (optimizer.steps(), std::iter::once(("", self.flat.clone())).chain(of_optimizer).collect())
+                let steps = optimizer.steps();
+                self.send_vector(lease, steps, "", Cow::Borrowed(&self.flat));
+                for (name, values) in optimizer.state() {
+                    self.send_vector(lease, steps, name, Cow::Borrowed(values));
+                }
             }
             #[cfg(feature = "cuda")]
             Stepper::OnDevice(optimizer) => {
                 let weights = self.weights.as_ref().and_then(|(_, weights)| weights.packed());
-                let fetched = optimizer.fetch(weights.ok_or("there are no weights")?);
-                (optimizer.steps(), fetched.map_err(|error| crate::model::plain(error).to_string())?)
-            }
-        };
-        let vectors: Vec<(&str, Vec<f32>)> = vectors;
-        for (name, values) in vectors {
-            if let Some((plane, slot)) = self.plane.as_ref().and_then(|plane| Some((plane, plane.gradients.claim()?))) {
-                let (name, digest, slot) = (name.to_owned(), plane.gradients.write(slot, &values), Some(slot as u32));
-                let part = StatePart { lease, steps, name, digest, slot, ..StatePart::default() };
-                self.send(from_worker::Message::State(part));
-                continue;
-            }
-            let digest = tensors::digest_values(&values);
-            let bytes = tensors::into_bytes(values);
-            for part in tensors::parts(bytes.len()) {
-                let (name, offset, data) = (name.to_owned(), (part.start / 4) as u64, bytes.slice(part));
-                let part = StatePart { lease, steps, name, offset, data, digest, slot: None };
-                self.send(from_worker::Message::State(part));
+                let weights = weights.ok_or("there are no weights")?;
+                for vector in 0..optimizer.vectors() {
+                    let fetched = optimizer.fetch(weights, vector, self.buffers.take());
+                    let (name, values) = fetched.map_err(|error| crate::model::plain(error).to_string())?;
+                    self.send_vector(lease, optimizer.steps(), name, Cow::Owned(values));
+                }
             }
         }
         Ok(())
+    }
+
+    /// Through shared memory, if there is room, or in parts.
+    fn send_vector(&self, lease: u64, steps: u64, name: &str, values: Cow<'_, [f32]>) {
+        let name = name.to_owned();
+        let send = |part| self.send(from_worker::Message::State(part));
+        if let Some((plane, slot)) = self.plane.as_ref().and_then(|plane| Some((plane, plane.gradients.claim()?))) {
+            let (digest, slot) = (plane.gradients.write(slot, &values), Some(slot as u32));
+            send(StatePart { lease, steps, name, digest, slot, ..StatePart::default() });
+            if let Cow::Owned(values) = values {
+                self.buffers.give(values);
+            }
+            return;
+        }
+        let digest = tensors::digest_values(&values);
+        let bytes = self.buffers.lend(values.into_owned());
+        for part in tensors::parts(bytes.len()) {
+            let (name, offset, data) = (name.clone(), (part.start / 4) as u64, bytes.slice(part));
+            send(StatePart { lease, steps, name, offset, data, digest, slot: None });
+        }
     }
 }
 
