@@ -6,6 +6,8 @@ use candle_core::{Error, Result};
 use lockstep_proto::buffers::Buffers;
 
 use super::layout::Layout;
+#[cfg(feature = "nccl")]
+use super::memory::Address;
 use super::optimizer::Gradient;
 use super::rooms::Lent;
 use super::sums::{Home, Rest};
@@ -44,6 +46,14 @@ impl Asked {
     pub(crate) fn gradient(&mut self, told: bool) -> Result<Gradient> {
         let sums = self.lent.room()?.sums()?;
         Ok(Gradient { sum: sums.first(), told: told.then(|| sums.told()) })
+    }
+
+    /// Waits until it is there; where it lies, and how many values it has, as laid out.
+    #[cfg(feature = "nccl")]
+    pub(crate) fn there(&mut self) -> Result<(Address, usize)> {
+        let at = self.lent.room()?.sums()?.first();
+        self.lent.settle()?;
+        Ok((at, self.layout.len()))
     }
 
     /// Waits until what was sent is at home, a sum in a vector of `buffers`.

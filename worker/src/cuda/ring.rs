@@ -11,7 +11,7 @@ use lockstep_proto::wire::RING_ID_BYTES;
 
 use super::deadline::returns_within;
 use super::gpu::Gpu;
-use super::memory::{Block, Pinned};
+use super::memory::{Address, Block, Pinned};
 use super::regions::Region;
 use crate::device::Processor;
 use crate::ring::{GoOn, RingError};
@@ -116,20 +116,29 @@ impl Ring {
         let (_, host) = self.memory.insert((block, host));
         host.values_mut().copy_from_slice(values);
         self.gpu.upload(host.values(), at).map_err(failed)?;
-        let (kind, op) = (sys::ncclDataType_t::ncclFloat32, sys::ncclRedOp_t::ncclSum);
-        let stream = self.gpu.stream.cu_stream();
-        // SAFETY: `at` has as many values, kept in `self.memory` until the communicator is gone; the stream is the GPU's
-        let status = unsafe {
-            sys::ncclAllReduce(at as *const _, at as *mut _, values.len(), kind, op, self.communicator, stream.cast())
-        };
-        self.expect("ncclAllReduce", status)?;
-        self.wait(go_on, |ring| Ok(ring.is_idle()? && ring.is_done()?))?;
+        self.sum_there(at, values.len(), go_on)?;
         if let (0, Some((_, host))) = (self.rank, &mut self.memory) {
             self.gpu.download(&self.gpu.stream, at, host.values_mut()).map_err(failed)?;
             self.gpu.wait().map_err(failed)?;
             values.copy_from_slice(host.values());
         }
         Ok(())
+    }
+
+    /// The same for `len` values that are on the GPU already, and stay there. They must outlive the ring if this fails.
+    ///
+    /// # Errors
+    /// As [`Ring::sum`].
+    pub(crate) fn sum_there(&mut self, at: Address, len: usize, go_on: GoOn<'_>) -> Result<(), RingError> {
+        self.gpu.bind().map_err(failed)?;
+        let (kind, op) = (sys::ncclDataType_t::ncclFloat32, sys::ncclRedOp_t::ncclSum);
+        let stream = self.gpu.stream.cu_stream();
+        // SAFETY: there are as many values, kept until the communicator is gone: in `self.memory`, or by the caller; the stream is the GPU's
+        let status = unsafe {
+            sys::ncclAllReduce(at as *const _, at as *mut _, len, kind, op, self.communicator, stream.cast())
+        };
+        self.expect("ncclAllReduce", status)?;
+        self.wait(go_on, |ring| Ok(ring.is_idle()? && ring.is_done()?))
     }
 
     /// Asks `done` until it says yes.

@@ -102,6 +102,13 @@ impl Lent {
         self.room.as_mut().ok_or_else(|| Error::msg("a node whose room was given back"))
     }
 
+    /// Waits for the passes, and not for what comes after them.
+    #[cfg(feature = "nccl")]
+    pub(super) fn settle(&self) -> Result<()> {
+        self.gpu.bind()?;
+        self.gpu.wait()
+    }
+
     /// Waits until what was sent home is there.
     pub(super) fn arrive(&mut self) -> Result<&Room> {
         self.room()?.arrived.synchronize().map_err(Error::wrap)?;

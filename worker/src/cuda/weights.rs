@@ -57,6 +57,19 @@ impl Packed {
         staging.upload(&self.gpu, self.start, |values| self.layout.spread(flat, values))
     }
 
+    /// A flat vector as it lies on the device, and back.
+    #[cfg(feature = "nccl")]
+    pub(crate) fn laid_out(&self, flat: &[f32]) -> Vec<f32> {
+        let mut packed = vec![0.0; self.layout.len()];
+        self.layout.spread(flat, &mut packed);
+        packed
+    }
+
+    #[cfg(feature = "nccl")]
+    pub(crate) fn flat(&self, packed: &[f32], flat: Vec<f32>) -> Vec<f32> {
+        self.layout.gather(packed, flat)
+    }
+
     /// Where the values lie.
     pub(super) fn start(&self) -> Address {
         self.start

@@ -170,7 +170,7 @@ impl Computer {
         summed(coming, &shards, self)
     }
 
-    fn ask(&mut self, version: u64, work: ShardsWork) -> Result<(Node, Coming), String> {
+    pub(super) fn ask(&mut self, version: u64, work: ShardsWork) -> Result<(Node, Coming), String> {
         if self.die_at_step.is_some_and(|step| work.step >= step) {
             // as a lost machine would: no farewell, no cleaning up
             std::process::abort();
@@ -206,7 +206,7 @@ fn asked(own: &OwnStep) -> Result<Report, String> {
 }
 
 /// Waits for a sum.
-fn summed(coming: Coming, shards: &[u32], computer: &Computer) -> Result<NodeSum, String> {
+pub(super) fn summed(coming: Coming, shards: &[u32], computer: &Computer) -> Result<NodeSum, String> {
     let sum = coming.wait(&computer.buffers).map_err(|error| error.to_string())?;
     let outcome = |(&shard, counts): (&u32, &Counts)| ShardOutcome {
         shard,

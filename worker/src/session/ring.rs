@@ -7,13 +7,20 @@ use std::time::{Duration, Instant};
 use lockstep_proto::tensors::add_assign;
 use lockstep_proto::tree;
 use lockstep_proto::wire::{
-    self, FormRing, GradientSummary, Part, RING_ID_BYTES, RingNews, ShardsWork, from_worker, ring_news::News,
+    self, FormRing, GradientSummary, Part, RING_ID_BYTES, RingNews, ShardOutcome, ShardsWork, from_worker,
+    ring_news::News,
 };
 
 use super::compute::{Computer, check_examples};
+#[cfg(feature = "nccl")]
+use super::node::summed;
+#[cfg(feature = "nccl")]
+use crate::cuda::Home;
 use crate::device::Processor;
 use crate::error::WorkerError;
-use crate::ring::{self, Ring, RingError};
+#[cfg(feature = "nccl")]
+use crate::node::Coming;
+use crate::ring::{self, GoOn, Ring, RingError};
 
 /// How long this worker waits for others before it says so. A step in which all are well is through before.
 const PATIENT: Duration = Duration::from_millis(100);
@@ -103,12 +110,17 @@ impl Seat {
         Ok(())
     }
 
-    /// Adds up `values` over the ring; whether this is rank 0, which has the sum then. After an error there is no ring.
-    fn sum(&mut self, generation: u64, values: &mut [f32], say: &dyn Fn(u64, News)) -> Result<bool, RingError> {
+    /// Takes part in a `sum` over the ring; whether this is rank 0, which has it then. After an error there is no ring.
+    fn sum(
+        &mut self,
+        generation: u64,
+        say: &dyn Fn(u64, News),
+        sum: impl FnOnce(&mut Ring, GoOn<'_>) -> Result<(), RingError>,
+    ) -> Result<bool, RingError> {
         let mut patience = self.patience(generation, say);
         let found = self.ring.take().filter(|(mine, ..)| *mine == generation && !self.dissolved.has(generation));
         let (_, rank, mut ring) = found.ok_or(RingError::Dissolved)?;
-        ring.sum(values, &mut patience)?;
+        sum(&mut ring, &mut patience)?;
         self.ring = Some((generation, rank, ring));
         Ok(rank == 0)
     }
@@ -152,11 +164,45 @@ impl Computer {
 
     /// The part of a step that is this rank's, added to all others'.
     pub(super) fn part(&mut self, lease: u64, version: u64, mut work: ShardsWork, wait_us: u64) -> Result<(), String> {
-        let start = Instant::now();
+        let begun = Instant::now();
         check_examples(&work, self.prepared.records.train.len())?;
+        let nodes = nodes(&mut work)?;
+        let part = OfRing { lease, version, ring: work.ring, begun, wait_us };
+        match <[ShardsWork; 1]>::try_from(nodes) {
+            #[cfg(feature = "nccl")]
+            Ok([node]) => self.part_there(&part, node),
+            #[cfg(not(feature = "nccl"))]
+            Ok(node) => self.part_here(&part, node.into()),
+            Err(nodes) => self.part_here(&part, nodes),
+        }?;
+        self.prepare(work.epoch, &work.next);
+        Ok(())
+    }
+
+    /// One node's sum, which stays on the GPU until all ranks' are added to it.
+    #[cfg(feature = "nccl")]
+    fn part_there(&mut self, part: &OfRing, node: ShardsWork) -> Result<(), String> {
+        let plain = |error| crate::model::plain(error).to_string();
+        let shards: Vec<u32> = node.shards.iter().map(|shard| shard.shard).collect();
+        let (_, coming) = self.ask(part.version, node)?;
+        let Coming::OnGpu { mut asked, broken } = coming else { return Err("a rank's sum is not on a GPU".to_owned()) };
+        let (at, len) = asked.there().map_err(plain)?;
+        let compute_us = part.begun.elapsed().as_micros() as u64;
+        let start = Instant::now();
+        // `asked` lives longer than the ring, if that fails
+        let is_first = self.take_part(part, |ring, go_on| ring.sum_there(at, len, go_on))?;
+        asked.send_home(if is_first { Home::Sum } else { Home::Made }).map_err(plain)?;
+        let sum = summed(Coming::OnGpu { asked, broken }, &shards, self)?;
+        let encode_us = start.elapsed().as_micros() as u64;
+        self.send_part(part, sum.outcomes, is_first.then_some(sum.values), [compute_us, encode_us]);
+        Ok(())
+    }
+
+    /// Several nodes' sums, or none.
+    fn part_here(&mut self, part: &OfRing, nodes: Vec<ShardsWork>) -> Result<(), String> {
         let (mut sum, mut outcomes): (Option<Vec<f32>>, _) = (None, Vec::new());
-        for node in nodes(&mut work)? {
-            let found = self.node(version, node)?;
+        for node in nodes {
+            let found = self.node(part.version, node)?;
             outcomes.extend(found.outcomes);
             match &mut sum {
                 Some(sum) => {
@@ -167,29 +213,62 @@ impl Computer {
             }
         }
         // a rank without a shard adds nothing
-        let mut values = sum.unwrap_or_else(|| vec![0.0; self.prepared.schema.len()]);
-        let compute_us = start.elapsed().as_micros() as u64;
-        let mut summary = GradientSummary { outcomes, compute_us, wait_us, ..GradientSummary::default() };
-        let outbound = self.outbound.clone();
-        let say = |generation, news| super::compute::say(&outbound, of_ring(generation, news));
+        let values = sum.unwrap_or_else(|| vec![0.0; self.prepared.schema.len()]);
+        let compute_us = part.begun.elapsed().as_micros() as u64;
         let start = Instant::now();
-        match self.seat.sum(work.ring, &mut values, &say) {
-            Ok(true) => self.send_gradient(lease, version, None, values, summary),
-            Ok(false) => {
-                summary.encode_us = start.elapsed().as_micros() as u64;
-                self.send(from_worker::Message::Part(Part { lease, version, summary: Some(summary) }));
-                self.buffers.give(values);
-            }
-            Err(error) => {
-                if let RingError::Failed(reason) = &error {
-                    say(work.ring, News::Broken(reason.clone()));
-                }
-                return Err(error.to_string());
-            }
-        }
-        self.prepare(work.epoch, &work.next);
+        // as it lies where others leave theirs
+        #[cfg(feature = "nccl")]
+        let mut values = self.on_gpu(part.version)?.laid_out(&values);
+        #[cfg(not(feature = "nccl"))]
+        let mut values = values;
+        let is_first = self.take_part(part, |ring, go_on| ring.sum(&mut values, go_on))?;
+        #[cfg(feature = "nccl")]
+        let values = self.on_gpu(part.version)?.flat(&values, self.buffers.take());
+        let encode_us = start.elapsed().as_micros() as u64;
+        self.send_part(part, outcomes, is_first.then_some(values), [compute_us, encode_us]);
         Ok(())
     }
+
+    #[cfg(feature = "nccl")]
+    fn on_gpu(&self, version: u64) -> Result<&crate::cuda::Packed, String> {
+        self.weights(version)?.packed().ok_or_else(|| "a rank's weights are not on a GPU".to_owned())
+    }
+
+    /// Takes part in a sum; says why it can't.
+    fn take_part(
+        &mut self,
+        part: &OfRing,
+        sum: impl FnOnce(&mut Ring, GoOn<'_>) -> Result<(), RingError>,
+    ) -> Result<bool, String> {
+        let outbound = self.outbound.clone();
+        let say = |generation, news| super::compute::say(&outbound, of_ring(generation, news));
+        self.seat.sum(part.ring, &say, sum).map_err(|error| {
+            if let RingError::Failed(reason) = &error {
+                say(part.ring, News::Broken(reason.clone()));
+            }
+            error.to_string()
+        })
+    }
+
+    /// What this rank answers; `sum` is all ranks', which the first one has.
+    fn send_part(&self, part: &OfRing, outcomes: Vec<ShardOutcome>, sum: Option<Vec<f32>>, times: [u64; 2]) {
+        let &OfRing { lease, version, wait_us, .. } = part;
+        let [compute_us, encode_us] = times;
+        let summary = GradientSummary { outcomes, compute_us, encode_us, wait_us, ..GradientSummary::default() };
+        match sum {
+            Some(values) => self.send_gradient(lease, version, None, values, summary),
+            None => self.send(from_worker::Message::Part(Part { lease, version, summary: Some(summary) })),
+        }
+    }
+}
+
+/// A lease in a ring.
+struct OfRing {
+    lease: u64,
+    version: u64,
+    ring: u64,
+    begun: Instant,
+    wait_us: u64,
 }
 
 fn of_ring(generation: u64, news: News) -> from_worker::Message {
