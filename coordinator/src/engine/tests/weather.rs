@@ -1,5 +1,6 @@
 //! One schedule: processes that join, compute, lie, freeze, die and come back, drawn from a seed, under a clock of its own.
 
+mod answers;
 mod end;
 mod harm;
 mod rings;
@@ -12,7 +13,7 @@ use lockstep_proto::keys::{Key, Stream};
 use lockstep_proto::recipe::PartitionName;
 
 use super::super::mutant::Mutant;
-use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Phase, Purpose, Report, Work, WorkerId};
+use super::super::{Command, Engine, Event, Finding, LeaseId, Outcome, Report, Work, WorkerId};
 use super::process::{Process, What};
 use super::toy;
 use super::world::{Broken, Job, Payload, World};
@@ -365,44 +366,6 @@ impl Weather {
             _ => payload,
         };
         self.tell(event, Some((job.lease, payload)))
-    }
-
-    fn answer(&mut self, process: usize, worker: WorkerId, job: Job) -> Event {
-        let lease = job.lease;
-        let stormy = self.now < STORM;
-        if stormy && self.dice.below(60) == 0 {
-            return Event::Refused { worker, lease, reason: "checksum".to_owned() };
-        }
-        if stormy && self.dice.below(200) == 0 && self.failed.insert(job.work) {
-            return Event::Failed { worker, lease, reason: "out of memory".to_owned() };
-        }
-        if let (Some((step, shard)), Work::Shards { step: asked, node }) = (self.poison, job.work)
-            && step == asked
-            && node.covers(self.plan.leaves(step)).contains(&shard)
-        {
-            return Event::Answered { worker, lease, finding: Finding::NotFinite("NaN".to_owned()) };
-        }
-        let bits = toy::compute(&self.plan, job.work, job.input.value);
-        let finding = match self.dice.below(4) {
-            0 if self.may_lie(process, &job) => Finding::Bits(bits ^ (1 << self.dice.below(64))),
-            1 if self.may_lie(process, &job) => Finding::NotFinite("NaN".to_owned()),
-            _ => Finding::Bits(bits),
-        };
-        Event::Answered { worker, lease, finding }
-    }
-
-    /// Only where it must come out, and once for each piece of work: two equal lies are nobody's to find.
-    fn may_lie(&mut self, process: usize, job: &Job) -> bool {
-        let Phase::Working(pool) = &self.engine.phase else { return false };
-        let case = pool.case(job.work).or_else(|| self.engine.late.case(job.work));
-        let compared = job.purpose == Purpose::Decide
-            || case.is_some_and(|case| case.is_audited() || case.is_settled())
-            || (self.mutant == Some(Mutant::SkipAudit) && self.engine.audits(job.work));
-        let lies = self.liar == Some(process) && self.now < STORM && compared && self.lied.insert(job.work);
-        if lies {
-            self.liars.extend(self.processes[process].session);
-        }
-        lies
     }
 
     fn join(&mut self, process: usize) -> Result<(), Broken> {
