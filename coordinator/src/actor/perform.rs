@@ -34,6 +34,7 @@ impl Actor {
                     tracing::debug!(worker, lease, "called back");
                     self.sessions.doubt(worker);
                 }
+                Command::Doubt { worker } => self.sessions.doubt(worker),
                 Command::RollBack { version, shards, reason } => self.roll_back(version, shards, &reason),
                 Command::Hold { worker, lease, reason } => self.hold(worker, lease, &reason, &mut answer),
                 Command::Sum { worker, lease, node } => {

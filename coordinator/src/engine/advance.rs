@@ -84,8 +84,12 @@ impl Engine {
         }
     }
 
-    /// The same where the open step is closed with the answer of `made_by`, or with several: what is in advance follows its holder's.
+    /// The same where the open step is closed with the answer of `made_by`, or with several: what is in advance follows its holder's, and so does
+    /// whatever another worker comes to that has the step in hand and makes it.
     pub(super) fn call_back_behind(&mut self, made_by: Option<WorkerId>, out: &mut Vec<Command>) {
+        let whole = self.whole(self.version);
+        let makes_it = |lease: &&Lease| lease.own.is_some() && lease.work == whole && Some(lease.worker) != made_by;
+        out.extend(self.leases.values().filter(makes_it).map(|lease| Command::Doubt { worker: lease.worker }));
         let holder = self.in_advance.0.front().and_then(|(lease, _)| self.leases.get(lease)).map(|lease| lease.worker);
         if holder.is_some() && holder != made_by {
             self.call_all_back(out);

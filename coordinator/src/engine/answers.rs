@@ -189,6 +189,10 @@ impl Engine {
     ) {
         self.workers.beat(worker, now);
         let Some(Lease { work, own, .. }) = self.give_back(worker, lease) else { return };
+        if own.is_some() {
+            // what it came to follows from this
+            out.push(Command::Doubt { worker });
+        }
         if let Work::Part { .. } = work {
             return self.part_refused(now, worker, work, reason, failed, out);
         }

@@ -137,6 +137,8 @@ pub enum Command {
     Lease { worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose, own: Option<Report> },
     /// A lease of a step in advance is over: its answer will be dropped, and what its holder comes to by itself is not to be built on.
     CallBack { worker: WorkerId, lease: LeaseId },
+    /// What a worker comes to by itself, from an answer that is not used, is not to be built on: it is sent parameters anew.
+    Doubt { worker: WorkerId },
     /// Forget the steps after this version, of so many shards: only a worker has what they came to. What is in hand of them is called back.
     RollBack { version: u64, shards: u32, reason: String },
     /// Put the answer aside: another one must agree with it first.

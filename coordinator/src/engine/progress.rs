@@ -32,10 +32,10 @@ impl Engine {
 
     /// The step has all its answers.
     pub(super) fn close_step(&mut self, step: u64, now: Duration, out: &mut Vec<Command>) {
-        self.leave_late(step, out);
-        self.version = step + 1;
         let report = self.closed_by.take();
         self.call_back_behind(report.map(|(worker, _)| worker), out);
+        self.leave_late(step, out);
+        self.version = step + 1;
         self.made(now, report);
         out.push(Command::Step { step });
         self.after_step(now, out);

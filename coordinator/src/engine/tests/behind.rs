@@ -193,5 +193,6 @@ fn steps_in_advance_follow_the_answer_that_is_used() {
     };
     let closed = engine.handle(Duration::from_millis(401), answered(2, copy));
     assert!(closed.contains(&Command::CallBack { worker: 1, lease: 11 }), "{closed:?}");
+    assert!(closed.contains(&Command::Doubt { worker: 1 }), "{closed:?}");
     assert!(closed.contains(&Command::Step { step: 9 }), "{closed:?}");
 }

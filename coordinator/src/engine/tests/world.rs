@@ -167,6 +167,7 @@ impl World {
                 let input = Payload { own, ..job.input };
                 return Ok(Some((worker, Job { report: own, input, ..job })));
             }
+            Command::Doubt { worker } => drop(self.holds.remove(&worker)),
             Command::RollBack { version, .. } => {
                 let (known, used) = self.mark.take().unwrap_or_else(|| (self.version, self.used.clone()));
                 ensure!(version == known, "back to version {version}, and {known} is here");
