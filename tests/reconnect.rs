@@ -76,7 +76,8 @@ fn a_frozen_coordinator_goes_on_where_it_was() {
     let desk = Desk::new();
     let mut cluster = Cluster::start(&desk, "run", LONG);
     let _workers = [cluster.worker("anna", None), cluster.worker("ben", None)];
-    cluster.wait("a step", |said| said.step > 5);
+    // one that has not joined by then has no coordinator to lose
+    cluster.wait("both", |said| said.step > 5 && said.is_present("anna") && said.is_present("ben"));
     cluster.coordinator.signal(Signal::STOP);
     let start = Instant::now();
     while !["anna", "ben"].iter().all(|name| cluster.log(name).contains("lost the coordinator at")) {
