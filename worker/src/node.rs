@@ -49,6 +49,15 @@ pub(crate) struct Sum {
     pub(crate) made: Made,
 }
 
+/// What of a node a GPU sends home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// What its examples came to, and the sum.
+    Sum,
+    /// What its examples came to, and what was made of the sum.
+    Made,
+}
+
 /// A node's sum, or what will be it.
 #[derive(Debug)]
 pub(crate) enum Coming {
@@ -73,24 +82,11 @@ impl Coming {
     /// The GPU failed, in words.
     #[cfg_attr(not(feature = "cuda"), expect(clippy::unused_self, reason = "without a GPU it is at home"))]
     #[cfg_attr(not(feature = "cuda"), expect(clippy::unnecessary_wraps, reason = "only a GPU fails"))]
-    pub(crate) fn send_home(&mut self) -> Result<(), String> {
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "all of it is at home"))]
+    pub(crate) fn send_home(&mut self, home: Home) -> Result<(), String> {
         #[cfg(feature = "cuda")]
         if let Self::OnGpu { asked, .. } = self {
-            asked.send_home(crate::cuda::Home::Sum).map_err(|error| crate::model::plain(error).to_string())?;
-        }
-        Ok(())
-    }
-
-    /// The same for what its shards counted and what was made of it, and not the sum itself.
-    ///
-    /// # Errors
-    /// As [`Coming::send_home`].
-    #[cfg_attr(not(feature = "cuda"), expect(clippy::unused_self, reason = "without a GPU it is at home"))]
-    #[cfg_attr(not(feature = "cuda"), expect(clippy::unnecessary_wraps, reason = "only a GPU fails"))]
-    pub(crate) fn send_counts(&mut self) -> Result<(), String> {
-        #[cfg(feature = "cuda")]
-        if let Self::OnGpu { asked, .. } = self {
-            asked.send_home(crate::cuda::Home::Made).map_err(|error| crate::model::plain(error).to_string())?;
+            asked.send_home(home).map_err(|error| crate::model::plain(error).to_string())?;
         }
         Ok(())
     }
@@ -172,7 +168,7 @@ pub(crate) fn alone(
     let count = check(model, shard, context)?;
     let summing = Summing { top: Node::leaf(0), leaves: 1, rounded: false, broken: false };
     let mut coming = sum(model, weights, context, &summing, &[count], |_| Ok(shard.clone()))?;
-    coming.send_home().map_err(ComputeError::Batch)?;
+    coming.send_home(Home::Sum).map_err(ComputeError::Batch)?;
     let Sum { flat, shards, .. } = coming.wait(&Buffers::keeping(0))?;
     let loss_sum = shards.iter().map(|one| one.loss_sum).sum();
     let correct = shards.iter().map(|one| one.correct).sum();

@@ -12,7 +12,7 @@ use super::pool::{Kind, Pool};
 use super::{Engine, Lease, Phase};
 
 /// Steps that must fit into the time that may be lost, or each gradient is sent: what is sent instead is two or three times as long, and a slow
-/// worker's gradients travel while it computes (net6 on two cores, 9 steps in 2 s, was 2% slower without them).
+/// worker's gradients travel while it computes (net6 on two cores, 9 steps in 2 s, was 1 to 2% slower without them).
 const WORTH_IT: f64 = 32.0;
 
 /// How long a run that is stopped waits for what only a worker has: less than those wait who kill what does not end.
@@ -66,9 +66,9 @@ impl Engine {
         let quick = seconds.is_some_and(|seconds| seconds * WORTH_IT <= every.as_secs_f64());
         let long_ago = now.saturating_sub(self.behind.since) >= every;
         // somebody answered it already: what is sent is compared
-        let known = matches!(&self.phase, Phase::Working(pool) if pool.case(self.whole(step)).is_some());
+        let answered = matches!(&self.phase, Phase::Working(pool) if pool.case(self.whole(step)).is_some());
         let wanted =
-            !quick || long_ago || known || step < self.behind.open_until || self.is_wanted(now, worker, step + 1);
+            !quick || long_ago || answered || step < self.behind.open_until || self.is_wanted(now, worker, step + 1);
         match (wanted && !self.is(Mutant::StayBehind), self.will_lack(step)) {
             (false, _) => Report::Counts,
             (true, false) => Report::Gradient,

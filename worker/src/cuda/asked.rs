@@ -10,9 +10,9 @@ use super::layout::Layout;
 use super::memory::Address;
 use super::optimizer::Gradient;
 use super::rooms::Lent;
-use super::sums::{Home, Rest};
+use super::sums::Rest;
 use crate::model::ComputeError;
-use crate::node::{Counts, NOTHING, Sum};
+use crate::node::{Counts, Home, NOTHING, Sum};
 
 /// It is on the device, on its way home, or there. Dropped, it is waited for.
 pub(crate) struct Asked {

@@ -63,5 +63,4 @@ pub use images::Resident;
 pub(crate) use optimizer::{Gradient, OnDevice};
 #[cfg(feature = "nccl")]
 pub(crate) use ring::{Ring, ring_identity, ring_name};
-pub(crate) use sums::Home;
 pub(crate) use weights::Packed;

@@ -8,7 +8,8 @@ use candle_core::{Error, Result};
 
 use super::gpu::Gpu;
 use super::memory::Pinned;
-use super::sums::{Home, Sums};
+use super::sums::Sums;
+use crate::node::Home;
 
 pub(super) struct Room {
     /// Those of every pass.

@@ -9,6 +9,7 @@ use lockstep_proto::tree::Node;
 
 use super::memory::{Address, Block};
 use super::regions::Region;
+use crate::node::Home;
 
 /// What a shard does with the sums that wait when its turn comes: `depth` of them wait, and it completes `merges`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,16 +41,7 @@ pub(super) fn joins(top: Node, leaves: u32) -> Vec<Join> {
     top.covers(leaves).map(&mut join).collect()
 }
 
-/// What of a node goes home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
-    /// What its examples came to, and the sum.
-    Sum,
-    /// What its examples came to, and what was made of the sum.
-    Made,
-}
-
-/// The same, at home.
+/// What came home beside each example's loss and answer.
 pub(super) enum Rest<'a> {
     Sum(&'a [f32]),
     Made(Made),

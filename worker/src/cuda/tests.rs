@@ -186,7 +186,7 @@ fn a_nodes_sum_is_that_of_its_shards() {
             let sum = |sizes: &[usize]| {
                 let batch = |number: usize| Ok(shards[covered[number]].clone());
                 let mut coming = node::sum(&model, &weights, &context, &summing, sizes, batch)?;
-                coming.send_home().expect("on its way");
+                coming.send_home(node::Home::Sum).expect("on its way");
                 coming.wait(&buffers)
             };
             for _ in 0..3 {

@@ -11,7 +11,7 @@ use lockstep_proto::wire::{self, Failed, GradientSummary, OwnStep, Report, Shard
 use super::compute::{Computer, check_examples, check_shards};
 use crate::dataset::Purpose;
 use crate::gradient::StepContext;
-use crate::node::{self, Coming, Counts, Summing};
+use crate::node::{self, Coming, Counts, Home, Summing};
 
 /// The sum of a node's shards, and what each of them counted.
 pub(super) struct NodeSum {
@@ -58,7 +58,7 @@ impl Computer {
         let own = own.map(|own| Ok::<_, String>((own.lr, asked(&own)?))).transpose()?;
         let (node, mut coming) = self.ask_or_make_room(version, work)?;
         if !matches!(own, Some((_, Report::Counts | Report::State))) {
-            coming.send_home()?;
+            coming.send_home(Home::Sum)?;
         }
         if let Some((_, report)) = own {
             coming = self.remember(coming, report)?;
@@ -88,7 +88,7 @@ impl Computer {
     fn make_and_tell(&mut self, underway: Underway, lr: f64, report: Report) -> Result<(), String> {
         let Underway { lease, version, mut coming, .. } = underway;
         let made = self.make_step(version, lr)?;
-        coming.send_counts()?;
+        coming.send_home(Home::Made)?;
         self.bring_home();
         let here = coming.is_here();
         let underway = Underway { coming, answer: Answer::Made(made), ..underway };
@@ -166,7 +166,7 @@ impl Computer {
     pub(super) fn node(&mut self, version: u64, work: ShardsWork) -> Result<NodeSum, String> {
         let shards: Vec<u32> = work.shards.iter().map(|shard| shard.shard).collect();
         let (_, mut coming) = self.ask(version, work)?;
-        coming.send_home()?;
+        coming.send_home(Home::Sum)?;
         summed(coming, &shards, self)
     }
 

@@ -14,12 +14,10 @@ use lockstep_proto::wire::{
 use super::compute::{Computer, check_examples};
 #[cfg(feature = "nccl")]
 use super::node::summed;
-#[cfg(feature = "nccl")]
-use crate::cuda::Home;
 use crate::device::Processor;
 use crate::error::WorkerError;
 #[cfg(feature = "nccl")]
-use crate::node::Coming;
+use crate::node::{Coming, Home};
 use crate::ring::{self, GoOn, Ring, RingError};
 
 /// How long this worker waits for others before it says so. A step in which all are well is through before.
