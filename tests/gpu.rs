@@ -223,6 +223,45 @@ fn graphs_change_no_bit() {
     }
 }
 
+/// Channels side by side round otherwise than plane by plane, and are one class of their own where they were asked for by name; a wide
+/// network has them unasked.
+#[test]
+fn memory_formats_agree_and_each_has_its_bits() {
+    let Some(desk) = desk() else { return };
+    let worker = ["worker", "--join", "127.0.0.1:9", "--reconnect", "0", "--device", "cuda:0"];
+    let wrong = desk.start_under(&["env", "LOCKSTEP_CUDA_MEMORY_FORMAT=nhwc"], &worker).finish();
+    wrong.refused(&["LOCKSTEP_CUDA_MEMORY_FORMAT", "nhwc", "channels_last or contiguous"]);
+    let with = |recipe: &str, environment: &[&str], workers: &str| {
+        let out = format!("{recipe}{workers}{}", environment.join("-"));
+        let args = ["train", recipe, "--data", "images", "--plain", "--out", &out, "--device", "cuda:0"];
+        let done = desk
+            .start_under(&[&["env"], environment].concat(), &[&args[..], &["--workers", workers], SHORT].concat())
+            .finish();
+        done.ok();
+        let summary = desk.summary(&out);
+        let class = summary["device_class"].as_str().expect("a class").to_owned();
+        (desk.hash(&out), summary["test_loss"].as_f64().expect("a loss"), class)
+    };
+    let (last, plain) = ("LOCKSTEP_CUDA_MEMORY_FORMAT=channels_last", "LOCKSTEP_CUDA_MEMORY_FORMAT=contiguous");
+    for (recipe, wide) in [("lenet-dropout-bn", false), ("base", true)] {
+        let [own, beside, apart] = [&["NOTHING=off"], &[last], &[plain]].map(|named| with(recipe, named, "1"));
+        assert_ne!(beside.0, apart.0, "{recipe}");
+        assert!((beside.1 - apart.1).abs() < 1e-3, "{recipe}: {} and {}", beside.1, apart.1);
+        assert!(beside.2.contains("-nhwc/") && apart.2.contains("-nchw/"), "{} {}", beside.2, apart.2);
+        assert_eq!(own.0, if wide { &beside } else { &apart }.0, "{recipe}");
+        assert!(!own.2.contains("-n"), "{}", own.2);
+        let others: [(&[&str], &str); 4] = [
+            (&[last], "2"),
+            (&[last, "LOCKSTEP_CUDA_GRAPHS=off"], "1"),
+            (&[last, "STANDIN_ORDER=reverse"], "1"),
+            (&[last, "STANDIN_LATE=last"], "1"),
+        ];
+        for (environment, workers) in others {
+            assert_eq!(with(recipe, environment, workers).0, beside.0, "{recipe} {environment:?} {workers}");
+        }
+    }
+}
+
 /// What the stand-ins of all processes counted in a run of lenet, 4 shards of 16 images.
 fn counted(desk: &Desk, steps: u32, environment: &str) -> HashMap<String, u64> {
     let folder = format!("{steps}{environment}");

@@ -15,7 +15,7 @@ enum {
     ALLOCATION_FAILED = 4003,
     EXECUTION_FAILED = 5000,
 };
-enum { FLOAT = 0, NCHW = 0, CROSS_CORRELATION = 1 };
+enum { FLOAT = 0, NCHW = 0, NHWC = 1, CROSS_CORRELATION = 1 };
 
 // `set` is false until a Set call has given a descriptor its shape. Strides are in elements.
 struct cudnn {
@@ -61,6 +61,12 @@ static inline size_t standin_span(const struct tensor *tensor) {
     size_t last = 0;
     for (int d = 0; d < 4; d++) last += (size_t)(tensor->dims[d] - 1) * (size_t)tensor->strides[d];
     return last + 1;
+}
+// Where value (k, c, r, s) of a filter lies: in NHWC places come before channels.
+static inline size_t standin_filter_place(const struct filter *w, int k, int c, int r, int s) {
+    const int *d = w->dims;
+    if (w->format == NCHW) return (((size_t)k * d[1] + c) * d[2] + r) * d[3] + s;
+    return (((size_t)k * d[2] + r) * d[3] + s) * d[1] + c;
 }
 static inline size_t standin_filter_size(const struct filter *filter) {
     return (size_t)filter->dims[0] * (size_t)filter->dims[1] * (size_t)filter->dims[2] * (size_t)filter->dims[3];

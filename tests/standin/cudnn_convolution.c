@@ -10,6 +10,12 @@ static int output(const struct convolution *it, int axis, int input, int kernel)
     return room < 0 ? 0 : room / it->stride[axis] + 1;
 }
 
+// Whether a tensor lies in a filter's format; some may be read both ways.
+static bool lies(const struct tensor *it, int format) {
+    bool either = it->dims[1] == 1 || it->dims[2] * it->dims[3] == 1;
+    return either || (it->strides[1] == 1) == (format == NHWC);
+}
+
 // Whether x, w and y belong together under `it`.
 static int fit(const struct tensor *x, const struct filter *w, const struct convolution *it, const struct tensor *y) {
     if (!x || !w || !it || !y) return NULL_POINTER;
@@ -22,7 +28,9 @@ static int fit(const struct tensor *x, const struct filter *w, const struct conv
         standin_say("cuDNN: x %dx%dx%dx%d, w %dx%dx%dx%d, stride %d, padding %d and y %dx%dx%dx%d do not fit", x->dims[0],
                     x->dims[1], x->dims[2], x->dims[3], w->dims[0], w->dims[1], w->dims[2], w->dims[3], it->stride[0],
                     it->padding[0], y->dims[0], y->dims[1], y->dims[2], y->dims[3]);
-    return same ? SUCCESS : SHAPE_MISMATCH;
+    if (!same) return SHAPE_MISMATCH;
+    // as cuDNN has it: images and filters lie alike
+    return lies(x, w->format) && lies(y, w->format) ? SUCCESS : NOT_SUPPORTED;
 }
 
 int cudnnGetConvolution2dForwardOutputDim(struct convolution *it, struct tensor *x, struct filter *w, int *n, int *c, int *h,
@@ -133,16 +141,16 @@ static void forward(const struct tensor *x, const float *in, const struct filter
     for (int n = 0; n < x->dims[0]; n++)
         for (int k = 0; k < w->dims[0]; k++) {
             memset(sums, 0, (size_t)height * (size_t)width * sizeof *sums);
-            const float *weight = weights + (size_t)k * w->dims[1] * w->dims[2] * w->dims[3];
             for (int c = 0; c < w->dims[1]; c++)
                 for (int r = 0; r < w->dims[2]; r++)
-                    for (int s = 0; s < w->dims[3]; s++, weight++) {
+                    for (int s = 0; s < w->dims[3]; s++) {
+                        double weight = weights[standin_filter_place(w, k, c, r, s)];
                         struct reach rows = reach(it, 0, r, x->dims[2], height), columns = reach(it, 1, s, x->dims[3], width);
                         for (int p = rows.from; p < rows.to; p++) {
                             const float *row = in + (ptrdiff_t)n * xs[0] + (ptrdiff_t)c * xs[1] +
                                                (ptrdiff_t)(p * it->stride[0] + rows.input) * xs[2] +
                                                (ptrdiff_t)(columns.from * it->stride[1] + columns.input) * xs[3];
-                            spread(sums + (ptrdiff_t)p * width + columns.from, 1, *weight, row, (ptrdiff_t)it->stride[1] * xs[3],
+                            spread(sums + (ptrdiff_t)p * width + columns.from, 1, weight, row, (ptrdiff_t)it->stride[1] * xs[3],
                                    columns.to - columns.from);
                         }
                     }
@@ -163,7 +171,7 @@ static void backward_data(const struct tensor *x, float *out, const struct filte
             for (int k = 0; k < w->dims[0]; k++)
                 for (int r = 0; r < w->dims[2]; r++)
                     for (int s = 0; s < w->dims[3]; s++) {
-                        double weight = weights[(((size_t)k * w->dims[1] + c) * w->dims[2] + r) * w->dims[3] + s];
+                        double weight = weights[standin_filter_place(w, k, c, r, s)];
                         struct reach rows = reach(it, 0, r, height, y->dims[2]), columns = reach(it, 1, s, width, y->dims[3]);
                         for (int p = rows.from; p < rows.to; p++) {
                             const float *row = slope + (ptrdiff_t)n * ys[0] + (ptrdiff_t)k * ys[1] + (ptrdiff_t)p * ys[2] +
@@ -186,7 +194,7 @@ static void backward_filter(const struct tensor *x, const float *in, const struc
     for (int k = 0; k < w->dims[0]; k++)
         for (int c = 0; c < w->dims[1]; c++)
             for (int r = 0; r < w->dims[2]; r++)
-                for (int s = 0; s < w->dims[3]; s++, out++) {
+                for (int s = 0; s < w->dims[3]; s++) {
                     struct reach rows = reach(it, 0, r, x->dims[2], y->dims[2]),
                                  columns = reach(it, 1, s, x->dims[3], y->dims[3]);
                     double sum = 0;
@@ -199,7 +207,7 @@ static void backward_filter(const struct tensor *x, const float *in, const struc
                                                  (ptrdiff_t)columns.from * ys[3];
                             sum += inner(other, ys[3], row, (ptrdiff_t)it->stride[1] * xs[3], columns.to - columns.from);
                         }
-                    blend(out, sum, alpha, beta);
+                    blend(out + standin_filter_place(w, k, c, r, s), sum, alpha, beta);
                 }
 }
 

@@ -84,6 +84,7 @@ int cudnnSetTensor4dDescriptorEx(struct tensor *it, int type, int n, int c, int 
     return SUCCESS;
 }
 int cudnnSetTensor4dDescriptor(struct tensor *it, int format, int type, int n, int c, int h, int w) {
+    if (format == NHWC) return cudnnSetTensor4dDescriptorEx(it, type, n, c, h, w, c * h * w, 1, c * w, c);
     if (format != NCHW) return NOT_SUPPORTED;
     return cudnnSetTensor4dDescriptorEx(it, type, n, c, h, w, c * h * w, h * w, w, 1);
 }
@@ -104,7 +105,7 @@ int cudnnGetTensorSizeInBytes(struct tensor *it, size_t *bytes) {
 
 int cudnnSetFilter4dDescriptor(struct filter *it, int type, int format, int k, int c, int h, int w) {
     if (!LIVE(it, FILTER) || k < 1 || c < 1 || h < 1 || w < 1) return BAD_PARAM;
-    if (type != FLOAT || format != NCHW) return NOT_SUPPORTED;
+    if (type != FLOAT || (format != NCHW && format != NHWC)) return NOT_SUPPORTED;
     *it = (struct filter){FILTER, true, type, format, {k, c, h, w}};
     return SUCCESS;
 }

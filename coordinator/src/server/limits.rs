@@ -28,7 +28,7 @@ pub(super) const MESSAGE_BYTES: usize = 512 << 10;
 pub(super) const SMALL_MESSAGE_BYTES: usize = 4 << 10;
 
 /// Bytes in what a worker calls itself and its build: both are kept, shown and logged.
-pub(super) const NAME_BYTES: usize = 128;
+pub(super) const NAME_BYTES: usize = 160;
 
 /// Characters of a reason that a peer gives: it is shown and logged.
 pub(super) const REASON_CHARS: usize = 1000;

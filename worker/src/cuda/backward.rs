@@ -2,12 +2,13 @@
 
 use candle_core::Result;
 
+use super::channels::Channels;
 use super::kernels::{
     ActBackward, Add, AvgPoolBackward, BiasBackward, ColumnBackward, FinishSums, MaxPoolBackward, NormBackward,
-    NormFinish, NormSums, Windows,
+    NormFinish, NormSums, Transpose, Windows,
 };
 use super::pass::Pass;
-use super::plan::{Act, Channels, Step, Work};
+use super::plan::{Act, Step, Work};
 use super::product::Product;
 
 impl Pass<'_> {
@@ -26,7 +27,7 @@ impl Pass<'_> {
             &Work::Conv { number, weight, bias, out, act, pool } => {
                 let draw = pool.map_or(dy, |pool| self.at(pool.draw));
                 if bias.is_some() || !act.is_none() || pool.is_some() {
-                    let Channels { channels, plane, total, length, splits } = out;
+                    let Channels { channels, plane, total, length, splits, width } = out;
                     let Act { kind: act, slope } = act;
                     let (at, windows) =
                         pool.map_or((0, Windows::default()), |pool| (self.at(pool.at), pool.window.for_kernels()));
@@ -34,17 +35,30 @@ impl Pass<'_> {
                     let alone = bias.filter(|_| splits == 1).map(|bias| self.gradient(bias));
                     let partial = alone.unwrap_or(partial);
                     let dx = draw;
-                    let sums =
-                        BiasBackward { y, dy, at, dx, partial, channels, plane, total, length, act, slope, windows };
-                    lane.launch_blocks(sums, (channels, splits))?;
+                    let sums = BiasBackward {
+                        y,
+                        dy,
+                        at,
+                        dx,
+                        partial,
+                        channels,
+                        plane,
+                        total,
+                        length,
+                        width,
+                        act,
+                        slope,
+                        windows,
+                    };
+                    lane.launch_blocks(sums, out.blocks())?;
                     if let Some(bias) = bias.filter(|_| splits > 1) {
-                        let out = self.gradient(bias);
-                        lane.launch(FinishSums { partial, out, channels, splits }, channels)?;
+                        let db = self.gradient(bias);
+                        lane.launch_blocks(FinishSums { partial, out: db, channels, splits }, out.joining())?;
                     }
                 }
                 let (convolution, room) = (&self.workspace.convolutions[number], self.workspace.room);
                 convolution.weight_gradient(lane, x, draw, self.gradient(weight), room)?;
-                dx.map_or(Ok(()), |dx| convolution.input_gradient(lane, self.weight(weight), draw, dx, room))
+                dx.map_or(Ok(()), |dx| convolution.input_gradient(lane, self.filters(weight), draw, dx, room))
             }
             &Work::Linear { inputs, outputs, weight, bias, act } => {
                 let product = Product { rows: step.x.len / inputs, inputs, outputs };
@@ -60,13 +74,13 @@ impl Pass<'_> {
                 dx.map_or(Ok(()), |dx| product.input_gradient(lane, self.weight(weight), dy, dx))
             }
             &Work::Norm { slots: [weight, bias, ..], shape, act, moments, .. } => {
-                let Channels { channels, plane, total, length, splits } = shape;
+                let Channels { channels, plane, total, length, splits, width } = shape;
                 let moments = self.at(moments);
                 let Act { kind: act, slope } = act;
-                let sums = NormSums { x, y, moments, dy, partial, channels, plane, total, length, act, slope };
-                lane.launch_blocks(sums, (channels, splits))?;
+                let sums = NormSums { x, y, moments, dy, partial, channels, plane, total, length, width, act, slope };
+                lane.launch_blocks(sums, shape.blocks())?;
                 let (dweight, dbias) = (self.gradient(weight), self.gradient(bias));
-                lane.launch(NormFinish { partial, dweight, dbias, channels, splits }, channels)?;
+                lane.launch_blocks(NormFinish { partial, dweight, dbias, channels, splits }, shape.joining())?;
                 let weight = self.weight(weight);
                 dx.map_or(Ok(()), |dx| {
                     let parameters =
@@ -86,6 +100,10 @@ impl Pass<'_> {
                 let Some(dx) = dx else { return Ok(()) };
                 lane.launch(AvgPoolBackward { dy, dx, count, windows: window.for_kernels() }, count)
             }
+            &Work::Transpose { places, channels } => dx.map_or(Ok(()), |dx| {
+                let (rows, columns) = (channels as u32, places as u32);
+                lane.launch(Transpose { x: dy, y: dx, count, rows, columns }, count)
+            }),
             Work::Dropout { .. } => dx.map_or(Ok(()), |dx| self.dropout(step, dy, dx, count)),
             Work::Residual { inner, copy, .. } => {
                 lane.copy(dy, self.at(*copy), step.dy.len)?;

@@ -28,7 +28,13 @@ pub(super) fn place(steps: &mut [Step], regions: &mut Regions, mut dy: Region, w
                 }
                 dx
             }
-            Work::Conv { .. } | Work::Linear { .. } | Work::MaxPool { .. } | Work::AvgPool { .. } if wanted => {
+            Work::Conv { .. }
+            | Work::Linear { .. }
+            | Work::MaxPool { .. }
+            | Work::AvgPool { .. }
+            | Work::Transpose { .. }
+                if wanted =>
+            {
                 let dx = regions.take(step.x.len);
                 regions.give(dy);
                 dx

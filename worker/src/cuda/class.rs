@@ -9,18 +9,25 @@ use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute::CU_DEVIC
 use candle_core::cuda_backend::cudarc::{cublas, cudnn};
 use candle_core::{Error, Result, bail};
 
+use super::format::Format;
 use super::kernels;
 
 /// The version of our kernels and of the table of algorithms. Raise it with any change that moves a bit of a result.
-const KERNELS: u32 = 1;
+const KERNELS: u32 = 2;
 
 /// NVIDIA's switch, which overrides in all of its libraries what a program asks them for.
 const OVERRIDE: &str = "NVIDIA_TF32_OVERRIDE";
 
 /// The toolkit's and cuDNN's versions choose the libraries' kernels; the driver only compiles ours, whose instructions have one
 /// meaning. cuBLAS promises its bits for one number of multiprocessors, and there is less than the whole GPU where it is shared (MPS, MIG).
-/// nvcc puts its own version's exp and log into our kernels, so their text is part of it, too.
-pub(super) fn class(context: &CudaContext, handle: cublas::sys::cublasHandle_t, tf32: bool) -> Result<String> {
+/// nvcc puts its own version's exp and log into our kernels, so their text is part of it, too. How images lie follows from the model and the
+/// class, unless somebody named it.
+pub(super) fn class(
+    context: &CudaContext,
+    handle: cublas::sys::cublasHandle_t,
+    tf32: bool,
+    format: Option<Format>,
+) -> Result<String> {
     check_override(env::var_os(OVERRIDE).as_deref())?;
     let name = context.name().map_err(Error::wrap)?.replace('/', "-");
     let multiprocessors = context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(Error::wrap)?;
@@ -30,10 +37,11 @@ pub(super) fn class(context: &CudaContext, handle: cublas::sys::cublasHandle_t, 
     let dnn = cudnn::result::get_version();
     let (dnn, rest) = (dnn / 10_000, dnn % 10_000);
     let products = if tf32 { "tf32" } else { "f32" };
+    let format = format.map_or_else(String::new, |format| format!("-{}", format.name()));
     let blas = format!("{}.{}.{}", cublas / 10_000, cublas / 100 % 100, cublas % 100);
     let dnn = format!("{dnn}.{}.{}", rest / 100, rest % 100);
     let text = kernels::digest();
-    Ok(format!("cuda/{name}/{multiprocessors}sm/cublas{blas}/cudnn{dnn}/{products}/kernels{KERNELS}-{text}"))
+    Ok(format!("cuda/{name}/{multiprocessors}sm/cublas{blas}/cudnn{dnn}/{products}{format}/kernels{KERNELS}-{text}"))
 }
 
 /// With it a worker would compute something else than its class says, and than [`super::Gpu::open`] was asked for.
@@ -60,11 +68,11 @@ mod tests {
         assert_eq!((device, products), ("cuda", "f32"));
         assert!(multiprocessors.strip_suffix("sm").is_some_and(|count| count.parse::<u32>().is_ok_and(|n| n > 0)));
         assert!(cublas.starts_with("cublas1") && cudnn.starts_with("cudnn9."), "{parts:?}");
-        let text = kernels.strip_prefix("kernels1-").expect("the kernels' version, then their text");
+        let text = kernels.strip_prefix("kernels2-").expect("the kernels' version, then their text");
         assert!(text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_hexdigit()), "{text}");
-        // a coordinator takes 128 bytes (coordinator/src/server/limits.rs); a part of an RTX PRO 6000 Blackwell Max-Q Workstation Edition has a
-        // name of 67
-        assert!(gpu.class().len() - parts[1].len() + 67 <= 128, "{}", gpu.class());
+        // a coordinator takes 160 bytes (coordinator/src/server/limits.rs); a part of an RTX PRO 6000 Blackwell Max-Q Workstation Edition has a
+        // name of 67, and a memory format that was asked for 5
+        assert!(gpu.class().len() - parts[1].len() + 67 + 5 <= 160, "{}", gpu.class());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use candle_core::cuda_backend::cudarc::cudnn::{CudnnError, result, sys};
 use candle_core::{Error, Result};
 
 use super::algorithms::Algorithms;
+use super::format::Format;
 use super::gpu::Gpu;
 use super::lane::Lane;
 use super::memory::Address;
@@ -42,14 +43,19 @@ pub(super) fn wrap(error: CudnnError) -> Error {
 }
 
 impl Descriptors {
-    fn new(gpu: &Gpu, window: &Window) -> Result<Self> {
+    pub(super) fn new(gpu: &Gpu, window: &Window) -> Result<Self> {
         let int = |size: usize| i32::try_from(size).map_err(Error::wrap);
         let Window { examples, x: [channels, height, width], y: [filters, out_height, out_width], .. } = *window;
         let (kernel, stride, padding) = (int(window.kernel)?, int(window.stride)?, int(window.padding)?);
         let x_shape = [int(examples)?, int(channels)?, int(height)?, int(width)?];
         let y_shape = [int(examples)?, int(filters)?, int(out_height)?, int(out_width)?];
         let w_shape = [int(filters)?, int(channels)?, kernel, kernel];
-        let (format, float) = (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW, sys::cudnnDataType_t::CUDNN_DATA_FLOAT);
+        let format = match window.format {
+            Format::Contiguous => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW,
+            // filters too: places before channels
+            Format::ChannelsLast => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC,
+        };
+        let float = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
         let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
         // default: factors may be rounded to TF32 where the GPU has it
         let maths =
@@ -86,7 +92,7 @@ impl Convolution {
             Ok(Self { descriptors, algorithms })
         };
         make().map_err(|error: Error| {
-            let Window { examples, x, y, kernel, stride, padding } = window;
+            let Window { examples, x, y, kernel, stride, padding, .. } = window;
             Error::msg(format!(
                 "a convolution of {examples} images, {x:?} to {y:?}, kernel {kernel}, stride {stride}, padding {padding}: {error}"
             ))

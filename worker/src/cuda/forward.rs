@@ -2,12 +2,14 @@
 
 use candle_core::Result;
 
+use super::channels::Channels;
 use super::kernels::{
     ActForward, Add, AvgPoolForward, BiasAct, Dropout, MaxPoolForward, NormForward, NormJoin, NormMoments, NormRunning,
+    Transpose,
 };
 use super::memory::Address;
 use super::pass::{Behaviour, Pass};
-use super::plan::{Act, Channels, Step, Work};
+use super::plan::{Act, Step, Work};
 use super::product::Product;
 
 impl Pass<'_> {
@@ -23,7 +25,7 @@ impl Pass<'_> {
         match &step.work {
             &Work::Conv { number, weight, bias, out, act, pool } => {
                 let raw = pool.map_or(y, |pool| self.at(pool.raw));
-                self.workspace.convolutions[number].forward(lane, x, self.weight(weight), raw, self.workspace.room)?;
+                self.workspace.convolutions[number].forward(lane, x, self.filters(weight), raw, self.workspace.room)?;
                 let Some(pool) = pool else { return self.bias_act(y, bias, out.channels, out.plane, count, act) };
                 let (bias, at) = (bias.map_or(0, |slot| self.weight(slot)), self.at(pool.at));
                 let (channels, Act { kind: act, slope }, windows) = (out.channels, act, pool.window.for_kernels());
@@ -45,6 +47,10 @@ impl Pass<'_> {
             }
             Work::AvgPool { window } => {
                 lane.launch(AvgPoolForward { x, y, count, windows: window.for_kernels() }, count)
+            }
+            &Work::Transpose { places, channels } => {
+                let (rows, columns) = (places as u32, channels as u32);
+                lane.launch(Transpose { x, y, count, rows, columns }, count)
             }
             Work::Dropout { .. } => self.dropout(step, x, y, count),
             Work::Residual { inner, inner_y, .. } => {
@@ -74,7 +80,7 @@ impl Pass<'_> {
     ) -> Result<()> {
         let lane = self.lane;
         let (x, y, partial) = (self.at(step.x), self.at(step.y), self.at(self.workspace.plan.scratch));
-        let Channels { channels, plane, total, length, splits } = shape;
+        let Channels { channels, plane, total, length, splits, width } = shape;
         let [weight, bias, mean, variance] = slots;
         match self.behaviour {
             Behaviour::Evaluate => {
@@ -85,13 +91,13 @@ impl Pass<'_> {
                 if total < 2 {
                     candle_core::bail!("{total} value for each channel: training needs at least 2 (a larger shard)")
                 }
-                lane.launch_blocks(NormMoments { x, partial, channels, plane, total, length }, (channels, splits))?;
+                lane.launch_blocks(NormMoments { x, partial, channels, plane, total, length, width }, shape.blocks())?;
                 // in evaluation as in training they go nowhere
                 let training = self.workspace.training();
                 let [running_mean, running_variance] =
                     [mean, variance].map(|slot| if training { self.gradient(slot) } else { 0 });
                 let inputs = self.at(self.workspace.plan.inputs);
-                lane.launch(
+                lane.launch_blocks(
                     NormJoin {
                         inputs,
                         partial,
@@ -104,7 +110,7 @@ impl Pass<'_> {
                         length,
                         eps,
                     },
-                    channels,
+                    shape.joining(),
                 )?;
             }
         }
@@ -115,16 +121,16 @@ impl Pass<'_> {
 
     /// Both ways: what was dropped is drawn again.
     pub(super) fn dropout(&self, step: &Step, x: Address, y: Address, count: u32) -> Result<()> {
-        let &Work::Dropout { p, number, row, repeat } = &step.work else { return Ok(()) };
+        let &Work::Dropout { p, number, row, repeat, beside } = &step.work else { return Ok(()) };
         if self.behaviour == Behaviour::Evaluate {
             return self.lane.copy(x, y, count as usize);
         }
         // p = 1 keeps nothing: no infinite scale
         let keep = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
-        let (row, repeat, plan) = (row as u32, repeat as u32, &self.workspace.plan);
+        let ([row, repeat, beside], plan) = ([row, repeat, beside].map(|number| number as u32), &self.workspace.plan);
         let [inputs, keys, examples] = [plan.inputs, plan.keys, plan.numbers].map(|region| self.at(region));
         let key = keys + 8 * number as Address;
-        let parameters = Dropout { inputs, key, examples, x, y, count, row, repeat, keep, probability: p };
+        let parameters = Dropout { inputs, key, examples, x, y, count, row, repeat, beside, keep, probability: p };
         self.lane.launch(parameters, count)
     }
 }

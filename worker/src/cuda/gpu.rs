@@ -8,6 +8,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaEvent, CudaStre
 use candle_core::{CudaDevice, Device, Error, Result};
 
 use super::class::class;
+use super::format::Format;
 use super::graph;
 use super::kernels::{Kernels, Parameters};
 use super::lane::Lane;
@@ -48,6 +49,8 @@ pub struct Gpu {
     first: Lane,
     others: [OnceLock<Lane>; LANES - 1],
     pub(super) tf32: bool,
+    /// How images lie in a pass, if it was named.
+    pub(super) format: Option<Format>,
     pub(super) trials: Trials,
     pool: Option<Pool>,
     /// Passes become CUDA graphs.
@@ -81,10 +84,12 @@ impl Gpu {
             }
             _ => {}
         }
-        Self::start(number, tf32).map_err(|error| GpuError::Open { number, problem: plain(error).to_string() })
+        Format::wanted()
+            .and_then(|format| Self::start(number, tf32, format))
+            .map_err(|error| GpuError::Open { number, problem: plain(error).to_string() })
     }
 
-    fn start(number: usize, tf32: bool) -> Result<Self> {
+    pub(super) fn start(number: usize, tf32: bool, format: Option<Format>) -> Result<Self> {
         let graphs = graph::wanted()?;
         let device = Device::new_cuda_with_stream(number)?;
         let cuda = device.as_cuda_device()?.clone();
@@ -102,13 +107,13 @@ impl Gpu {
         let kernels = Arc::new(Kernels::load(&context)?);
         // candle's own handle, for this stream
         let first = Lane::new(&stream, &kernels, cuda.cublas_handle())?;
-        let class = class(&context, *first.blas.handle(), tf32)?;
+        let class = class(&context, *first.blas.handle(), tf32, format)?;
         let others = [const { OnceLock::new() }; LANES - 1];
         let trials = Trials::default();
-        Ok(Self { device, cuda, stream, homeward, kernels, first, others, tf32, trials, pool, graphs, class })
+        Ok(Self { device, cuda, stream, homeward, kernels, first, others, tf32, format, trials, pool, graphs, class })
     }
 
-    /// `cuda/NVIDIA H100 80GB HBM3/132sm/cublas13.0.2/cudnn9.10.2/tf32/kernels1-3fa29c`: what two workers must have in common for their bits
+    /// `cuda/NVIDIA H100 80GB HBM3/132sm/cublas13.0.2/cudnn9.10.2/tf32/kernels2-3fa29c`: what two workers must have in common for their bits
     /// to agree.
     #[must_use]
     pub fn class(&self) -> &str {

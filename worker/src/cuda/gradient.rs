@@ -128,8 +128,9 @@ fn network(
     behaviour: Behaviour,
     losses: Address,
 ) -> Network {
-    let (gpu, layout, group) = (Arc::clone(&weights.gpu), Arc::clone(&weights.layout), Arc::clone(group));
-    Network { gpu, group, images, layout, behaviour, losses }
+    let (gpu, layout, transposed) =
+        (Arc::clone(&weights.gpu), Arc::clone(&weights.layout), Arc::clone(&weights.transposed));
+    Network { gpu, group: Arc::clone(group), images, layout, transposed, behaviour, losses }
 }
 
 fn on_device(gpu: &Gpu, images: &Tensor) -> candle_core::Result<Tensor> {

@@ -11,6 +11,7 @@ use super::lane::Lane;
 use super::layout::Layout;
 use super::memory::Address;
 use super::pass::{Behaviour, Pass};
+use super::transposed::Transposed;
 use super::workspace::Workspace;
 
 /// A shard has a lane and a workspace, by its place in the group.
@@ -27,6 +28,7 @@ pub(super) struct Way<'a> {
     pub(super) behaviour: Behaviour,
     pub(super) layout: &'a Layout,
     pub(super) weights: Address,
+    pub(super) transposed: &'a Transposed,
 }
 
 impl Group {
@@ -64,14 +66,15 @@ impl Group {
                 gradients[number] = workspace.at(workspace.gradient());
             }
             let (shards, count) = (self.workspaces.len() as u32, way.layout.len() as u32);
-            way.gpu.launch(JoinSums { inputs, gradients, shards, count }, count)
+            let (transposed, tensors) = way.transposed.table();
+            way.gpu.launch(JoinSums { inputs, gradients, transposed, tensors, shards, count }, count)
         })
     }
 
     fn side_by_side(&self, way: Way, ask: impl Fn(&Pass) -> Result<()>) -> Result<()> {
-        let Way { gpu, behaviour, layout, weights } = way;
+        let Way { gpu, behaviour, layout, weights, transposed } = way;
         gpu.side_by_side(self.workspaces.len(), |number, lane: &Lane| {
-            ask(&Pass { lane, workspace: &self.workspaces[number], behaviour, layout, weights })
+            ask(&Pass { lane, workspace: &self.workspaces[number], behaviour, layout, weights, transposed })
         })
     }
 }

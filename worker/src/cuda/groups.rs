@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, bail};
 
+use super::format::Format;
 use super::gpu::{Gpu, LANES};
 use super::group::Group;
 use super::workspace::Workspace;
@@ -17,6 +18,7 @@ pub(super) struct Maker<'a> {
     pub(super) model: &'a Model,
     /// Values of the weights' layout.
     pub(super) weights: usize,
+    pub(super) format: Format,
     /// Convolutions with whatever algorithms are fastest here.
     pub(super) trial: bool,
     /// A backward pass follows.

@@ -34,6 +34,7 @@ pub(super) struct Windows {
     pub(super) kernel: u32,
     pub(super) stride: u32,
     pub(super) padding: u32,
+    pub(super) beside: u32,
 }
 
 /// The parameters of one kernel.
@@ -70,15 +71,15 @@ kernels! {
     Add add { a: Address, b: Address, y: Address, count: u32 }
     Dropout dropout {
         inputs: Address, key: Address, examples: Address, x: Address, y: Address, count: u32, row: u32, repeat: u32,
-        keep: f32, probability: f64,
+        beside: u32, keep: f32, probability: f64,
     }
     BiasBackward bias_backward {
         y: Address, dy: Address, at: Address, dx: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32,
-        act: u32, slope: f32, windows: Windows,
+        width: u32, act: u32, slope: f32, windows: Windows,
     }
     FinishSums finish_sums { partial: Address, out: Address, channels: u32, splits: u32 }
     ColumnBackward column_backward { y: Address, dy: Address, db: Address, rows: u32, columns: u32, act: u32, slope: f32 }
-    NormMoments norm_moments { x: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32 }
+    NormMoments norm_moments { x: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32, width: u32 }
     NormJoin norm_join {
         inputs: Address, partial: Address, moments: Address, running_mean: Address, running_variance: Address, channels: u32,
         splits: u32, total: u32, length: u32, eps: f64,
@@ -90,7 +91,7 @@ kernels! {
     }
     NormSums norm_sums {
         x: Address, y: Address, moments: Address, dy: Address, partial: Address, channels: u32, plane: u32, total: u32,
-        length: u32, act: u32, slope: f32,
+        length: u32, width: u32, act: u32, slope: f32,
     }
     NormFinish norm_finish { partial: Address, dweight: Address, dbias: Address, channels: u32, splits: u32 }
     NormBackward norm_backward {
@@ -104,7 +105,11 @@ kernels! {
     AvgPoolForward avg_pool_forward { x: Address, y: Address, count: u32, windows: Windows }
     AvgPoolBackward avg_pool_backward { dy: Address, dx: Address, count: u32, windows: Windows }
     LossRows loss_rows { inputs: Address, logits: Address, labels: Address, gradient: Address, rows: u32, classes: u32 }
-    JoinSums join_sums { inputs: [Address; LANES], gradients: [Address; LANES], shards: u32, count: u32 }
+    JoinSums join_sums {
+        inputs: [Address; LANES], gradients: [Address; LANES], transposed: Address, tensors: u32, shards: u32, count: u32,
+    }
+    Transpose transpose { x: Address, y: Address, count: u32, rows: u32, columns: u32 }
+    TransposeWeights transpose_weights { w: Address, out: Address, transposed: Address, tensors: u32, count: u32 }
     SgdStep sgd_step {
         w: Address, m: Address, g: Address, scale: Address, count: u32, first: u32, nesterov: u32, rate: f32, momentum: f32, taken: f32, decay: f32,
         l1: f64, l2: f64,

@@ -4,12 +4,13 @@
 //!
 //! - [`gpu`]: the device and its handles; [`class`]: what tells its bits from another's; [`kernels`]: our kernels and how they are launched
 //! - [`memory`]: device and pinned memory; [`regions`]: who lies where in it
-//! - [`plan`]: from layers to steps; [`backward_plan`]: where their gradients lie; [`inputs`]: what differs from pass to pass
+//! - [`plan`]: from layers to steps; [`format`]: how images lie in between; [`channels`]: how sums over channels are cut; [`backward_plan`]:
+//!   where gradients lie; [`inputs`]: what differs from pass to pass
 //! - [`network`]: the op; [`group`]: shards side by side, in a [`lane`] each; [`pass`]: one of them; [`forward`], [`backward`]: its two ways;
 //!   [`convolution`], [`product`]: the libraries' part of them; [`algorithms`], [`trial`]: what cuDNN computes with; [`graph`]: a way as a CUDA
 //!   graph
 //! - [`gradient`]: all together; [`sums`]: a node's gradients, added on the device; [`asked`]: on their way home; [`rooms`]: what a node is asked
-//!   with and leaves; [`weights`]: one version's values there, [`layout`]: each tensor's place; [`staging`]: where they are copied from;
+//!   with and leaves; [`weights`]: one version's values there, [`layout`]: each tensor's place, [`transposed`]: convolutions' once more; [`staging`]: where they are copied from;
 //!   [`workspace`]: a plan with its memory; [`groups`]: all of them
 //! - [`optimizer`]: the step that a lone worker makes itself
 //! - `ring`: sums among GPUs by NCCL, with that feature; `deadline`: for leaving one
@@ -22,10 +23,12 @@ mod algorithms;
 mod asked;
 mod backward;
 mod backward_plan;
+mod channels;
 mod class;
 mod convolution;
 #[cfg(feature = "nccl")]
 mod deadline;
+mod format;
 mod forward;
 mod gpu;
 mod gradient;
@@ -52,6 +55,7 @@ mod step_norm;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod transposed;
 mod trial;
 mod weights;
 mod workspace;

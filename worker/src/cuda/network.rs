@@ -11,11 +11,14 @@ use std::sync::Arc;
 use candle_core::cuda_backend::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Error, Layout as Strides, Result, Shape, Storage, Tensor, bail};
 
+use super::format::Format;
 use super::gpu::Gpu;
 use super::group::{Group, Way};
+use super::kernels::Transpose;
 use super::layout::Layout;
 use super::memory::{Address, address};
 use super::pass::Behaviour;
+use super::transposed::Transposed;
 
 /// One pass over a group, whose inputs are on the device, or are asked for before.
 pub(super) struct Network {
@@ -24,6 +27,7 @@ pub(super) struct Network {
     /// Each shard's, on the device.
     pub(super) images: Vec<Tensor>,
     pub(super) layout: Arc<Layout>,
+    pub(super) transposed: Arc<Transposed>,
     pub(super) behaviour: Behaviour,
     /// In training: where the inputs have the losses go.
     pub(super) losses: Address,
@@ -31,10 +35,11 @@ pub(super) struct Network {
 
 impl Network {
     fn way(&self, weights: Address) -> Way<'_> {
-        Way { gpu: &self.gpu, behaviour: self.behaviour, layout: &self.layout, weights }
+        let Self { gpu, behaviour, layout, transposed, .. } = self;
+        Way { gpu, behaviour: *behaviour, layout, weights, transposed }
     }
 
-    /// To where the plans have them: candle's memory is elsewhere each time, and may be gone when the weights' gradient needs them.
+    /// To where the plans have them, and as they do: candle's memory is elsewhere each time, and may be gone when the weights' gradient needs them.
     fn place_images(&self) -> Result<()> {
         for (images, workspace) in self.images.iter().zip(&self.group.workspaces) {
             let plan = &workspace.plan;
@@ -42,7 +47,14 @@ impl Network {
                 bail!("images of {:?} for a plan of {} values", images.shape(), plan.images.len)
             }
             let (storage, layout) = images.storage_and_layout();
-            self.gpu.copy(place(on_gpu(&storage)?, layout)?, workspace.at(plan.images), plan.images.len)?;
+            let (x, y, count) = (place(on_gpu(&storage)?, layout)?, workspace.at(plan.images), plan.images.len);
+            match (plan.format, images.dims()) {
+                (Format::ChannelsLast, &[_, channels, height, width]) => {
+                    let [count, rows, columns] = [count, channels, height * width].map(|number| number as u32);
+                    self.gpu.launch(Transpose { x, y, count, rows, columns }, count)?;
+                }
+                _ => self.gpu.copy(x, y, count)?,
+            }
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ impl OnDevice {
             let count = (end - start) as u32;
             gpu.launch(Observe { w: at(w), g: at(g), count, momentum }, count)?;
         }
-        Ok(())
+        weights.changed()
     }
 }
 

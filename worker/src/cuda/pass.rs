@@ -7,6 +7,7 @@ use super::lane::Lane;
 use super::layout::Layout;
 use super::memory::Address;
 use super::regions::Region;
+use super::transposed::Transposed;
 use super::workspace::Workspace;
 
 /// How layers behave.
@@ -23,6 +24,7 @@ pub(super) struct Pass<'a> {
     pub(super) behaviour: Behaviour,
     pub(super) layout: &'a Layout,
     pub(super) weights: Address,
+    pub(super) transposed: &'a Transposed,
 }
 
 impl Pass<'_> {
@@ -47,6 +49,11 @@ impl Pass<'_> {
 
     pub(super) fn weight(&self, slot: usize) -> Address {
         self.layout.at(self.weights, slot)
+    }
+
+    /// A convolution's weight, as its images lie.
+    pub(super) fn filters(&self, slot: usize) -> Address {
+        self.transposed.at(slot).unwrap_or_else(|| self.weight(slot))
     }
 
     pub(super) fn gradient(&self, slot: usize) -> Address {

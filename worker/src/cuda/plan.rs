@@ -3,15 +3,12 @@
 use candle_core::{Result, bail};
 
 use super::backward_plan;
+use super::channels::Channels;
+use super::format::Format;
 use super::inputs;
 use super::kernels::Windows;
 use super::regions::{Region, Regions};
 use crate::model::{Layer, Model, Op, Shape};
-
-/// Values that one block of a sum over a channel adds, at least; and blocks of a channel at most. Both set the order of the sum, and
-/// nothing of the machine does.
-const LEAST_LENGTH: usize = 2048;
-const MOST_SPLITS: usize = 64;
 
 /// What follows a layer in the same kernel: `kernel.h` has the numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -34,35 +31,6 @@ impl Act {
     }
 }
 
-/// (examples, channels, plane), and how a sum over a channel is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Channels {
-    pub(super) channels: u32,
-    pub(super) plane: u32,
-    /// Values of a channel.
-    pub(super) total: u32,
-    /// Values of a split.
-    pub(super) length: u32,
-    pub(super) splits: u32,
-}
-
-impl Channels {
-    fn new(examples: usize, shape: Shape) -> Self {
-        let (channels, plane) = match shape {
-            Shape::Image { channels, height, width } => (channels, height * width),
-            Shape::Vector { features } => (features, 1),
-        };
-        let total = examples * plane;
-        let length = total.div_ceil(MOST_SPLITS).max(LEAST_LENGTH);
-        let [channels, plane, splits] = [channels, plane, total.div_ceil(length)].map(|number| number as u32);
-        Self { channels, plane, total: total as u32, length: length as u32, splits }
-    }
-
-    pub(super) fn count(&self) -> u32 {
-        self.channels * self.total
-    }
-}
-
 /// A square window over images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Window {
@@ -73,13 +41,15 @@ pub(super) struct Window {
     pub(super) kernel: usize,
     pub(super) stride: usize,
     pub(super) padding: usize,
+    pub(super) format: Format,
 }
 
 impl Window {
     pub(super) fn for_kernels(&self) -> Windows {
+        let beside = self.format.beside(self.x[0]) as u32;
         let ([_, height, width], [_, out_height, out_width]) = (self.x.map(|n| n as u32), self.y.map(|n| n as u32));
         let [kernel, stride, padding] = [self.kernel, self.stride, self.padding].map(|n| n as u32);
-        Windows { height, width, out_height, out_width, kernel, stride, padding }
+        Windows { height, width, out_height, out_width, kernel, stride, padding, beside }
     }
 }
 
@@ -127,12 +97,18 @@ pub(super) enum Work {
     AvgPool {
         window: Window,
     },
-    /// `number`: which of the plan's; `row`: values of an example; `repeat`: of them, that share a draw.
+    /// `number`: which of the plan's; `row`: values of an example; `repeat`: of them, that share a draw; `beside`: channels side by side.
     Dropout {
         p: f64,
         number: usize,
         row: usize,
         repeat: usize,
+        beside: usize,
+    },
+    /// Channels side by side become planes one after the other.
+    Transpose {
+        places: usize,
+        channels: usize,
     },
     /// `inner_y`: what the inner steps make of x. `copy`: the gradient that goes into them, who may change it in place.
     Residual {
@@ -158,6 +134,7 @@ pub(super) struct Step {
 /// A pass over so many examples.
 #[derive(Debug)]
 pub(super) struct Plan {
+    pub(super) format: Format,
     pub(super) examples: usize,
     pub(super) classes: usize,
     pub(super) steps: Vec<Step>,
@@ -183,6 +160,7 @@ struct Planner<'a> {
     examples: usize,
     /// A backward pass follows: what it needs is kept.
     training: bool,
+    format: Format,
     regions: Regions,
     convolutions: Vec<Window>,
     dropouts: Vec<String>,
@@ -190,13 +168,13 @@ struct Planner<'a> {
 }
 
 impl Plan {
-    pub(super) fn new(model: &Model, examples: usize, training: bool) -> Result<Self> {
+    pub(super) fn new(model: &Model, examples: usize, training: bool, format: Format) -> Result<Self> {
         let size = model.input().bounded_len().unwrap_or(0);
         if (examples * size).max(1) > i32::MAX as usize {
             bail!("{examples} images of {} at once are more than 32 bits count: take more shards", model.input())
         }
         let (regions, convolutions, dropouts) = Default::default();
-        let mut planner = Planner { model, examples, training, regions, convolutions, dropouts, scratch: 1 };
+        let mut planner = Planner { model, examples, training, format, regions, convolutions, dropouts, scratch: 1 };
         let images = planner.regions.take(examples * size);
         let (mut steps, logits) = planner.chain(model.layers(), images, model.input())?;
         let dlogits = planner.regions.take(logits.len);
@@ -213,6 +191,7 @@ impl Plan {
         let Planner { regions, convolutions, dropouts, .. } = planner;
         let classes = model.classes();
         Ok(Self {
+            format,
             examples,
             classes,
             steps,
@@ -272,15 +251,20 @@ impl Planner<'_> {
         if y_len > i32::MAX as usize {
             bail!("{}: {y_len} values at once are more than 32 bits count: take more shards", layer.place)
         }
-        let out = Channels::new(n, layer.output);
+        let (out, format) = (Channels::new(n, layer.output, self.format), self.format);
         let (work, y) = match &layer.op {
-            Op::Flatten => return Ok(x),
+            Op::Flatten => match shape {
+                Shape::Image { channels, height, width } if format.beside(channels) > 1 && height * width > 1 => {
+                    (Work::Transpose { places: height * width, channels }, self.regions.take(y_len))
+                }
+                _ => return Ok(x),
+            },
             &Op::Dropout { p } | &Op::Dropout2d { p } if p == 0.0 || x.len == 0 => return Ok(x),
             &Op::Conv { weight, bias, stride, padding } => {
                 let (from, to) = (image(shape)?, image(layer.output)?);
                 let kernel = self.model.tensors()[weight].shape[2];
                 let number = self.convolutions.len();
-                self.convolutions.push(Window { examples: n, x: from, y: to, kernel, stride, padding });
+                self.convolutions.push(Window { examples: n, x: from, y: to, kernel, stride, padding, format });
                 self.scratch(out.splits * out.channels);
                 let (pool, y) = match pool {
                     None => (None, self.regions.take(y_len)),
@@ -306,18 +290,18 @@ impl Planner<'_> {
             }
             &Op::MaxPool { kernel, stride, padding } => {
                 let (from, to) = (image(shape)?, image(layer.output)?);
-                let window = Window { examples: n, x: from, y: to, kernel, stride, padding };
+                let window = Window { examples: n, x: from, y: to, kernel, stride, padding, format };
                 (Work::MaxPool { window, at: self.regions.take(y_len) }, self.regions.take(y_len))
             }
             &Op::AvgPool { kernel, stride, padding } => {
                 let (from, to) = (image(shape)?, image(layer.output)?);
-                let window = Window { examples: n, x: from, y: to, kernel, stride, padding };
+                let window = Window { examples: n, x: from, y: to, kernel, stride, padding, format };
                 (Work::AvgPool { window }, self.regions.take(y_len))
             }
-            &Op::Dropout { p } => (self.dropout(layer, p, x.len / n.max(1), 1), self.regions.take(y_len)),
+            &Op::Dropout { p } => (self.dropout(layer, p, shape, 1), self.regions.take(y_len)),
             &Op::Dropout2d { p } => {
                 let [_, height, width] = image(shape)?;
-                (self.dropout(layer, p, x.len / n.max(1), height * width), self.regions.take(y_len))
+                (self.dropout(layer, p, shape, height * width), self.regions.take(y_len))
             }
             Op::Residual { layers } => {
                 let (inner, inner_y) = self.chain(layers, x, shape)?;
@@ -336,7 +320,8 @@ impl Planner<'_> {
     fn pooled(&mut self, layer: &Layer, from: [usize; 3], raw_len: usize) -> Result<(Pool, Region)> {
         let &Op::MaxPool { kernel, stride, padding } = &layer.op else { bail!("{}: no max pool", layer.place) };
         let to = image(layer.output)?;
-        let window = Window { examples: self.examples, x: from, y: to, kernel, stride, padding };
+        let format = self.format;
+        let window = Window { examples: self.examples, x: from, y: to, kernel, stride, padding, format };
         let len = self.examples * to.iter().product::<usize>();
         let [raw, at, y] = [raw_len, len, len].map(|len| self.regions.take(len));
         // the backward pass asks for the winners and their values alone
@@ -344,9 +329,14 @@ impl Planner<'_> {
         Ok((Pool { window, at, raw, draw: Region::default() }, y))
     }
 
-    fn dropout(&mut self, layer: &Layer, p: f64, row: usize, repeat: usize) -> Work {
+    fn dropout(&mut self, layer: &Layer, p: f64, shape: Shape, repeat: usize) -> Work {
         self.dropouts.push(layer.name.clone());
-        Work::Dropout { p, number: self.dropouts.len() - 1, row, repeat }
+        let row = shape.bounded_len().unwrap_or(0);
+        let beside = match shape {
+            Shape::Image { channels, .. } => self.format.beside(channels),
+            Shape::Vector { .. } => 1,
+        };
+        Work::Dropout { p, number: self.dropouts.len() - 1, row, repeat, beside }
     }
 
     fn scratch(&mut self, values: u32) {

@@ -14,6 +14,7 @@ use lockstep_proto::records::{Records, Split};
 use lockstep_proto::tree::{Node, Reduction};
 
 use super::convolution::Convolution;
+use super::format::Format;
 use super::gpu::LANES;
 use super::plan::Window;
 use super::{Gpu, Resident, count};
@@ -44,6 +45,13 @@ pub(super) fn gpu() -> Option<Arc<Gpu>> {
         return None;
     }
     Some(Arc::new(Gpu::open(0, false).expect("the first GPU opens")))
+}
+
+/// The same test with images that lie plane by plane, and with their channels side by side.
+fn in_both_formats(test: impl Fn(Arc<Gpu>)) {
+    let Some(gpu) = gpu() else { return };
+    test(gpu);
+    test(Arc::new(Gpu::start(0, false, Some(Format::ChannelsLast)).expect("the first GPU opens")));
 }
 
 pub(super) fn model(text: &str, input: [usize; 3]) -> Model {
@@ -124,15 +132,16 @@ const ALL: &str = r#"name = "all"
 
 #[test]
 fn every_layer_has_the_cpus_gradient_and_the_same_bits_each_time() {
-    let Some(gpu) = gpu() else { return };
-    let model = model(ALL, [3, 13, 11]);
-    let weights = both(&gpu, &model);
-    for loss in [LossName::CrossEntropy, LossName::L1Softmax, LossName::L1Logits] {
-        let first = agrees(&model, &weights, 9, loss, 2e-4);
-        // another size in between, which has a workspace of its own
-        agrees(&model, &weights, 4, loss, 2e-4);
-        assert_eq!(agrees(&model, &weights, 9, loss, 2e-4), first);
-    }
+    in_both_formats(|gpu| {
+        let model = model(ALL, [3, 13, 11]);
+        let weights = both(&gpu, &model);
+        for loss in [LossName::CrossEntropy, LossName::L1Softmax, LossName::L1Logits] {
+            let first = agrees(&model, &weights, 9, loss, 2e-4);
+            // another size in between, which has a workspace of its own
+            agrees(&model, &weights, 4, loss, 2e-4);
+            assert_eq!(agrees(&model, &weights, 9, loss, 2e-4), first);
+        }
+    });
 }
 
 #[test]
@@ -154,81 +163,83 @@ fn models_of_the_recipes_have_the_cpus_gradients() {
 /// as a graph, and whatever was computed before.
 #[test]
 fn a_nodes_sum_is_that_of_its_shards() {
-    let Some(gpu) = gpu() else { return };
-    let model = model(ALL, [3, 13, 11]);
-    let [_, weights] = both(&gpu, &model);
-    let some = [4, 4, 3, 4, 3].map(|size| batch(&model, size));
-    // more than there are lanes, at most
-    let shards: Vec<_> = (0..LANES + 3).map(|shard| &some[shard % some.len()]).collect();
-    let (context, buffers) = (context(LossName::CrossEntropy), Buffers::keeping(1));
-    // all of many shards; three of five, the last one alone on its level; then two of them; then one
-    let many = shards.len() as u32;
-    for (top, leaves) in [
-        (Node::root(many), many),
-        (Node::root(5), 5),
-        (Node { level: 1, index: 1 }, 5),
-        (Node { level: 2, index: 1 }, 5),
-    ] {
-        let covered: Vec<usize> = top.covers(leaves).map(|shard| shard as usize).collect();
-        for rounded in [false, true] {
-            let (mut tree, mut expected, mut losses) = (Reduction::new(leaves), None, Vec::new());
-            for &shard in &covered {
-                let mut found = gradient(&model, &weights, shards[shard], &context).expect("a good shard");
-                if rounded {
-                    codec::round(&mut found.flat[..model.schema().parameters()]);
+    in_both_formats(|gpu| {
+        let model = model(ALL, [3, 13, 11]);
+        let [_, weights] = both(&gpu, &model);
+        let some = [4, 4, 3, 4, 3].map(|size| batch(&model, size));
+        // more than there are lanes, at most
+        let shards: Vec<_> = (0..LANES + 3).map(|shard| &some[shard % some.len()]).collect();
+        let (context, buffers) = (context(LossName::CrossEntropy), Buffers::keeping(1));
+        // all of many shards; three of five, the last one alone on its level; then two of them; then one
+        let many = shards.len() as u32;
+        for (top, leaves) in [
+            (Node::root(many), many),
+            (Node::root(5), 5),
+            (Node { level: 1, index: 1 }, 5),
+            (Node { level: 2, index: 1 }, 5),
+        ] {
+            let covered: Vec<usize> = top.covers(leaves).map(|shard| shard as usize).collect();
+            for rounded in [false, true] {
+                let (mut tree, mut expected, mut losses) = (Reduction::new(leaves), None, Vec::new());
+                for &shard in &covered {
+                    let mut found = gradient(&model, &weights, shards[shard], &context).expect("a good shard");
+                    if rounded {
+                        codec::round(&mut found.flat[..model.schema().parameters()]);
+                    }
+                    losses.push((found.loss_sum, found.correct, found.count));
+                    expected = tree.add_below(top, Node::leaf(shard as u32), found.flat);
                 }
-                losses.push((found.loss_sum, found.correct, found.count));
-                expected = tree.add_below(top, Node::leaf(shard as u32), found.flat);
+                let expected: Vec<u32> = expected.expect("complete").iter().map(|value| value.to_bits()).collect();
+                let summing = Summing { top, leaves, rounded, broken: false };
+                let sizes: Vec<usize> = covered.iter().map(|&shard| shards[shard].labels.len()).collect();
+                let sum = |sizes: &[usize]| {
+                    let batch = |number: usize| Ok(shards[covered[number]].clone());
+                    let mut coming = node::sum(&model, &weights, &context, &summing, sizes, batch)?;
+                    coming.send_home(node::Home::Sum).expect("on its way");
+                    coming.wait(&buffers)
+                };
+                for _ in 0..3 {
+                    let found = sum(&sizes).expect("good shards");
+                    let bits: Vec<u32> = found.flat.iter().map(|value| value.to_bits()).collect();
+                    assert!(bits == expected, "{top:?}, rounded {rounded}");
+                    buffers.give(found.flat);
+                    let counts: Vec<_> =
+                        found.shards.iter().map(|one| (one.loss_sum, one.correct, one.count)).collect();
+                    assert_eq!(counts, losses);
+                }
+                // one that comes with other examples than it said ends the node, and the next one is as ever
+                let mut wrong = sizes.clone();
+                *wrong.last_mut().expect("a shard") += 1;
+                let error = sum(&wrong).expect_err("too few").to_string();
+                assert!(error.contains("examples came with"), "{error}");
+                assert!(sum(&[]).expect_err("nothing").to_string().contains("shards"), "{top:?}");
             }
-            let expected: Vec<u32> = expected.expect("complete").iter().map(|value| value.to_bits()).collect();
-            let summing = Summing { top, leaves, rounded, broken: false };
-            let sizes: Vec<usize> = covered.iter().map(|&shard| shards[shard].labels.len()).collect();
-            let sum = |sizes: &[usize]| {
-                let batch = |number: usize| Ok(shards[covered[number]].clone());
-                let mut coming = node::sum(&model, &weights, &context, &summing, sizes, batch)?;
-                coming.send_home(node::Home::Sum).expect("on its way");
-                coming.wait(&buffers)
-            };
-            for _ in 0..3 {
-                let found = sum(&sizes).expect("good shards");
-                let bits: Vec<u32> = found.flat.iter().map(|value| value.to_bits()).collect();
-                assert!(bits == expected, "{top:?}, rounded {rounded}");
-                buffers.give(found.flat);
-                let counts: Vec<_> = found.shards.iter().map(|one| (one.loss_sum, one.correct, one.count)).collect();
-                assert_eq!(counts, losses);
-            }
-            // one that comes with other examples than it said ends the node, and the next one is as ever
-            let mut wrong = sizes.clone();
-            *wrong.last_mut().expect("a shard") += 1;
-            let error = sum(&wrong).expect_err("too few").to_string();
-            assert!(error.contains("examples came with"), "{error}");
-            assert!(sum(&[]).expect_err("nothing").to_string().contains("shards"), "{top:?}");
         }
-    }
+    });
 }
 
 /// Oracle: the same model with a dropout of nothing before each pool, which keeps the pool a step of its own. Windows that overlap,
 /// leave pixels out, and have padding; with and without bias and activation; a channel of many values, and of few.
 #[test]
 fn a_pool_in_its_convolutions_step_has_the_bits_of_its_own() {
-    let Some(gpu) = gpu() else { return };
-    let overlapping = "kernel_size = 3, stride = 2, padding = 1";
-    for (act, bias, pool) in [
-        ("relu", true, overlapping),
-        ("relu", true, "kernel_size = 2"),
-        ("leaky_relu", true, overlapping),
-        ("relu", false, "kernel_size = 5, stride = 4"),
-        ("", true, overlapping),
-        ("", false, "kernel_size = 3"),
-    ] {
-        // at most ten layers: the tensors of both are in one order then
-        let build = |between: &str| {
-            let act = if act.is_empty() { String::new() } else { format!("{{ type = \"{act}\" }},") };
-            let conv = format!(
-                "{{ type = \"conv\", out_channels = 6, kernel_size = 3, padding = 1, bias = {bias} }}, {act} {between}"
-            );
-            let text = format!(
-                "name = \"pools\"
+    in_both_formats(|gpu| {
+        let overlapping = "kernel_size = 3, stride = 2, padding = 1";
+        for (act, bias, pool) in [
+            ("relu", true, overlapping),
+            ("relu", true, "kernel_size = 2"),
+            ("leaky_relu", true, overlapping),
+            ("relu", false, "kernel_size = 5, stride = 4"),
+            ("", true, overlapping),
+            ("", false, "kernel_size = 3"),
+        ] {
+            // at most ten layers: the tensors of both are in one order then
+            let build = |between: &str| {
+                let act = if act.is_empty() { String::new() } else { format!("{{ type = \"{act}\" }},") };
+                let conv = format!(
+                    "{{ type = \"conv\", out_channels = 6, kernel_size = 3, padding = 1, bias = {bias} }}, {act} {between}"
+                );
+                let text = format!(
+                    "name = \"pools\"
                 layers = [
                   {conv} {{ type = \"max_pool\", {pool} }},
                   {{ type = \"residual\", layers = [
@@ -236,81 +247,90 @@ fn a_pool_in_its_convolutions_step_has_the_bits_of_its_own() {
                   ] }},
                   {{ type = \"flatten\" }}, {{ type = \"linear\", out_features = 10 }},
                 ]"
-            );
-            model(&text, [3, 26, 22])
-        };
-        let models = ["", "{ type = \"dropout\", p = 0.0 },"].map(build);
-        agrees(&models[0], &both(&gpu, &models[0]), 7, LossName::CrossEntropy, 2e-4);
-        let flat = flat(&models[0]);
-        let [joined, apart] = models.each_ref().map(|model| {
-            let on = Weights::on(&Processor::Gpu(Arc::clone(&gpu)), model, &flat).expect("as many values");
-            let shard = batch(model, 7);
-            let found = gradient(model, &on, &shard, &context(LossName::CrossEntropy)).expect("a good shard");
-            let bits: Vec<u32> = found.flat.iter().map(|value| value.to_bits()).collect();
-            (bits, found.loss_sum.to_bits())
-        });
-        assert!(joined == apart, "{act:?}, bias {bias}, {pool}");
-    }
+                );
+                model(&text, [3, 26, 22])
+            };
+            let models = ["", "{ type = \"dropout\", p = 0.0 },"].map(build);
+            agrees(&models[0], &both(&gpu, &models[0]), 7, LossName::CrossEntropy, 2e-4);
+            let flat = flat(&models[0]);
+            let [joined, apart] = models.each_ref().map(|model| {
+                let on = Weights::on(&Processor::Gpu(Arc::clone(&gpu)), model, &flat).expect("as many values");
+                let shard = batch(model, 7);
+                let found = gradient(model, &on, &shard, &context(LossName::CrossEntropy)).expect("a good shard");
+                let bits: Vec<u32> = found.flat.iter().map(|value| value.to_bits()).collect();
+                (bits, found.loss_sum.to_bits())
+            });
+            assert!(joined == apart, "{act:?}, bias {bias}, {pool}");
+        }
+    });
 }
 
-/// Sums over many values are cut into parts: a channel of 6 × 32 × 32 values has three.
+/// Sums over many values are cut into parts: a channel of 6 × 32 × 32 values has three, or 24 side by side with others. More channels than a
+/// block has.
 #[test]
 fn sums_of_many_values_are_joined() {
-    let Some(gpu) = gpu() else { return };
-    let text = r#"name = "wide"
-        layers = [{ type = "conv", out_channels = 2, kernel_size = 1 }, { type = "batch_norm" }, { type = "relu" },
+    in_both_formats(|gpu| {
+        let text = r#"name = "wide"
+        layers = [{ type = "conv", out_channels = 35, kernel_size = 1 }, { type = "batch_norm" }, { type = "relu" },
                   { type = "conv", out_channels = 2, kernel_size = 5 }, { type = "max_pool", kernel_size = 28 },
                   { type = "flatten" }, { type = "linear", out_features = 10 }]"#;
-    let model = model(text, IMAGE);
-    agrees(&model, &both(&gpu, &model), 6, LossName::CrossEntropy, 2e-4);
+        let model = model(text, IMAGE);
+        agrees(&model, &both(&gpu, &model), 6, LossName::CrossEntropy, 2e-4);
+    });
 }
 
 #[test]
 fn evaluation_is_the_cpus_in_both_modes() {
-    let Some(gpu) = gpu() else { return };
-    for text in [ALL, include_str!("../../../recipes/models/lenet-dropout-bn.toml")] {
-        let input = if text == ALL { [3, 13, 11] } else { IMAGE };
-        let model = model(text, input);
-        let weights = both(&gpu, &model);
-        let batch = batch(&model, 7);
-        for as_trained in [None, Some(AsTrained { seed: SEED, test: true, steps: 3 })] {
-            let context = EvaluationContext { loss: LossName::CrossEntropy, as_trained };
-            let [expected, found] =
-                weights.each_ref().map(|on| evaluate(&model, on, &batch, &context).expect("a good batch"));
-            assert_eq!((&found.confusion, found.correct), (&expected.confusion, expected.correct));
-            assert!((found.loss_sum - expected.loss_sum).abs() < 1e-4 * expected.loss_sum);
+    in_both_formats(|gpu| {
+        for text in [ALL, include_str!("../../../recipes/models/lenet-dropout-bn.toml")] {
+            let input = if text == ALL { [3, 13, 11] } else { IMAGE };
+            let model = model(text, input);
+            let weights = both(&gpu, &model);
+            let batch = batch(&model, 7);
+            for as_trained in [None, Some(AsTrained { seed: SEED, test: true, steps: 3 })] {
+                let context = EvaluationContext { loss: LossName::CrossEntropy, as_trained };
+                let [expected, found] =
+                    weights.each_ref().map(|on| evaluate(&model, on, &batch, &context).expect("a good batch"));
+                assert_eq!((&found.confusion, found.correct), (&expected.confusion, expected.correct));
+                assert!((found.loss_sum - expected.loss_sum).abs() < 1e-4 * expected.loss_sum);
+            }
         }
-    }
+    });
 }
 
 /// The stand-ins' trial finds other algorithms than the table has, after some that nobody should take.
 #[test]
 fn algorithms_by_trial_have_the_cpus_gradients() {
-    let Some(gpu) = gpu() else { return };
-    let model = model(ALL, [3, 13, 11]);
-    let [cpu, table] = both(&gpu, &model);
-    let processor = Processor::Gpu(Arc::clone(&gpu));
-    let trial = Weights::with(&processor, &model, &model.initial(SEED), false).expect("the model's own");
-    let [table, found] = [&table, &trial].map(|on| {
-        let groups = on.packed().expect("on the GPU").groups(&model, &[9], true).expect("it fits");
-        groups[0].workspaces[0].convolutions.iter().map(Convolution::algorithms).collect::<Vec<_>>()
+    in_both_formats(|gpu| {
+        let model = model(ALL, [3, 13, 11]);
+        let [cpu, table] = both(&gpu, &model);
+        let processor = Processor::Gpu(Arc::clone(&gpu));
+        let trial = Weights::with(&processor, &model, &model.initial(SEED), false).expect("the model's own");
+        let [table, found] = [&table, &trial].map(|on| {
+            let groups = on.packed().expect("on the GPU").groups(&model, &[9], true).expect("it fits");
+            groups[0].workspaces[0].convolutions.iter().map(Convolution::algorithms).collect::<Vec<_>>()
+        });
+        assert!(
+            !gpu.class().contains("Stand-in") || table.iter().zip(&found).all(|(a, b)| a != b),
+            "{table:?} {found:?}"
+        );
+        let cpu = [cpu, trial].map(|mut on| {
+            on.set(&model, &model.initial(SEED)).expect("the model's own");
+            on
+        });
+        agrees(&model, &cpu, 9, LossName::CrossEntropy, 2e-4);
     });
-    assert!(!gpu.class().contains("Stand-in") || table.iter().zip(&found).all(|(a, b)| a != b), "{table:?} {found:?}");
-    let cpu = [cpu, trial].map(|mut on| {
-        on.set(&model, &model.initial(SEED)).expect("the model's own");
-        on
-    });
-    agrees(&model, &cpu, 9, LossName::CrossEntropy, 2e-4);
 }
 
 #[test]
 fn a_new_version_takes_the_place_of_the_old_one() {
-    let Some(gpu) = gpu() else { return };
-    let model = model(include_str!("../../../recipes/models/lenet.toml"), IMAGE);
-    let mut weights = both(&gpu, &model);
-    let other = model.initial(77);
-    weights.iter_mut().for_each(|on| on.set(&model, &other).expect("the model's own"));
-    agrees(&model, &weights, 3, LossName::CrossEntropy, 2e-4);
+    in_both_formats(|gpu| {
+        let model = model(include_str!("../../../recipes/models/lenet.toml"), IMAGE);
+        let mut weights = both(&gpu, &model);
+        let other = model.initial(77);
+        weights.iter_mut().for_each(|on| on.set(&model, &other).expect("the model's own"));
+        agrees(&model, &weights, 3, LossName::CrossEntropy, 2e-4);
+    });
 }
 
 #[test]
@@ -382,7 +402,15 @@ fn mistakes_are_named() {
     let error = Gpu::open(99, true).expect_err("there are fewer").to_string();
     assert!(error.contains("cuda:99") && error.contains("counted from 0"), "{error}");
     // no convolution makes 3 × 9 × 9 values 7 × 7 wide with a 5 × 5 window
-    let window = Window { examples: 2, x: [3, 9, 9], y: [4, 7, 7], kernel: 5, stride: 1, padding: 0 };
+    let window = Window {
+        examples: 2,
+        x: [3, 9, 9],
+        y: [4, 7, 7],
+        kernel: 5,
+        stride: 1,
+        padding: 0,
+        format: Format::Contiguous,
+    };
     for trial in [false, true] {
         let error = Convolution::new(&gpu, &window, trial).err().expect("shapes that do not fit").to_string();
         assert!(error.contains("[3, 9, 9] to [4, 7, 7], kernel 5") && error.contains("cuDNN"), "{error}");

@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_shape_is_tried_once_unless_that_fails() {
-        let window = Window { examples: 2, x: [3, 9, 9], y: [4, 7, 7], kernel: 3, stride: 1, padding: 0 };
+        let format = super::super::format::Format::Contiguous;
+        let window = Window { examples: 2, x: [3, 9, 9], y: [4, 7, 7], kernel: 3, stride: 1, padding: 0, format };
         let (trials, tried) = (Trials::default(), std::cell::Cell::new(0));
         let found = |algorithm| Fastest { algorithm, maths: sys::cudnnMathType_t::CUDNN_FMA_MATH, bytes: 0 };
         let find = || {

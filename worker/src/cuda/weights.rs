@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Result, Storage, Tensor, Var, bail};
 
+use super::format::Format;
 use super::gpu::Gpu;
 use super::group::Group;
 use super::groups::{Groups, Maker};
@@ -11,12 +12,15 @@ use super::layout::Layout;
 use super::memory::{Address, address};
 use super::rooms::{Lent, Rooms};
 use super::staging::Staging;
+use super::transposed::Transposed;
 use crate::model::Model;
 
 /// The tensors of one version of a model, on a GPU.
 pub(crate) struct Packed {
     pub(super) gpu: Arc<Gpu>,
     pub(super) layout: Arc<Layout>,
+    format: Format,
+    pub(super) transposed: Arc<Transposed>,
     var: Var,
     start: Address,
     /// A lock because weights are shared; one thread computes.
@@ -37,7 +41,8 @@ impl std::fmt::Debug for Packed {
 impl Packed {
     pub(crate) fn new(gpu: &Arc<Gpu>, model: &Model, flat: &[f32], trial: bool) -> Result<Self> {
         gpu.bind()?;
-        let layout = Arc::new(Layout::new(model));
+        let (layout, format) = (Arc::new(Layout::new(model)), Format::of(gpu, model)?);
+        let transposed = Arc::new(Transposed::new(gpu, model, &layout, format)?);
         let var = Var::zeros(layout.len(), DType::F32, gpu.device())?;
         let start = match &*var.as_tensor().storage_and_layout().0 {
             Storage::Cuda(storage) => address(storage.as_cuda_slice::<f32>()?),
@@ -45,7 +50,8 @@ impl Packed {
         };
         let staging = Mutex::new(Staging::new(gpu, layout.len())?);
         let (rooms, groups) = (Rooms::default(), Mutex::default());
-        let packed = Self { gpu: Arc::clone(gpu), layout, var, start, staging, rooms, groups, trial };
+        let packed =
+            Self { gpu: Arc::clone(gpu), layout, format, transposed, var, start, staging, rooms, groups, trial };
         packed.set(flat)?;
         Ok(packed)
     }
@@ -54,7 +60,13 @@ impl Packed {
     pub(crate) fn set(&self, flat: &[f32]) -> Result<()> {
         self.gpu.bind()?;
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-        staging.upload(&self.gpu, self.start, |values| self.layout.spread(flat, values))
+        staging.upload(&self.gpu, self.start, |values| self.layout.spread(flat, values))?;
+        self.changed()
+    }
+
+    /// Asks for what follows from them, after they were changed.
+    pub(super) fn changed(&self) -> Result<()> {
+        self.transposed.follow(&self.gpu, self.start)
     }
 
     /// A flat vector as it lies on the device, and back.
@@ -92,7 +104,14 @@ impl Packed {
 
     /// What passes over shards of so many examples need, side by side where they may be. `training`: a backward pass follows.
     pub(super) fn groups(&self, model: &Model, sizes: &[usize], training: bool) -> Result<Vec<Arc<Group>>> {
-        let maker = Maker { gpu: &self.gpu, model, weights: self.layout.len(), trial: self.trial, training };
+        let maker = Maker {
+            gpu: &self.gpu,
+            model,
+            weights: self.layout.len(),
+            format: self.format,
+            trial: self.trial,
+            training,
+        };
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).of(maker, sizes)
     }
 }

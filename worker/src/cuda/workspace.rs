@@ -22,8 +22,8 @@ pub(super) struct Workspace {
 
 impl Workspace {
     pub(super) fn new(maker: Maker, examples: usize) -> Result<Self> {
-        let Maker { gpu, model, weights, trial, training } = maker;
-        let plan = Plan::new(model, examples, training)?;
+        let Maker { gpu, model, weights, format, trial, training } = maker;
+        let plan = Plan::new(model, examples, training, format)?;
         let convolutions =
             plan.convolutions.iter().map(|window| Convolution::new(gpu, window, trial)).collect::<Result<Vec<_>>>()?;
         let bytes = convolutions.iter().map(Convolution::workspace).max().unwrap_or(0);

@@ -30,4 +30,4 @@ pub use shape::Shape;
 pub use table::Row;
 pub use weights::Weights;
 #[cfg(feature = "cuda")]
-pub(crate) use {forward::Turn, layer::Layer, layer::Op};
+pub(crate) use {forward::Turn, layer::Layer, layer::Op, layer::Slot};

@@ -118,7 +118,7 @@ KERNEL(images) {
             for (u32 i = threadIdx.x; i < PLANE; i += BLOCK) {
                 sum += (float)grey(image[i], image[PLANE + i], image[2 * PLANE + i]);
             }
-            rest = rest * (block_sum(sum, room) / (float)PLANE);
+            rest = rest * (block_sum(sum, room, 1) / (float)PLANE);
             BARRIER();
         }
         for (u32 i = threadIdx.x; i < PLANE; i += BLOCK) {

@@ -42,25 +42,34 @@ struct inputs {
     float share;      /* of the batch, for running statistics */
 };
 
-/* A square window over planes, and what comes of them. */
+/* A square window over planes, and what comes of them. `beside`: channels that lie side by side at each place, 1 where planes lie apart. */
 struct window {
-    u32 height, width, out_height, out_width, kernel, stride, padding;
+    u32 height, width, out_height, out_width, kernel, stride, padding, beside;
 };
 
-/* Where value `i` of a channel lies, counted over examples and places. */
+/* Where value `i` of a channel lies, counted over examples and places. Channels side by side are planes of one value, and places examples. */
 DEVICE u32 place(u32 i, u32 channel, u32 channels, u32 plane) {
-    return (i / plane * channels + channel) * plane + i % plane;
+    return plane == 1 ? i * channels + channel : (i / plane * channels + channel) * plane + i % plane;
+}
+
+/* Likewise the channel of value `i` of all. */
+DEVICE u32 channel_of(u32 i, u32 channels, u32 plane) {
+    return (plane == 1 ? i : i / plane) % channels;
 }
 
 /* Values of a thread that are on their way at once, where it adds up many. A load takes hundreds of cycles, and none begins before a store
  * that may have changed its value, nor does nvcc look past a loop's end for the next: so first all are loaded, then used, in the order in
- * which they would be one by one. Eight times a block's threads are the least values of a split (`LEAST_LENGTH` in plan.rs). */
+ * which they would be one by one. Eight times a channel's threads are the least values of a split (channels.rs). */
 #define AHEAD 8
 
-/* Where values `first`, `first` + BLOCK, … of a channel lie; those from `end` on are `first` again: loaded in vain, and never used. */
-DEVICE void places(u32 *at, u32 first, u32 end, u32 channel, u32 channels, u32 plane) {
+/* Where a block adds up channels it has `width` of them, whose values its threads read side by side: 1 where a channel's values lie
+ * together, WIDE where channels do. */
+#define WIDE 32
+
+/* Where values `first`, `first` + `step`, … of a channel lie; those from `end` on are `first` again: loaded in vain, and never used. */
+DEVICE void places(u32 *at, u32 first, u32 step, u32 end, u32 channel, u32 channels, u32 plane) {
     UNROLL for (u32 k = 0; k < AHEAD; k++) {
-        u32 i = first + k * BLOCK;
+        u32 i = first + k * step;
         at[k] = place(i < end ? i : first, channel, channels, plane);
     }
 }
@@ -82,14 +91,29 @@ DEVICE float slope_of(u32 act, float slope, float seen, float dy) {
     return dy;
 }
 
-/* The sum over the block, for all of its threads; `room` is BLOCK floats that all share. */
-DEVICE float block_sum(float value, float *room) {
+/* The sum over the threads of a block that have one channel of its `width`, for all of them; `room` is BLOCK floats that all share. */
+DEVICE float block_sum(float value, float *room, u32 width) {
     BARRIER();
     room[threadIdx.x] = value;
     BARRIER();
-    for (u32 half = BLOCK / 2; half > 0; half /= 2) {
+    for (u32 half = BLOCK / 2; half >= width; half /= 2) {
         if (threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
         BARRIER();
     }
-    return room[0];
+    return room[threadIdx.x % width];
+}
+
+/* The sum of what `splits` blocks left for one of WIDE channels, `step` values apart, the first of them `at`, for all threads of the channel.
+ * `at` must be good for threads without a channel, too. */
+DEVICE float split_sum(const float *partial, u32 at, u32 step, u32 splits, float *room) {
+    float sum = 0.0f;
+    for (u32 first = threadIdx.x / WIDE; first < splits; first += AHEAD * (BLOCK / WIDE)) {
+        float parts[AHEAD];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) {
+            u32 split = first + k * (BLOCK / WIDE);
+            parts[k] = partial[at + (split < splits ? split : first) * step];
+        }
+        UNROLL for (u32 k = 0; k < AHEAD; k++) if (first + k * (BLOCK / WIDE) < splits) sum += parts[k];
+    }
+    return block_sum(sum, room, WIDE);
 }

@@ -6,40 +6,55 @@
 struct norm_moments {
     const float *x;
     float *partial;
-    u32 channels, plane, total, length;
+    u32 channels, plane, total, length, width;
 };
 KERNEL(norm_moments) {
     SHARED float room[BLOCK];
-    u32 channel = blockIdx.x, split = blockIdx.y, start = split * p.length, end = start + p.length;
+    u32 channel = blockIdx.x * p.width + threadIdx.x % p.width, split = blockIdx.y, step = BLOCK / p.width;
+    u32 start = split * p.length, end = start + p.length, count;
     if (end > p.total) end = p.total;
+    count = end - start;
+    /* a thread without a channel */
+    if (channel >= p.channels) end = start;
     float sum = 0.0f, squares = 0.0f;
-    for (u32 first = start + threadIdx.x; first < end; first += AHEAD * BLOCK) {
+    for (u32 first = start + threadIdx.x / p.width; first < end; first += AHEAD * step) {
         u32 at[AHEAD];
         float x[AHEAD];
-        places(at, first, end, channel, p.channels, p.plane);
+        places(at, first, step, end, channel, p.channels, p.plane);
         UNROLL for (u32 k = 0; k < AHEAD; k++) x[k] = p.x[at[k]];
-        UNROLL for (u32 k = 0; k < AHEAD; k++) if (first + k * BLOCK < end) sum += x[k];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) if (first + k * step < end) sum += x[k];
     }
-    float mean = block_sum(sum, room) / (float)(end - start);
-    for (u32 first = start + threadIdx.x; first < end; first += AHEAD * BLOCK) {
+    float mean = block_sum(sum, room, p.width) / (float)count;
+    for (u32 first = start + threadIdx.x / p.width; first < end; first += AHEAD * step) {
         u32 at[AHEAD];
         float x[AHEAD];
-        places(at, first, end, channel, p.channels, p.plane);
+        places(at, first, step, end, channel, p.channels, p.plane);
         UNROLL for (u32 k = 0; k < AHEAD; k++) x[k] = p.x[at[k]];
         UNROLL for (u32 k = 0; k < AHEAD; k++) {
             float off = x[k] - mean;
-            if (first + k * BLOCK < end) squares += off * off;
+            if (first + k * step < end) squares += off * off;
         }
     }
-    squares = block_sum(squares, room);
-    if (threadIdx.x == 0) {
+    squares = block_sum(squares, room, p.width);
+    if (threadIdx.x < p.width && channel < p.channels) {
         p.partial[2 * (split * p.channels + channel)] = mean;
         p.partial[2 * (split * p.channels + channel) + 1] = squares;
     }
 }
 
-/* moments[channel]: mean, and 1 / sqrt(variance + eps). For the running statistics, `share` of the mean and of the unbiased
- * variance, where they are wanted. */
+/* The sum over the threads of a block that have one of WIDE channels, in their order, for all of them. */
+DEVICE double wide_sum(double value, double *room) {
+    BARRIER();
+    room[threadIdx.x] = value;
+    BARRIER();
+    double sum = 0.0;
+    for (u32 other = threadIdx.x % WIDE; other < BLOCK; other += WIDE) sum += room[other];
+    return sum;
+}
+
+/* moments[channel]: mean, and 1 / sqrt(variance + eps), by the splits' own: squares about the mean of all are those about a split's and the
+ * square of how far that is off. For the running statistics, `share` of the mean and of the unbiased variance, where they are wanted. A
+ * block for WIDE channels. */
 struct norm_join {
     const struct inputs *inputs;
     const float *partial;
@@ -48,30 +63,37 @@ struct norm_join {
     double eps;
 };
 KERNEL(norm_join) {
-    u32 channel = HERE();
-    if (channel >= p.channels) return;
-    double count = 0.0, mean = 0.0, squares = 0.0;
-    for (u32 first = 0; first < p.splits; first += AHEAD) {
-        float means[AHEAD], parts[AHEAD];
-        UNROLL for (u32 k = 0; k < AHEAD; k++) {
-            u32 at = 2 * ((first + k < p.splits ? first + k : first) * p.channels + channel);
-            means[k] = p.partial[at], parts[k] = p.partial[at + 1];
+    SHARED double room[BLOCK];
+    enum { STEP = BLOCK / WIDE };
+    u32 channel = blockIdx.x * WIDE + threadIdx.x % WIDE, splits = channel < p.channels ? p.splits : 0;
+    double mean = 0.0, squares = 0.0, total = (double)p.total;
+    for (u32 squared = 0; squared < 2; squared++) {
+        double sum = 0.0;
+        for (u32 first = threadIdx.x / WIDE; first < splits; first += AHEAD * STEP) {
+            float means[AHEAD], parts[AHEAD];
+            UNROLL for (u32 k = 0; k < AHEAD; k++) {
+                u32 split = first + k * STEP, at = 2 * ((split < splits ? split : first) * p.channels + channel);
+                means[k] = p.partial[at], parts[k] = p.partial[at + 1];
+            }
+            UNROLL for (u32 k = 0; k < AHEAD; k++) {
+                u32 split = first + k * STEP;
+                if (split >= splits) continue;
+                u32 start = split * p.length, end = start + p.length;
+                if (end > p.total) end = p.total;
+                double n = (double)(end - start), off = (double)means[k] - mean;
+                sum += squared ? (double)parts[k] + n * (off * off) : n * off;
+            }
         }
-        UNROLL for (u32 k = 0; k < AHEAD; k++) {
-            if (first + k >= p.splits) continue;
-            u32 start = (first + k) * p.length, end = start + p.length;
-            if (end > p.total) end = p.total;
-            double n = (double)(end - start), off = (double)means[k] - mean;
-            squares += (double)parts[k] + off * off * (count * n / (count + n));
-            mean += off * (n / (count + n));
-            count += n;
-        }
+        sum = wide_sum(sum, room);
+        if (squared) squares = sum;
+        else mean = sum / total;
     }
+    if (threadIdx.x >= WIDE || channel >= p.channels) return;
     p.moments[2 * channel] = (float)mean;
-    p.moments[2 * channel + 1] = (float)(1.0 / sqrt(squares / count + p.eps));
+    p.moments[2 * channel + 1] = (float)(1.0 / sqrt(squares / total + p.eps));
     if (p.running_mean) {
         p.running_mean[channel] = p.inputs->share * (float)mean;
-        p.running_variance[channel] = p.inputs->share * (float)(squares / (count - 1.0));
+        p.running_variance[channel] = p.inputs->share * (float)(squares / (total - 1.0));
     }
 }
 
@@ -99,7 +121,7 @@ struct norm_forward {
 KERNEL(norm_forward) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 channel = i / p.plane % p.channels;
+    u32 channel = channel_of(i, p.channels, p.plane);
     float normal = (p.x[i] - p.moments[2 * channel]) * p.moments[2 * channel + 1];
     p.y[i] = activated(p.act, p.slope, normal * p.weight[channel] + p.bias[channel]);
 }
@@ -108,49 +130,51 @@ KERNEL(norm_forward) {
 struct norm_sums {
     const float *x, *y, *moments;
     float *dy, *partial;
-    u32 channels, plane, total, length, act;
+    u32 channels, plane, total, length, width, act;
     float slope;
 };
 KERNEL(norm_sums) {
     SHARED float room[BLOCK];
-    u32 channel = blockIdx.x, split = blockIdx.y, end = (split + 1) * p.length;
+    u32 channel = blockIdx.x * p.width + threadIdx.x % p.width, split = blockIdx.y, step = BLOCK / p.width;
+    u32 end = (split + 1) * p.length;
+    bool has = channel < p.channels;
     if (end > p.total) end = p.total;
-    float mean = p.moments[2 * channel], inverse = p.moments[2 * channel + 1];
+    if (!has) end = 0;
+    float mean = has ? p.moments[2 * channel] : 0.0f, inverse = has ? p.moments[2 * channel + 1] : 0.0f;
     float products = 0.0f, sum = 0.0f;
-    for (u32 first = split * p.length + threadIdx.x; first < end; first += AHEAD * BLOCK) {
+    for (u32 first = split * p.length + threadIdx.x / p.width; first < end; first += AHEAD * step) {
         u32 at[AHEAD];
         float x[AHEAD], y[AHEAD], dy[AHEAD];
-        places(at, first, end, channel, p.channels, p.plane);
+        places(at, first, step, end, channel, p.channels, p.plane);
         UNROLL for (u32 k = 0; k < AHEAD; k++) dy[k] = y[k] = p.dy[at[k]], x[k] = p.x[at[k]];
         if (p.act != NOTHING) UNROLL for (u32 k = 0; k < AHEAD; k++) y[k] = p.y[at[k]];
         UNROLL for (u32 k = 0; k < AHEAD; k++) {
-            if (first + k * BLOCK >= end) continue;
+            if (first + k * step >= end) continue;
             if (p.act != NOTHING) p.dy[at[k]] = dy[k] = slope_of(p.act, p.slope, y[k], dy[k]);
             products += dy[k] * ((x[k] - mean) * inverse);
             sum += dy[k];
         }
     }
-    products = block_sum(products, room);
-    sum = block_sum(sum, room);
-    if (threadIdx.x == 0) {
+    products = block_sum(products, room, p.width);
+    sum = block_sum(sum, room, p.width);
+    if (threadIdx.x < p.width && has) {
         p.partial[2 * (split * p.channels + channel)] = products;
         p.partial[2 * (split * p.channels + channel) + 1] = sum;
     }
 }
 
+/* A block for WIDE channels. */
 struct norm_finish {
     const float *partial;
     float *dweight, *dbias;
     u32 channels, splits;
 };
 KERNEL(norm_finish) {
-    u32 channel = HERE();
-    if (channel >= p.channels) return;
-    float products = 0.0f, sum = 0.0f;
-    for (u32 split = 0; split < p.splits; split++) {
-        products += p.partial[2 * (split * p.channels + channel)];
-        sum += p.partial[2 * (split * p.channels + channel) + 1];
-    }
+    SHARED float room[BLOCK];
+    u32 channel = blockIdx.x * WIDE + threadIdx.x % WIDE, at = channel < p.channels ? 2 * channel : 0;
+    float products = split_sum(p.partial, at, 2 * p.channels, p.splits, room);
+    float sum = split_sum(p.partial, at + 1, 2 * p.channels, p.splits, room);
+    if (threadIdx.x >= WIDE || channel >= p.channels) return;
     p.dweight[channel] = products;
     p.dbias[channel] = sum;
 }
@@ -164,7 +188,7 @@ struct norm_backward {
 KERNEL(norm_backward) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 channel = i / p.plane % p.channels;
+    u32 channel = channel_of(i, p.channels, p.plane);
     float inverse = p.moments[2 * channel + 1], normal = (p.x[i] - p.moments[2 * channel]) * inverse;
     float n = (float)p.total;
     float without = p.dy[i] - p.dbias[channel] / n - normal * (p.dweight[channel] / n);

@@ -12,7 +12,7 @@ KERNEL(bias_act) {
     u32 i = HERE();
     if (i >= p.count) return;
     float y = p.y[i];
-    if (p.bias) y += p.bias[i / p.plane % p.channels];
+    if (p.bias) y += p.bias[channel_of(i, p.channels, p.plane)];
     p.y[i] = activated(p.act, p.slope, y);
 }
 
@@ -66,20 +66,22 @@ DEVICE u32 philox(u32 k0, u32 k1, u32 at, u32 epoch, u32 example) {
 }
 
 /* Forward and backward are one: the same draws again cost less than memory for the mask. `row` values of an example, a draw for
- * `repeat` of them. */
+ * `repeat` of them, counted plane by plane, though `beside` channels may lie side by side. */
 struct dropout {
     const struct inputs *inputs;
     const u32 *key, *examples;
     const float *x;
     float *y;
-    u32 count, row, repeat;
+    u32 count, row, repeat, beside;
     float keep;
     double probability;
 };
 KERNEL(dropout) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 bits = philox(p.key[0], p.key[1], i % p.row / p.repeat, p.inputs->turn, p.examples[i / p.row]);
+    u32 at = i % p.row;
+    if (p.beside > 1) at = at % p.beside * (p.row / p.beside) + at / p.beside;
+    u32 bits = philox(p.key[0], p.key[1], at / p.repeat, p.inputs->turn, p.examples[i / p.row]);
     float unit = (float)(bits >> 8) * (1.0f / 16777216.0f);
     p.y[i] = p.x[i] * ((double)unit >= p.probability ? p.keep : 0.0f);
 }

@@ -14,20 +14,19 @@ struct max_pool_forward {
 KERNEL(max_pool_forward) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 column = i % p.w.out_width, row = i / p.w.out_width % p.w.out_height;
-    const float *plane = p.x + (unsigned long long)(i / (p.w.out_width * p.w.out_height)) * p.w.height * p.w.width;
-    int top = (int)(row * p.w.stride) - (int)p.w.padding, left = (int)(column * p.w.stride) - (int)p.w.padding;
+    struct spot spot = spot_of(i, p.w.out_height, p.w.out_width, p.w.beside);
+    int top = (int)(spot.row * p.w.stride) - (int)p.w.padding, left = (int)(spot.column * p.w.stride) - (int)p.w.padding;
     int bottom = top + (int)p.w.kernel, right = left + (int)p.w.kernel;
     if (top < 0) top = 0;
     if (left < 0) left = 0;
     if (bottom > (int)p.w.height) bottom = (int)p.w.height;
     if (right > (int)p.w.width) right = (int)p.w.width;
-    u32 channel = i / (p.w.out_width * p.w.out_height) % p.channels;
+    u32 channel = p.w.beside == 1 ? spot.image % p.channels : spot.beside;
     float best = -INFINITY;
     u32 winner = (u32)top * p.w.width + (u32)left;
     for (int y = top; y < bottom; y++) {
         for (int x = left; x < right; x++) {
-            float value = plane[y * (int)p.w.width + x];
+            float value = p.x[value_at(&spot, (u32)y, (u32)x, p.w.height, p.w.width, p.w.beside)];
             if (p.bias) value += p.bias[channel];
             value = activated(p.act, p.slope, value);
             if (value > best || value != value) {
@@ -62,13 +61,13 @@ struct avg_pool_forward {
 KERNEL(avg_pool_forward) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 column = i % p.w.out_width, row = i / p.w.out_width % p.w.out_height;
-    const float *plane = p.x + (unsigned long long)(i / (p.w.out_width * p.w.out_height)) * p.w.height * p.w.width;
-    int top = (int)(row * p.w.stride) - (int)p.w.padding, left = (int)(column * p.w.stride) - (int)p.w.padding;
+    struct spot spot = spot_of(i, p.w.out_height, p.w.out_width, p.w.beside);
+    int top = (int)(spot.row * p.w.stride) - (int)p.w.padding, left = (int)(spot.column * p.w.stride) - (int)p.w.padding;
     float sum = 0.0f;
     for (int y = top; y < top + (int)p.w.kernel; y++) {
         for (int x = left; x < left + (int)p.w.kernel; x++) {
-            if (y >= 0 && y < (int)p.w.height && x >= 0 && x < (int)p.w.width) sum += plane[y * (int)p.w.width + x];
+            if (y < 0 || y >= (int)p.w.height || x < 0 || x >= (int)p.w.width) continue;
+            sum += p.x[value_at(&spot, (u32)y, (u32)x, p.w.height, p.w.width, p.w.beside)];
         }
     }
     p.y[i] = sum / (float)(p.w.kernel * p.w.kernel);
@@ -83,13 +82,13 @@ struct avg_pool_backward {
 KERNEL(avg_pool_backward) {
     u32 i = HERE();
     if (i >= p.count) return;
-    u32 here = i % (p.w.height * p.w.width), column = here % p.w.width, row = here / p.w.width;
-    u32 plane = i / (p.w.height * p.w.width) * p.w.out_height * p.w.out_width;
+    struct spot spot = spot_of(i, p.w.height, p.w.width, p.w.beside);
+    u32 row = spot.row, column = spot.column;
     float sum = 0.0f;
     for (u32 y = first_over(row, p.w.kernel, p.w.stride, p.w.padding); y < behind_over(row, p.w.out_height, p.w.stride, p.w.padding); y++) {
         for (u32 x = first_over(column, p.w.kernel, p.w.stride, p.w.padding);
              x < behind_over(column, p.w.out_width, p.w.stride, p.w.padding); x++) {
-            sum += p.dy[plane + y * p.w.out_width + x] / (float)(p.w.kernel * p.w.kernel);
+            sum += p.dy[value_at(&spot, y, x, p.w.out_height, p.w.out_width, p.w.beside)] / (float)(p.w.kernel * p.w.kernel);
         }
     }
     p.dx[i] = sum;
