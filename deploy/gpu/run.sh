@@ -119,6 +119,9 @@ if want bench; then
         beside=$(peer "$model" "$batch")
         row "bench $model, batch $batch, images/s" "${mine:-FAILED (bench.log)}" "${beside:-}" "$(ratio "${mine:-0}" "${beside:-0}")"
         [[ -n $mine ]] || failed=1
+        last=$(LOCKSTEP_CUDA_MEMORY_FORMAT=channels_last ours "$model" "$batch")
+        plain=$(LOCKSTEP_CUDA_MEMORY_FORMAT=contiguous ours "$model" "$batch")
+        row "the same, channels_last, beside contiguous" "${last:-FAILED (bench.log)}" "${plain:-}" "$(ratio "${last:-0}" "${plain:-0}")"
         fast=$(ours "$model" "$batch" --fast)
         row "the same with --fast, beside without" "${fast:-FAILED (bench.log)}" "${mine:-}" "$(ratio "${fast:-0}" "${mine:-0}")"
     done

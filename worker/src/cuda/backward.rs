@@ -75,18 +75,44 @@ impl Pass<'_> {
             }
             &Work::Norm { slots: [weight, bias, ..], shape, act, moments, .. } => {
                 let Channels { channels, plane, total, length, splits, width } = shape;
-                let moments = self.at(moments);
-                let Act { kind: act, slope } = act;
-                let sums = NormSums { x, y, moments, dy, partial, channels, plane, total, length, width, act, slope };
-                lane.launch_blocks(sums, shape.blocks())?;
                 let (dweight, dbias) = (self.gradient(weight), self.gradient(bias));
+                let [weight, bias] = [weight, bias].map(|slot| self.weight(slot));
+                let (moments, Act { kind: act, slope }) = (self.at(moments), act);
+                let sums = NormSums {
+                    x,
+                    dy,
+                    moments,
+                    weight,
+                    bias,
+                    partial,
+                    channels,
+                    plane,
+                    total,
+                    length,
+                    width,
+                    act,
+                    slope,
+                };
+                lane.launch_blocks(sums, shape.blocks())?;
                 lane.launch_blocks(NormFinish { partial, dweight, dbias, channels, splits }, shape.joining())?;
-                let weight = self.weight(weight);
-                dx.map_or(Ok(()), |dx| {
-                    let parameters =
-                        NormBackward { x, dy, moments, weight, dweight, dbias, dx, count, plane, channels, total };
-                    lane.launch(parameters, count)
-                })
+                let Some(dx) = dx else { return Ok(()) };
+                let parameters = NormBackward {
+                    x,
+                    dy,
+                    moments,
+                    weight,
+                    bias,
+                    dweight,
+                    dbias,
+                    dx,
+                    count,
+                    plane,
+                    channels,
+                    total,
+                    act,
+                    slope,
+                };
+                lane.launch_each(parameters, count)
             }
             &Work::Act(Act { kind: act, slope }) => {
                 dx.map_or(Ok(()), |dx| lane.launch(ActBackward { x, dy, dx, count, act, slope }, count))

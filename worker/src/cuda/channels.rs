@@ -1,18 +1,17 @@
-//! Channels of what a layer makes, and how a sum over each is cut.
+//! Channels of what a layer makes, and how a sum over each is cut: by its shape alone, which sets the sum's order.
 
 use super::format::Format;
 use crate::model::Shape;
 
-/// A sum's parts in a channel whose values lie together, which a block of its own adds up: at least so many values, at most so many parts.
-const APART: Cut = Cut { least: 2048, most: 64 };
-/// In channels side by side, [`WIDE`] of which a block adds up: as many blocks come of fewer values of each.
-const BESIDE: Cut = Cut { least: 256, most: 128 };
+/// Values of a part of a channel's sum, at least, and parts, at most, where a channel's values lie together and a block adds up one channel's.
+const LEAST: usize = 2048;
+const MOST: usize = 64;
 
-/// Both set the order of the sum, and nothing of the machine does.
-struct Cut {
-    least: usize,
-    most: usize,
-}
+/// The same where channels lie side by side and a block adds up [`WIDE`] of them: fewer values of each are as much work. There are as many
+/// parts as make this many blocks, which fill a GPU, but not so many that joining them takes longer.
+const LEAST_BESIDE: usize = 256;
+const BLOCKS: usize = 512;
+const MOST_BESIDE: usize = 256;
 
 /// `WIDE` of kernel.h.
 pub(super) const WIDE: u32 = 32;
@@ -38,7 +37,10 @@ impl Channels {
             Shape::Vector { features } => (features, 1),
         };
         let plane = if format == Format::ChannelsLast { 1 } else { places };
-        let (Cut { least, most }, width) = if plane == 1 { (BESIDE, WIDE) } else { (APART, 1) };
+        let (least, most, width) = match plane {
+            1 => (LEAST_BESIDE, (BLOCKS / channels.div_ceil(WIDE as usize).max(1)).clamp(1, MOST_BESIDE), WIDE),
+            _ => (LEAST, MOST, 1),
+        };
         let total = examples * places;
         let length = total.div_ceil(most).max(least);
         let [channels, plane, splits] = [channels, plane, total.div_ceil(length)].map(|number| number as u32);

@@ -36,9 +36,7 @@ impl Pass<'_> {
                 product.forward(lane, x, self.weight(weight), y)?;
                 self.bias_act(y, bias, outputs as u32, 1, count, act)
             }
-            &Work::Norm { slots, eps, shape, act, moments } => {
-                self.norm(step, slots, eps, shape, act, self.at(moments))
-            }
+            Work::Norm { .. } => self.norm(step),
             &Work::Act(Act { kind: act, slope }) => lane.launch(ActForward { x, y, count, act, slope }, count),
             Work::MaxPool { window, at } => {
                 let (at, windows) = (self.at(*at), window.for_kernels());
@@ -66,26 +64,19 @@ impl Pass<'_> {
         }
         let bias = bias.map_or(0, |slot| self.weight(slot));
         let Act { kind: act, slope } = act;
-        self.lane.launch(BiasAct { y, bias, count, plane, channels, act, slope }, count)
+        self.lane.launch_each(BiasAct { y, bias, count, plane, channels, act, slope }, count)
     }
 
-    fn norm(
-        &self,
-        step: &Step,
-        slots: [usize; 4],
-        eps: f64,
-        shape: Channels,
-        act: Act,
-        moments: Address,
-    ) -> Result<()> {
-        let lane = self.lane;
+    fn norm(&self, step: &Step) -> Result<()> {
+        let &Work::Norm { slots, shift, eps, shape, act, moments } = &step.work else { return Ok(()) };
+        let (lane, moments, shift) = (self.lane, self.at(moments), shift.map_or(0, |slot| self.weight(slot)));
         let (x, y, partial) = (self.at(step.x), self.at(step.y), self.at(self.workspace.plan.scratch));
         let Channels { channels, plane, total, length, splits, width } = shape;
         let [weight, bias, mean, variance] = slots;
         match self.behaviour {
             Behaviour::Evaluate => {
                 let (mean, variance) = (self.weight(mean), self.weight(variance));
-                lane.launch(NormRunning { mean, variance, moments, channels, eps }, channels)?;
+                lane.launch(NormRunning { mean, variance, shift, moments, channels, eps }, channels)?;
             }
             Behaviour::Train => {
                 if total < 2 {
@@ -101,6 +92,7 @@ impl Pass<'_> {
                     NormJoin {
                         inputs,
                         partial,
+                        shift,
                         moments,
                         running_mean,
                         running_variance,
@@ -116,7 +108,7 @@ impl Pass<'_> {
         }
         let (weight, bias, count) = (self.weight(weight), self.weight(bias), shape.count());
         let Act { kind: act, slope } = act;
-        lane.launch(NormForward { x, moments, weight, bias, y, count, plane, channels, act, slope }, count)
+        lane.launch_each(NormForward { x, moments, weight, bias, y, count, plane, channels, act, slope }, count)
     }
 
     /// Both ways: what was dropped is drawn again.

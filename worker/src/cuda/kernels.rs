@@ -20,8 +20,9 @@ pub(super) fn digest() -> String {
     blake3::hash(PTX.as_bytes()).to_hex()[..6].to_owned()
 }
 
-/// Threads of a block: `BLOCK` in kernel.h.
+/// Threads of a block, and values of a thread in some kernels: `BLOCK` and `EACH` in kernel.h.
 pub(super) const BLOCK: u32 = 256;
+const EACH: u32 = 4;
 
 /// `struct window` of kernel.h.
 #[repr(C)]
@@ -81,22 +82,22 @@ kernels! {
     ColumnBackward column_backward { y: Address, dy: Address, db: Address, rows: u32, columns: u32, act: u32, slope: f32 }
     NormMoments norm_moments { x: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32, width: u32 }
     NormJoin norm_join {
-        inputs: Address, partial: Address, moments: Address, running_mean: Address, running_variance: Address, channels: u32,
+        inputs: Address, partial: Address, shift: Address, moments: Address, running_mean: Address, running_variance: Address, channels: u32,
         splits: u32, total: u32, length: u32, eps: f64,
     }
-    NormRunning norm_running { mean: Address, variance: Address, moments: Address, channels: u32, eps: f64 }
+    NormRunning norm_running { mean: Address, variance: Address, shift: Address, moments: Address, channels: u32, eps: f64 }
     NormForward norm_forward {
         x: Address, moments: Address, weight: Address, bias: Address, y: Address, count: u32, plane: u32, channels: u32,
         act: u32, slope: f32,
     }
     NormSums norm_sums {
-        x: Address, y: Address, moments: Address, dy: Address, partial: Address, channels: u32, plane: u32, total: u32,
+        x: Address, dy: Address, moments: Address, weight: Address, bias: Address, partial: Address, channels: u32, plane: u32, total: u32,
         length: u32, width: u32, act: u32, slope: f32,
     }
     NormFinish norm_finish { partial: Address, dweight: Address, dbias: Address, channels: u32, splits: u32 }
     NormBackward norm_backward {
-        x: Address, dy: Address, moments: Address, weight: Address, dweight: Address, dbias: Address, dx: Address,
-        count: u32, plane: u32, channels: u32, total: u32,
+        x: Address, dy: Address, moments: Address, weight: Address, bias: Address, dweight: Address, dbias: Address, dx: Address,
+        count: u32, plane: u32, channels: u32, total: u32, act: u32, slope: f32,
     }
     MaxPoolForward max_pool_forward {
         x: Address, bias: Address, y: Address, at: Address, count: u32, channels: u32, act: u32, slope: f32, windows: Windows,
@@ -146,6 +147,16 @@ impl Kernels {
     /// A thread for each of `threads`.
     pub(super) fn launch<P: Parameters>(&self, stream: &Arc<CudaStream>, parameters: P, threads: u32) -> Result<()> {
         self.launch_blocks(stream, parameters, (threads.div_ceil(BLOCK), 1))
+    }
+
+    /// A thread for each [`EACH`] of `values`.
+    pub(super) fn launch_each<P: Parameters>(
+        &self,
+        stream: &Arc<CudaStream>,
+        parameters: P,
+        values: u32,
+    ) -> Result<()> {
+        self.launch_blocks(stream, parameters, (values.div_ceil(EACH * BLOCK), 1))
     }
 
     /// So many blocks of [`BLOCK`] threads.

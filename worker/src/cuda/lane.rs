@@ -63,6 +63,11 @@ impl Lane {
         self.kernels.launch(&self.stream, parameters, threads)
     }
 
+    /// A thread for several values, of so many.
+    pub(super) fn launch_each<P: Parameters>(&self, parameters: P, values: u32) -> Result<()> {
+        self.kernels.launch_each(&self.stream, parameters, values)
+    }
+
     /// So many blocks.
     pub(super) fn launch_blocks<P: Parameters>(&self, parameters: P, blocks: (u32, u32)) -> Result<()> {
         self.kernels.launch_blocks(&self.stream, parameters, blocks)

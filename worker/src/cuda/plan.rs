@@ -82,8 +82,10 @@ pub(super) enum Work {
         bias: Option<usize>,
         act: Act,
     },
+    /// `shift`: a bias that x lacks, because the mean takes it away again.
     Norm {
         slots: [usize; 4],
+        shift: Option<usize>,
         eps: f64,
         shape: Channels,
         act: Act,
@@ -283,7 +285,8 @@ impl Planner<'_> {
                 self.scratch(2 * out.splits * out.channels);
                 let moments = self.regions.take(2 * out.channels as usize);
                 let slots = [weight, bias, mean, variance];
-                (Work::Norm { slots, eps, shape: out, act, moments }, self.regions.take(y_len))
+                let shift = steps.last_mut().filter(|before| before.y == x).and_then(take_bias);
+                (Work::Norm { slots, shift, eps, shape: out, act, moments }, self.regions.take(y_len))
             }
             op @ (Op::Relu | Op::LeakyRelu { .. }) => {
                 (Work::Act(Act::of(op).unwrap_or_default()), self.regions.take(y_len))
@@ -341,6 +344,14 @@ impl Planner<'_> {
 
     fn scratch(&mut self, values: u32) {
         self.scratch = self.scratch.max(values as usize);
+    }
+}
+
+/// The bias of a step that nothing but a normalisation follows: over a batch that is the same with and without it.
+fn take_bias(before: &mut Step) -> Option<usize> {
+    match &mut before.work {
+        Work::Conv { bias, act, pool: None, .. } | Work::Linear { bias, act, .. } if act.is_none() => bias.take(),
+        _ => None,
     }
 }
 

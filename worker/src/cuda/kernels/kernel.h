@@ -62,6 +62,10 @@ DEVICE u32 channel_of(u32 i, u32 channels, u32 plane) {
  * which they would be one by one. Eight times a channel's threads are the least values of a split (channels.rs). */
 #define AHEAD 8
 
+/* Likewise where each value is computed alone: values of a thread, and the first of them; the others are BLOCK further each. */
+#define EACH 4
+#define FIRST() (blockIdx.x * (EACH * BLOCK) + threadIdx.x)
+
 /* Where a block adds up channels it has `width` of them, whose values its threads read side by side: 1 where a channel's values lie
  * together, WIDE where channels do. */
 #define WIDE 32

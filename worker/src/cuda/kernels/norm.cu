@@ -53,11 +53,11 @@ DEVICE double wide_sum(double value, double *room) {
 }
 
 /* moments[channel]: mean, and 1 / sqrt(variance + eps), by the splits' own: squares about the mean of all are those about a split's and the
- * square of how far that is off. For the running statistics, `share` of the mean and of the unbiased variance, where they are wanted. A
- * block for WIDE channels. */
+ * square of how far that is off. For the running statistics, `share` of the mean and of the unbiased variance, where they are wanted; a
+ * bias that x should have had (`shift`, may be null) is in the mean of what it should have been, and nowhere else. A block for WIDE channels. */
 struct norm_join {
     const struct inputs *inputs;
-    const float *partial;
+    const float *partial, *shift;
     float *moments, *running_mean, *running_variance;
     u32 channels, splits, total, length;
     double eps;
@@ -92,14 +92,14 @@ KERNEL(norm_join) {
     p.moments[2 * channel] = (float)mean;
     p.moments[2 * channel + 1] = (float)(1.0 / sqrt(squares / total + p.eps));
     if (p.running_mean) {
-        p.running_mean[channel] = p.inputs->share * (float)mean;
+        p.running_mean[channel] = p.inputs->share * (p.shift ? (float)(mean + (double)p.shift[channel]) : (float)mean);
         p.running_variance[channel] = p.inputs->share * (float)(squares / (total - 1.0));
     }
 }
 
-/* moments of the running statistics, for evaluation. */
+/* moments of the running statistics, for evaluation; `shift` as above. */
 struct norm_running {
-    const float *mean, *variance;
+    const float *mean, *variance, *shift;
     float *moments;
     u32 channels;
     double eps;
@@ -107,8 +107,20 @@ struct norm_running {
 KERNEL(norm_running) {
     u32 channel = HERE();
     if (channel >= p.channels) return;
-    p.moments[2 * channel] = p.mean[channel];
+    p.moments[2 * channel] = p.shift ? p.mean[channel] - p.shift[channel] : p.mean[channel];
     p.moments[2 * channel + 1] = (float)(1.0 / sqrt((double)p.variance[channel] + p.eps));
+}
+
+/* What a value of channel `channel` becomes before the activation: both ways compute it, by the same roundings. */
+struct affine {
+    float mean, inverse, weight, bias;
+};
+DEVICE struct affine affine_of(const float *moments, const float *weight, const float *bias, u32 channel) {
+    struct affine a = {moments[2 * channel], moments[2 * channel + 1], weight[channel], bias[channel]};
+    return a;
+}
+DEVICE float normal_of(const struct affine *a, float x) {
+    return (x - a->mean) * a->inverse;
 }
 
 /* y = (x - mean) / deviation * weight + bias, then the activation. */
@@ -119,17 +131,24 @@ struct norm_forward {
     float slope;
 };
 KERNEL(norm_forward) {
-    u32 i = HERE();
-    if (i >= p.count) return;
-    u32 channel = channel_of(i, p.channels, p.plane);
-    float normal = (p.x[i] - p.moments[2 * channel]) * p.moments[2 * channel + 1];
-    p.y[i] = activated(p.act, p.slope, normal * p.weight[channel] + p.bias[channel]);
+    u32 first = FIRST();
+    float x[EACH];
+    struct affine a[EACH];
+    UNROLL for (u32 k = 0; k < EACH; k++) {
+        u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0;
+        x[k] = p.x[i];
+        a[k] = affine_of(p.moments, p.weight, p.bias, channel_of(i, p.channels, p.plane));
+    }
+    UNROLL for (u32 k = 0; k < EACH; k++) {
+        float y = activated(p.act, p.slope, normal_of(&a[k], x[k]) * a[k].weight + a[k].bias);
+        if (first + k * BLOCK < p.count) p.y[first + k * BLOCK] = y;
+    }
 }
 
-/* dy, in place: through the activation. partial[split][channel]: sums of dy × normal and of dy. */
+/* partial[split][channel]: sums of dy × normal and of dy, each through the activation. */
 struct norm_sums {
-    const float *x, *y, *moments;
-    float *dy, *partial;
+    const float *x, *dy, *moments, *weight, *bias;
+    float *partial;
     u32 channels, plane, total, length, width, act;
     float slope;
 };
@@ -140,19 +159,18 @@ KERNEL(norm_sums) {
     bool has = channel < p.channels;
     if (end > p.total) end = p.total;
     if (!has) end = 0;
-    float mean = has ? p.moments[2 * channel] : 0.0f, inverse = has ? p.moments[2 * channel + 1] : 0.0f;
+    struct affine a = affine_of(p.moments, p.weight, p.bias, has ? channel : 0);
     float products = 0.0f, sum = 0.0f;
     for (u32 first = split * p.length + threadIdx.x / p.width; first < end; first += AHEAD * step) {
         u32 at[AHEAD];
-        float x[AHEAD], y[AHEAD], dy[AHEAD];
+        float x[AHEAD], dy[AHEAD];
         places(at, first, step, end, channel, p.channels, p.plane);
-        UNROLL for (u32 k = 0; k < AHEAD; k++) dy[k] = y[k] = p.dy[at[k]], x[k] = p.x[at[k]];
-        if (p.act != NOTHING) UNROLL for (u32 k = 0; k < AHEAD; k++) y[k] = p.y[at[k]];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) dy[k] = p.dy[at[k]], x[k] = p.x[at[k]];
         UNROLL for (u32 k = 0; k < AHEAD; k++) {
             if (first + k * step >= end) continue;
-            if (p.act != NOTHING) p.dy[at[k]] = dy[k] = slope_of(p.act, p.slope, y[k], dy[k]);
-            products += dy[k] * ((x[k] - mean) * inverse);
-            sum += dy[k];
+            float normal = normal_of(&a, x[k]), slope = slope_of(p.act, p.slope, normal * a.weight + a.bias, dy[k]);
+            products += slope * normal;
+            sum += slope;
         }
     }
     products = block_sum(products, room, p.width);
@@ -181,16 +199,24 @@ KERNEL(norm_finish) {
 
 /* dx may be dy. */
 struct norm_backward {
-    const float *x, *dy, *moments, *weight, *dweight, *dbias;
+    const float *x, *dy, *moments, *weight, *bias, *dweight, *dbias;
     float *dx;
-    u32 count, plane, channels, total;
+    u32 count, plane, channels, total, act;
+    float slope;
 };
 KERNEL(norm_backward) {
-    u32 i = HERE();
-    if (i >= p.count) return;
-    u32 channel = channel_of(i, p.channels, p.plane);
-    float inverse = p.moments[2 * channel + 1], normal = (p.x[i] - p.moments[2 * channel]) * inverse;
-    float n = (float)p.total;
-    float without = p.dy[i] - p.dbias[channel] / n - normal * (p.dweight[channel] / n);
-    p.dx[i] = p.weight[channel] * inverse * without;
+    u32 first = FIRST();
+    float x[EACH], dy[EACH], products[EACH], sums[EACH], n = (float)p.total;
+    struct affine a[EACH];
+    UNROLL for (u32 k = 0; k < EACH; k++) {
+        u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0, channel = channel_of(i, p.channels, p.plane);
+        x[k] = p.x[i], dy[k] = p.dy[i];
+        products[k] = p.dweight[channel], sums[k] = p.dbias[channel];
+        a[k] = affine_of(p.moments, p.weight, p.bias, channel);
+    }
+    UNROLL for (u32 k = 0; k < EACH; k++) {
+        float normal = normal_of(&a[k], x[k]), slope = slope_of(p.act, p.slope, normal * a[k].weight + a[k].bias, dy[k]);
+        float without = slope - sums[k] / n - normal * (products[k] / n);
+        if (first + k * BLOCK < p.count) p.dx[first + k * BLOCK] = a[k].weight * a[k].inverse * without;
+    }
 }

@@ -9,11 +9,17 @@ struct bias_act {
     float slope;
 };
 KERNEL(bias_act) {
-    u32 i = HERE();
-    if (i >= p.count) return;
-    float y = p.y[i];
-    if (p.bias) y += p.bias[channel_of(i, p.channels, p.plane)];
-    p.y[i] = activated(p.act, p.slope, y);
+    u32 first = FIRST();
+    float y[EACH], bias[EACH];
+    UNROLL for (u32 k = 0; k < EACH; k++) {
+        u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0;
+        y[k] = p.y[i];
+        bias[k] = p.bias ? p.bias[channel_of(i, p.channels, p.plane)] : 0.0f;
+    }
+    UNROLL for (u32 k = 0; k < EACH; k++) {
+        if (p.bias) y[k] += bias[k];
+        if (first + k * BLOCK < p.count) p.y[first + k * BLOCK] = activated(p.act, p.slope, y[k]);
+    }
 }
 
 struct act_forward {
