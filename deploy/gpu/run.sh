@@ -42,9 +42,9 @@ want() { [[ " $only " == *" $1 "* ]]; }
 value() { sed -n 's/.*"'"$1"'":[ ]*"\{0,1\}\([^",}]*\).*/\1/p' | tail -1; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (a > 0 && b > 0) printf "%.2f", a / b }'; }
 
-# check WHAT PROGRAM FILTER: tests that must pass
+# check WHAT PROGRAM FILTER [LOG]: tests that must pass
 check() {
-    local log=$out/$(basename "$2").log
+    local log=$out/${4:-$(basename "$2")}.log
     [[ -x $2 ]] || return 0
     if CARGO_MANIFEST_DIR=$here/worker timeout "$limit" "$2" "$3" >"$log" 2>&1; then
         row "$1" "$(grep -c '\.\.\. ok' "$log") tests pass"
@@ -57,6 +57,7 @@ check() {
 if want tests; then
     check "every layer, loss and augmentation against the CPU" "$units" cuda
     check "the LeNets' gradients against PyTorch's float64, TF32 off and on" "$oracle" gpu
+    LOCKSTEP_CUDA_MEMORY_FORMAT=channels_last check "the same with channels last" "$oracle" gpu oracle-channels-last
 fi
 
 if want verify; then
