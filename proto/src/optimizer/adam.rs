@@ -67,17 +67,9 @@ impl Adam {
     }
 
     pub(super) fn step(&mut self, step: AdamStep, gradient: &[f32], parameters: &mut [f32]) {
-        let AdamStep { rate, root, new1, new2, old2, shrink, decay, eps } = step;
         type Part<'a> = ((&'a mut [f32], &'a [f32]), (&'a mut [f32], &'a mut [f32]));
         let update = |((parameters, gradient), (means, squares)): Part<'_>| {
-            for ((p, &g), (m, v)) in parameters.iter_mut().zip(gradient).zip(means.iter_mut().zip(squares)) {
-                *p *= shrink;
-                // a decay of 0 must not touch the gradient: 0 · ∞ is NaN
-                let g = if decay == 0.0 { g } else { g + decay * *p };
-                *m = normal(lerp(*m, g, new1));
-                *v = normal(*v * old2 + new2 * g * g);
-                *p += rate * *m / (v.sqrt() / root + eps);
-            }
+            update(step, parameters, gradient, means, squares);
         };
         let (means, squares) = (&mut self.exp_avg[..], &mut self.exp_avg_sq[..]);
         if !tensors::parallel(parameters.len()) {
@@ -85,6 +77,19 @@ impl Adam {
         }
         let averages = means.par_chunks_mut(PART).zip(squares.par_chunks_mut(PART));
         parameters.par_chunks_mut(PART).zip(gradient.par_chunks(PART)).zip(averages).for_each(update);
+    }
+}
+
+/// The step's numbers by value: behind a closure's reference they might be what a store has just changed, and are loaded for each value.
+fn update(step: AdamStep, parameters: &mut [f32], gradient: &[f32], means: &mut [f32], squares: &mut [f32]) {
+    let AdamStep { rate, root, new1, new2, old2, shrink, decay, eps } = step;
+    for ((p, &g), (m, v)) in parameters.iter_mut().zip(gradient).zip(means.iter_mut().zip(squares)) {
+        *p *= shrink;
+        // a decay of 0 must not touch the gradient: 0 · ∞ is NaN
+        let g = if decay == 0.0 { g } else { g + decay * *p };
+        *m = normal(lerp(*m, g, new1));
+        *v = normal(*v * old2 + new2 * g * g);
+        *p += rate * *m / (v.sqrt() / root + eps);
     }
 }
 

@@ -51,22 +51,10 @@ impl Sgd {
     }
 
     pub(super) fn step(&mut self, step: SgdStep, gradient: &[f32], parameters: &mut [f32]) {
-        let SgdStep { first, rate, momentum, taken, nesterov, weight_decay } = step;
         let momentum_buffer = &mut self.momentum_buffer;
-        // a decay of 0 must not touch the gradient: 0 · ∞ is NaN, and −0 + 0 is +0
-        let decayed = |g: f32, p: f32| if weight_decay == 0.0 { g } else { g + weight_decay * p };
-        let plain = |(parameters, gradient): (&mut [f32], &[f32])| {
-            for (p, &g) in parameters.iter_mut().zip(gradient) {
-                *p += rate * decayed(g, *p);
-            }
-        };
-        let buffered = |((parameters, gradient), buffers): ((&mut [f32], &[f32]), &mut [f32])| {
-            for ((p, &g), buffer) in parameters.iter_mut().zip(gradient).zip(buffers) {
-                let g = decayed(g, *p);
-                *buffer = normal(if first { g } else { momentum * *buffer + taken * g });
-                let direction = if nesterov { g + momentum * *buffer } else { *buffer };
-                *p += rate * direction;
-            }
+        let plain = |(parameters, gradient): (&mut [f32], &[f32])| plain(step, parameters, gradient);
+        let buffered = |((parameters, gradient), buffer): ((&mut [f32], &[f32]), &mut [f32])| {
+            buffered(step, parameters, gradient, buffer);
         };
         match (momentum_buffer.is_empty(), tensors::parallel(parameters.len())) {
             (true, false) => plain((parameters, gradient)),
@@ -78,5 +66,28 @@ impl Sgd {
                 .zip(momentum_buffer.par_chunks_mut(PART))
                 .for_each(buffered),
         }
+    }
+}
+
+/// A decay of 0 must not touch the gradient: 0 · ∞ is NaN, and −0 + 0 is +0.
+fn decayed(g: f32, p: f32, weight_decay: f32) -> f32 {
+    if weight_decay == 0.0 { g } else { g + weight_decay * p }
+}
+
+// The step's numbers by value: behind a closure's reference they might be what a store has just changed, and are loaded for each value.
+
+fn plain(step: SgdStep, parameters: &mut [f32], gradient: &[f32]) {
+    for (p, &g) in parameters.iter_mut().zip(gradient) {
+        *p += step.rate * decayed(g, *p, step.weight_decay);
+    }
+}
+
+fn buffered(step: SgdStep, parameters: &mut [f32], gradient: &[f32], buffer: &mut [f32]) {
+    let SgdStep { first, rate, momentum, taken, nesterov, weight_decay } = step;
+    for ((p, &g), buffer) in parameters.iter_mut().zip(gradient).zip(buffer) {
+        let g = decayed(g, *p, weight_decay);
+        *buffer = normal(if first { g } else { momentum * *buffer + taken * g });
+        let direction = if nesterov { g + momentum * *buffer } else { *buffer };
+        *p += rate * direction;
     }
 }
