@@ -174,6 +174,11 @@ impl Gpu {
         self.kernels.launch(&self.stream, parameters, threads)
     }
 
+    /// The same, in the order of what goes home.
+    pub(super) fn launch_homeward<P: Parameters>(&self, parameters: P, threads: u32) -> Result<()> {
+        self.kernels.launch(&self.homeward, parameters, threads)
+    }
+
     /// So many blocks.
     pub(super) fn launch_blocks<P: Parameters>(&self, parameters: P, blocks: (u32, u32)) -> Result<()> {
         self.kernels.launch_blocks(&self.stream, parameters, blocks)

@@ -1,10 +1,14 @@
 //! What a step is told of, on the device: the norm of its gradient and the penalty of the weights, with the coordinator's bits; and the scale
 //! that the gradient is clipped by.
 
-use candle_core::Result;
+use std::sync::Arc;
+
+use candle_core::cuda_backend::cudarc::driver::CudaEvent;
+use candle_core::{Error, Result};
 use lockstep_proto::recipe::Recipe;
 use lockstep_proto::schema::Schema;
 
+use super::gpu::Gpu;
 use super::kernels::{BLOCK, StepSums, StepTold};
 use super::memory::{Address, Block, Pinned};
 use super::regions::Region;
@@ -16,6 +20,9 @@ const SUM_BLOCK: usize = 4096;
 
 /// Sums over all parameters, in the coordinator's order.
 pub(super) struct StepNorm {
+    gpu: Arc<Gpu>,
+    /// The gradient is made.
+    made: CudaEvent,
     /// `step_sums`' table, then what its blocks leave, `told` where nobody is told, and the clipped gradient's scale.
     block: Block,
     tensors: u32,
@@ -40,15 +47,16 @@ impl StepNorm {
         let blocks = count.div_ceil(SUM_BLOCK) as u32;
         let block = Block::new(&gpu.stream, Self::len(tensors, blocks))?;
         let (l1, l2, most) = (recipe.loss.l1, recipe.loss.l2, recipe.optimizer.clip_grad_norm);
-        let norm = Self { block, tensors, count: count as u32, blocks, l1, l2, most };
+        let (gpu, made, count) = (Arc::clone(gpu), gpu.event()?, count as u32);
+        let norm = Self { gpu, made, block, tensors, count, blocks, l1, l2, most };
         let mut staging = Pinned::new(table.len())?;
         staging.values_mut().copy_from_slice(&table);
-        gpu.upload(staging.values(), norm.table())?;
+        norm.gpu.upload(staging.values(), norm.table())?;
         // nothing is multiplied where nothing is clipped
         let mut one = Pinned::new(1)?;
         one.values_mut()[0] = 1.0_f32;
-        gpu.upload(one.values(), norm.scale())?;
-        gpu.wait()?;
+        norm.gpu.upload(one.values(), norm.scale())?;
+        norm.gpu.wait()?;
         Ok(norm)
     }
 
@@ -83,11 +91,29 @@ impl StepNorm {
         if told.is_none() && self.most == 0.0 {
             return Ok(());
         }
+        let Self { gpu, made, .. } = self;
         let &Self { tensors, count, blocks, l1, l2, most, .. } = self;
-        let (gpu, w, told) = (&weights.gpu, weights.start(), told.unwrap_or_else(|| self.told()));
+        let (w, told) = (weights.start(), told.unwrap_or_else(|| self.told()));
         let (table, partial, scale) = (self.table(), self.partial(), self.scale());
-        gpu.launch(StepSums { w, g, table, partial, tensors, count, blocks, l1, l2 }, blocks * SUM_LANES)?;
-        gpu.launch(StepTold { partial, told, scale, blocks, l1, l2, most }, BLOCK)
+        let sums = StepSums { w, g, table, partial, tensors, count, blocks, l1, l2 };
+        let all = StepTold { partial, told, scale, blocks, l1, l2, most };
+        if (l1, l2, most) == (0.0, 0.0, 0.0) {
+            // the step does not wait for it, since the scale is 1 and stays so, and changes nothing that it reads: on the way home, beside
+            // the next pass
+            made.record(&gpu.stream).map_err(Error::wrap)?;
+            gpu.homeward.wait(made).map_err(Error::wrap)?;
+            gpu.launch_homeward(sums, blocks * SUM_LANES)?;
+            return gpu.launch_homeward(all, BLOCK);
+        }
+        gpu.launch(sums, blocks * SUM_LANES)?;
+        gpu.launch(all, BLOCK)
+    }
+}
+
+impl Drop for StepNorm {
+    fn drop(&mut self) {
+        // its memory is given back in the order of the GPU's own stream, which what goes home is not in
+        let _ = self.gpu.wait_for_all();
     }
 }
 
@@ -122,6 +148,7 @@ mod tests {
             (recipe.loss.l1, recipe.loss.l2, recipe.optimizer.clip_grad_norm) = (l1, l2, most);
             let norm = StepNorm::new(&weights, schema, &recipe).expect("room");
             norm.ask(&weights, g, Some(norm.told())).expect("launched");
+            gpu.wait_for_all().expect("no error");
             let (mut told, mut scale) =
                 (Pinned::<f64>::new(2).expect("memory"), Pinned::<f32>::new(1).expect("memory"));
             gpu.download(&gpu.stream, norm.told(), told.values_mut()).expect("a copy");
