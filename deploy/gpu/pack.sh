@@ -34,6 +34,8 @@ mkdir -p "$pack/worker" "$pack/tests" "$pack/recipes"
 cp -r tests/oracle "$pack/tests/"
 cp -r recipes/models "$pack/recipes/"
 cp deploy/gpu/run.sh "$pack/"
+# kernels for a newer CUDA than the driver's are refused at the start
+"${CUDA_HOME:+$CUDA_HOME/bin/}nvcc" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p' >"$pack/built-for"
 [[ -z $images ]] || cp -r "$images" "$pack/images"
 tar -C "$temporary" -czf "$out" lockstep-gpu
 echo "$out: unpack it on the GPU machine and run lockstep-gpu/run.sh"

@@ -28,8 +28,13 @@ if [[ -n $missing ]]; then
     exit 64
 fi
 gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | head -1)
+cuda=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9.]*\).*/\1/p' | head -1)
+built=$(cat "$here/built-for" 2>/dev/null)
+if [[ -n $cuda && -n $built && $(printf '%s\n' "$built" "$cuda" | sort -V | tail -1) != "$cuda" ]]; then
+    echo "warning: the kernels are built for CUDA $built, and the driver knows $cuda: it may refuse them; build with an older nvcc" >&2
+fi
 {
-    echo "GPU: ${gpu:-unknown}; $("$lockstep" --version); images: $(basename "$images")"
+    echo "GPU: ${gpu:-unknown}; driver for CUDA ${cuda:-unknown}; $("$lockstep" --version), built for ${built:-unknown}; images: $(basename "$images")"
     echo
     echo "| what | result | beside it | ratio |"
     echo "| --- | ---: | ---: | ---: |"

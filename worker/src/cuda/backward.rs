@@ -5,8 +5,9 @@ use candle_core::Result;
 use super::channels::Channels;
 use super::kernels::{
     ActBackward, Add, AvgPoolBackward, BiasBackward, ColumnBackward, FinishSums, MaxPoolBackward, NormBackward,
-    NormFinish, NormSums, Transpose, Windows,
+    NormFinish, NormSums, PoolBackward, Transpose, Windows,
 };
+use super::memory::Address;
 use super::pass::Pass;
 use super::plan::{Act, Step, Work};
 use super::product::Product;
@@ -24,37 +25,10 @@ impl Pass<'_> {
         let partial = self.at(self.workspace.plan.scratch);
         let count = step.x.len as u32;
         match &step.work {
-            &Work::Conv { number, weight, bias, out, act, pool } => {
+            &Work::Conv { number, weight, bias, act, pool, .. } => {
                 let draw = pool.map_or(dy, |pool| self.at(pool.draw));
                 if bias.is_some() || !act.is_none() || pool.is_some() {
-                    let Channels { channels, plane, total, length, splits, width } = out;
-                    let Act { kind: act, slope } = act;
-                    let (at, windows) =
-                        pool.map_or((0, Windows::default()), |pool| (self.at(pool.at), pool.window.for_kernels()));
-                    // one part is the sum, and never -0.0, which adding it to 0 would change
-                    let alone = bias.filter(|_| splits == 1).map(|bias| self.gradient(bias));
-                    let partial = alone.unwrap_or(partial);
-                    let dx = draw;
-                    let sums = BiasBackward {
-                        y,
-                        dy,
-                        at,
-                        dx,
-                        partial,
-                        channels,
-                        plane,
-                        total,
-                        length,
-                        width,
-                        act,
-                        slope,
-                        windows,
-                    };
-                    lane.launch_blocks(sums, out.blocks())?;
-                    if let Some(bias) = bias.filter(|_| splits > 1) {
-                        let db = self.gradient(bias);
-                        lane.launch_blocks(FinishSums { partial, out: db, channels, splits }, out.joining())?;
-                    }
+                    self.to_convolution(step, draw)?;
                 }
                 let (convolution, room) = (&self.workspace.convolutions[number], self.workspace.room);
                 convolution.weight_gradient(lane, x, draw, self.gradient(weight), room)?;
@@ -94,24 +68,10 @@ impl Pass<'_> {
                     slope,
                 };
                 lane.launch_blocks(sums, shape.blocks())?;
-                lane.launch_blocks(NormFinish { partial, dweight, dbias, channels, splits }, shape.joining())?;
+                let finish = NormFinish { partial, moments, dweight, dbias, channels, splits, total };
+                lane.launch_blocks(finish, shape.joining())?;
                 let Some(dx) = dx else { return Ok(()) };
-                let parameters = NormBackward {
-                    x,
-                    dy,
-                    moments,
-                    weight,
-                    bias,
-                    dweight,
-                    dbias,
-                    dx,
-                    count,
-                    plane,
-                    channels,
-                    total,
-                    act,
-                    slope,
-                };
+                let parameters = NormBackward { x, dy, moments, weight, bias, dx, count, plane, channels, act, slope };
                 lane.launch_each(parameters, count)
             }
             &Work::Act(Act { kind: act, slope }) => {
@@ -140,5 +100,30 @@ impl Pass<'_> {
                 inner.map_or(Ok(()), |b| lane.launch(Add { a: dy, b, y: dx, count }, count))
             }
         }
+    }
+
+    /// The gradient of what a convolution makes, without its bias: through the pool and the activation that follow in its step. The bias's on
+    /// the way.
+    fn to_convolution(&self, step: &Step, dx: Address) -> Result<()> {
+        let &Work::Conv { bias, out, act, pool, .. } = &step.work else { return Ok(()) };
+        let (lane, y, dy) = (self.lane, self.at(step.y), self.at(step.dy));
+        let Act { kind: act, slope } = act;
+        let (at, windows) = pool.map_or((0, Windows::default()), |pool| (self.at(pool.at), pool.window.for_kernels()));
+        let apart = pool.filter(|_| windows.stride >= windows.kernel);
+        let sum = apart.map_or(out, |pool| pool.out);
+        let Channels { channels, plane, total, length, splits, width } = sum;
+        // one part is the sum, and never -0.0, which adding it to 0 would change
+        let alone = bias.filter(|_| splits == 1).map(|bias| self.gradient(bias));
+        let partial = alone.unwrap_or_else(|| self.at(self.workspace.plan.scratch));
+        if apart.is_some() {
+            let sums = PoolBackward { y, dy, at, dx, partial, channels, total, length, width, act, slope, windows };
+            lane.launch_blocks(sums, sum.blocks())?;
+        } else {
+            let sums =
+                BiasBackward { y, dy, at, dx, partial, channels, plane, total, length, width, act, slope, windows };
+            lane.launch_blocks(sums, sum.blocks())?;
+        }
+        let Some(bias) = bias.filter(|_| splits > 1) else { return Ok(()) };
+        lane.launch_blocks(FinishSums { partial, out: self.gradient(bias), channels, splits }, sum.joining())
     }
 }

@@ -11,7 +11,7 @@ const MOST: usize = 64;
 /// parts as make this many blocks, which fill a GPU, but not so many that joining them takes longer.
 const LEAST_BESIDE: usize = 256;
 const BLOCKS: usize = 512;
-const MOST_BESIDE: usize = 256;
+const MOST_BESIDE: usize = 256; // norm.cu and kernel.h have as many at once
 
 /// `WIDE` of kernel.h.
 pub(super) const WIDE: u32 = 32;

@@ -15,8 +15,8 @@ use super::kernels;
 /// The version of our kernels and of the table of algorithms. Raise it with any change that moves a bit of a result.
 const KERNELS: u32 = 2;
 
-/// NVIDIA's switch, which overrides in all of its libraries what a program asks them for.
-const OVERRIDE: &str = "NVIDIA_TF32_OVERRIDE";
+/// NVIDIA's switches, which override in its libraries what a program asks them for.
+const OVERRIDES: [&str; 2] = ["NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION"];
 
 /// The toolkit's and cuDNN's versions choose the libraries' kernels; the driver only compiles ours, whose instructions have one
 /// meaning. cuBLAS promises its bits for one number of multiprocessors, and there is less than the whole GPU where it is shared (MPS, MIG).
@@ -28,7 +28,7 @@ pub(super) fn class(
     tf32: bool,
     format: Option<Format>,
 ) -> Result<String> {
-    check_override(env::var_os(OVERRIDE).as_deref())?;
+    OVERRIDES.iter().try_for_each(|name| check_override(name, env::var_os(name).as_deref()))?;
     let name = context.name().map_err(Error::wrap)?.replace('/', "-");
     let multiprocessors = context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(Error::wrap)?;
     let mut cublas = 0;
@@ -45,11 +45,11 @@ pub(super) fn class(
 }
 
 /// With it a worker would compute something else than its class says, and than [`super::Gpu::open`] was asked for.
-fn check_override(set: Option<&std::ffi::OsStr>) -> Result<()> {
+fn check_override(name: &str, set: Option<&std::ffi::OsStr>) -> Result<()> {
     match set {
         None => Ok(()),
         Some(set) => bail!(
-            "{OVERRIDE} is {set:?}, which changes what NVIDIA's libraries compute whatever they are asked for: unset it; --no-tf32 turns \
+            "{name} is {set:?}, which changes what NVIDIA's libraries compute whatever they are asked for: unset it; --no-tf32 turns \
              TF32 off"
         ),
     }
@@ -77,8 +77,8 @@ mod tests {
 
     #[test]
     fn a_switch_that_overrides_ours_is_refused() {
-        assert!(check_override(None).is_ok());
-        let error = check_override(Some("0".as_ref())).expect_err("refused").to_string();
+        assert!(check_override(OVERRIDES[0], None).is_ok());
+        let error = check_override(OVERRIDES[0], Some("0".as_ref())).expect_err("refused").to_string();
         assert!(error.contains("NVIDIA_TF32_OVERRIDE is \"0\"") && error.contains("--no-tf32"), "{error}");
     }
 }

@@ -56,8 +56,20 @@ impl Format {
         }
         // any number of examples: it is the same for all
         let plan = Plan::new(model, 2, false, Self::ChannelsLast)?;
-        let suits = gpu.tf32 && mostly_wide(&plan.convolutions) && plan.convolutions.iter().all(|one| has(gpu, one));
-        Ok(if suits { Self::ChannelsLast } else { Self::Contiguous })
+        let mut suits = gpu.tf32 && mostly_wide(&plan.convolutions);
+        for window in plan.convolutions.iter().filter(|_| suits) {
+            let descriptors = Descriptors::new(gpu, window)?;
+            if let Err(problem) = Algorithms::of_table(gpu, &descriptors) {
+                tracing::warn!(
+                    "images lie plane by plane, since cuDNN has not all that it takes otherwise: {window:?}: {problem}"
+                );
+                suits = false;
+                break;
+            }
+        }
+        let format = if suits { Self::ChannelsLast } else { Self::Contiguous };
+        tracing::debug!("memory format of {}: {format:?}", model.name());
+        Ok(format)
     }
 
     /// Channels that lie side by side, of so many.
@@ -79,12 +91,6 @@ fn mostly_wide(convolutions: &[Window]) -> bool {
         wide += if whole && channels.max(filters) > &NARROW { products } else { 0 };
     }
     2 * wide > all
-}
-
-/// Whether the table has algorithms for it.
-fn has(gpu: &Gpu, window: &Window) -> bool {
-    let found = Descriptors::new(gpu, window).and_then(|descriptors| Algorithms::of_table(gpu, &descriptors));
-    found.inspect_err(|problem| tracing::info!("images lie plane by plane: {window:?}: {problem}")).is_ok()
 }
 
 #[cfg(test)]

@@ -70,6 +70,13 @@ impl std::fmt::Debug for Gpu {
     }
 }
 
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // handles are given back to whichever GPU is the thread's
+        let _ = self.bind();
+    }
+}
+
 impl Gpu {
     /// Opens GPU `number`. `tf32`: convolutions may round their factors to 10 bits, as PyTorch lets them by default.
     ///
@@ -174,7 +181,12 @@ impl Gpu {
         self.kernels.launch(&self.stream, parameters, threads)
     }
 
-    /// The same, in the order of what goes home.
+    /// A thread for several values, of so many.
+    pub(super) fn launch_each<P: Parameters>(&self, parameters: P, values: u32) -> Result<()> {
+        self.kernels.launch_each(&self.stream, parameters, values)
+    }
+
+    /// A thread for each of `threads`, in the order of what goes home.
     pub(super) fn launch_homeward<P: Parameters>(&self, parameters: P, threads: u32) -> Result<()> {
         self.kernels.launch(&self.homeward, parameters, threads)
     }

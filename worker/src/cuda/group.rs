@@ -67,7 +67,7 @@ impl Group {
             }
             let (shards, count) = (self.workspaces.len() as u32, way.layout.len() as u32);
             let (transposed, tensors) = way.transposed.table();
-            way.gpu.launch(JoinSums { inputs, gradients, transposed, tensors, shards, count }, count)
+            way.gpu.launch_each(JoinSums { inputs, gradients, transposed, tensors, shards, count }, count)
         })
     }
 

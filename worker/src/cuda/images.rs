@@ -74,6 +74,13 @@ impl From<Draw> for Drawn {
     }
 }
 
+impl Drop for Resident {
+    fn drop(&mut self) {
+        // the images are, to whichever GPU is the thread's
+        let _ = self.gpu.bind();
+    }
+}
+
 impl Resident {
     /// Copies the images to the GPU: 184 MB for CIFAR-10.
     ///

@@ -78,6 +78,10 @@ kernels! {
         y: Address, dy: Address, at: Address, dx: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32,
         width: u32, act: u32, slope: f32, windows: Windows,
     }
+    PoolBackward pool_backward {
+        y: Address, dy: Address, at: Address, dx: Address, partial: Address, channels: u32, total: u32, length: u32, width: u32,
+        act: u32, slope: f32, windows: Windows,
+    }
     FinishSums finish_sums { partial: Address, out: Address, channels: u32, splits: u32 }
     ColumnBackward column_backward { y: Address, dy: Address, db: Address, rows: u32, columns: u32, act: u32, slope: f32 }
     NormMoments norm_moments { x: Address, partial: Address, channels: u32, plane: u32, total: u32, length: u32, width: u32 }
@@ -94,10 +98,12 @@ kernels! {
         x: Address, dy: Address, moments: Address, weight: Address, bias: Address, partial: Address, channels: u32, plane: u32, total: u32,
         length: u32, width: u32, act: u32, slope: f32,
     }
-    NormFinish norm_finish { partial: Address, dweight: Address, dbias: Address, channels: u32, splits: u32 }
+    NormFinish norm_finish {
+        partial: Address, moments: Address, dweight: Address, dbias: Address, channels: u32, splits: u32, total: u32,
+    }
     NormBackward norm_backward {
-        x: Address, dy: Address, moments: Address, weight: Address, bias: Address, dweight: Address, dbias: Address, dx: Address,
-        count: u32, plane: u32, channels: u32, total: u32, act: u32, slope: f32,
+        x: Address, dy: Address, moments: Address, weight: Address, bias: Address, dx: Address, count: u32, plane: u32,
+        channels: u32, act: u32, slope: f32,
     }
     MaxPoolForward max_pool_forward {
         x: Address, bias: Address, y: Address, at: Address, count: u32, channels: u32, act: u32, slope: f32, windows: Windows,

@@ -57,6 +57,8 @@ impl Window {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pool {
     pub(super) window: Window,
+    /// How a sum over what comes out of it is cut.
+    pub(super) out: Channels,
     pub(super) at: Region,
     /// What the convolution makes, for the pool alone, and its gradient: both are free again after the step.
     pub(super) raw: Region,
@@ -283,9 +285,10 @@ impl Planner<'_> {
             }
             &Op::BatchNorm { weight, bias, mean, variance, eps } => {
                 self.scratch(2 * out.splits * out.channels);
-                let moments = self.regions.take(2 * out.channels as usize);
+                // two numbers of each way
+                let moments = self.regions.take(4 * out.channels as usize);
                 let slots = [weight, bias, mean, variance];
-                let shift = steps.last_mut().filter(|before| before.y == x).and_then(take_bias);
+                let shift = steps.last_mut().filter(|before| before.y == x).and_then(|before| take_bias(before, out));
                 (Work::Norm { slots, shift, eps, shape: out, act, moments }, self.regions.take(y_len))
             }
             op @ (Op::Relu | Op::LeakyRelu { .. }) => {
@@ -329,7 +332,9 @@ impl Planner<'_> {
         let [raw, at, y] = [raw_len, len, len].map(|len| self.regions.take(len));
         // the backward pass asks for the winners and their values alone
         self.regions.give(raw);
-        Ok((Pool { window, at, raw, draw: Region::default() }, y))
+        let out = Channels::new(self.examples, layer.output, self.format);
+        self.scratch(out.splits * out.channels);
+        Ok((Pool { window, out, at, raw, draw: Region::default() }, y))
     }
 
     fn dropout(&mut self, layer: &Layer, p: f64, shape: Shape, repeat: usize) -> Work {
@@ -347,10 +352,11 @@ impl Planner<'_> {
     }
 }
 
-/// The bias of a step that nothing but a normalisation follows: over a batch that is the same with and without it.
-fn take_bias(before: &mut Step) -> Option<usize> {
+/// The bias of a step that nothing but a normalisation of the same channels follows: over a batch that is the same with and without it.
+fn take_bias(before: &mut Step, normed: Channels) -> Option<usize> {
     match &mut before.work {
-        Work::Conv { bias, act, pool: None, .. } | Work::Linear { bias, act, .. } if act.is_none() => bias.take(),
+        Work::Conv { bias, act, out, pool: None, .. } if act.is_none() && *out == normed => bias.take(),
+        Work::Linear { bias, act, outputs, .. } if act.is_none() && *outputs == normed.channels as usize => bias.take(),
         _ => None,
     }
 }

@@ -110,14 +110,13 @@ DEVICE float block_sum(float value, float *room, u32 width) {
 /* The sum of what `splits` blocks left for one of WIDE channels, `step` values apart, the first of them `at`, for all threads of the channel.
  * `at` must be good for threads without a channel, too. */
 DEVICE float split_sum(const float *partial, u32 at, u32 step, u32 splits, float *room) {
-    float sum = 0.0f;
-    for (u32 first = threadIdx.x / WIDE; first < splits; first += AHEAD * (BLOCK / WIDE)) {
-        float parts[AHEAD];
-        UNROLL for (u32 k = 0; k < AHEAD; k++) {
-            u32 split = first + k * (BLOCK / WIDE);
-            parts[k] = partial[at + (split < splits ? split : first) * step];
-        }
-        UNROLL for (u32 k = 0; k < AHEAD; k++) if (first + k * (BLOCK / WIDE) < splits) sum += parts[k];
+    /* as in norm_join: all loads at once */
+    enum { STEP = BLOCK / WIDE, MOST = 256 / STEP };
+    float parts[MOST], sum = 0.0f;
+    UNROLL for (u32 k = 0; k < MOST; k++) {
+        u32 split = threadIdx.x / WIDE + k * STEP;
+        parts[k] = split < splits ? partial[at + split * step] : 0.0f;
     }
+    UNROLL for (u32 k = 0; k < MOST; k++) if (threadIdx.x / WIDE + k * STEP < splits) sum += parts[k];
     return block_sum(sum, room, WIDE);
 }

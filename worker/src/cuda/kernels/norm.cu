@@ -52,7 +52,7 @@ DEVICE double wide_sum(double value, double *room) {
     return sum;
 }
 
-/* moments[channel]: mean, and 1 / sqrt(variance + eps), by the splits' own: squares about the mean of all are those about a split's and the
+/* moments[channel], the first two of four: mean, and 1 / sqrt(variance + eps), by the splits' own: squares about the mean of all are those about a split's and the
  * square of how far that is off. For the running statistics, `share` of the mean and of the unbiased variance, where they are wanted; a
  * bias that x should have had (`shift`, may be null) is in the mean of what it should have been, and nowhere else. A block for WIDE channels. */
 struct norm_join {
@@ -64,33 +64,32 @@ struct norm_join {
 };
 KERNEL(norm_join) {
     SHARED double room[BLOCK];
-    enum { STEP = BLOCK / WIDE };
+    /* splits of a thread, at most: there are no more than 256 (channels.rs) */
+    enum { STEP = BLOCK / WIDE, MOST = 256 / STEP };
     u32 channel = blockIdx.x * WIDE + threadIdx.x % WIDE, splits = channel < p.channels ? p.splits : 0;
+    float means[MOST], parts[MOST];
+    UNROLL for (u32 k = 0; k < MOST; k++) {
+        u32 split = threadIdx.x / WIDE + k * STEP, at = 2 * (split * p.channels + channel);
+        means[k] = parts[k] = 0.0f;
+        if (split < splits) means[k] = p.partial[at], parts[k] = p.partial[at + 1];
+    }
     double mean = 0.0, squares = 0.0, total = (double)p.total;
-    for (u32 squared = 0; squared < 2; squared++) {
+    UNROLL for (u32 squared = 0; squared < 2; squared++) {
         double sum = 0.0;
-        for (u32 first = threadIdx.x / WIDE; first < splits; first += AHEAD * STEP) {
-            float means[AHEAD], parts[AHEAD];
-            UNROLL for (u32 k = 0; k < AHEAD; k++) {
-                u32 split = first + k * STEP, at = 2 * ((split < splits ? split : first) * p.channels + channel);
-                means[k] = p.partial[at], parts[k] = p.partial[at + 1];
-            }
-            UNROLL for (u32 k = 0; k < AHEAD; k++) {
-                u32 split = first + k * STEP;
-                if (split >= splits) continue;
-                u32 start = split * p.length, end = start + p.length;
-                if (end > p.total) end = p.total;
-                double n = (double)(end - start), off = (double)means[k] - mean;
-                sum += squared ? (double)parts[k] + n * (off * off) : n * off;
-            }
+        UNROLL for (u32 k = 0; k < MOST; k++) {
+            u32 split = threadIdx.x / WIDE + k * STEP, start = split * p.length, end = start + p.length;
+            if (split >= splits) continue;
+            if (end > p.total) end = p.total;
+            double n = (double)(end - start), off = (double)means[k] - mean;
+            sum += squared ? (double)parts[k] + n * (off * off) : n * off;
         }
         sum = wide_sum(sum, room);
         if (squared) squares = sum;
         else mean = sum / total;
     }
     if (threadIdx.x >= WIDE || channel >= p.channels) return;
-    p.moments[2 * channel] = (float)mean;
-    p.moments[2 * channel + 1] = (float)(1.0 / sqrt(squares / total + p.eps));
+    p.moments[4 * channel] = (float)mean;
+    p.moments[4 * channel + 1] = (float)(1.0 / sqrt(squares / total + p.eps));
     if (p.running_mean) {
         p.running_mean[channel] = p.inputs->share * (p.shift ? (float)(mean + (double)p.shift[channel]) : (float)mean);
         p.running_variance[channel] = p.inputs->share * (float)(squares / (total - 1.0));
@@ -107,8 +106,8 @@ struct norm_running {
 KERNEL(norm_running) {
     u32 channel = HERE();
     if (channel >= p.channels) return;
-    p.moments[2 * channel] = p.shift ? p.mean[channel] - p.shift[channel] : p.mean[channel];
-    p.moments[2 * channel + 1] = (float)(1.0 / sqrt((double)p.variance[channel] + p.eps));
+    p.moments[4 * channel] = p.shift ? p.mean[channel] - p.shift[channel] : p.mean[channel];
+    p.moments[4 * channel + 1] = (float)(1.0 / sqrt((double)p.variance[channel] + p.eps));
 }
 
 /* What a value of channel `channel` becomes before the activation: both ways compute it, by the same roundings. */
@@ -116,7 +115,7 @@ struct affine {
     float mean, inverse, weight, bias;
 };
 DEVICE struct affine affine_of(const float *moments, const float *weight, const float *bias, u32 channel) {
-    struct affine a = {moments[2 * channel], moments[2 * channel + 1], weight[channel], bias[channel]};
+    struct affine a = {moments[4 * channel], moments[4 * channel + 1], weight[channel], bias[channel]};
     return a;
 }
 DEVICE float normal_of(const struct affine *a, float x) {
@@ -181,11 +180,11 @@ KERNEL(norm_sums) {
     }
 }
 
-/* A block for WIDE channels. */
+/* moments[channel], the last two of four: the gradients' parts of a value. A block for WIDE channels. */
 struct norm_finish {
     const float *partial;
-    float *dweight, *dbias;
-    u32 channels, splits;
+    float *moments, *dweight, *dbias;
+    u32 channels, splits, total;
 };
 KERNEL(norm_finish) {
     SHARED float room[BLOCK];
@@ -195,28 +194,30 @@ KERNEL(norm_finish) {
     if (threadIdx.x >= WIDE || channel >= p.channels) return;
     p.dweight[channel] = products;
     p.dbias[channel] = sum;
+    p.moments[4 * channel + 2] = products / (float)p.total;
+    p.moments[4 * channel + 3] = sum / (float)p.total;
 }
 
 /* dx may be dy. */
 struct norm_backward {
-    const float *x, *dy, *moments, *weight, *bias, *dweight, *dbias;
+    const float *x, *dy, *moments, *weight, *bias;
     float *dx;
-    u32 count, plane, channels, total, act;
+    u32 count, plane, channels, act;
     float slope;
 };
 KERNEL(norm_backward) {
     u32 first = FIRST();
-    float x[EACH], dy[EACH], products[EACH], sums[EACH], n = (float)p.total;
+    float x[EACH], dy[EACH], products[EACH], sums[EACH];
     struct affine a[EACH];
     UNROLL for (u32 k = 0; k < EACH; k++) {
         u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0, channel = channel_of(i, p.channels, p.plane);
         x[k] = p.x[i], dy[k] = p.dy[i];
-        products[k] = p.dweight[channel], sums[k] = p.dbias[channel];
+        products[k] = p.moments[4 * channel + 2], sums[k] = p.moments[4 * channel + 3];
         a[k] = affine_of(p.moments, p.weight, p.bias, channel);
     }
     UNROLL for (u32 k = 0; k < EACH; k++) {
         float normal = normal_of(&a[k], x[k]), slope = slope_of(p.act, p.slope, normal * a[k].weight + a[k].bias, dy[k]);
-        float without = slope - sums[k] / n - normal * (products[k] / n);
+        float without = slope - sums[k] - normal * products[k];
         if (first + k * BLOCK < p.count) p.dx[first + k * BLOCK] = a[k].weight * a[k].inverse * without;
     }
 }

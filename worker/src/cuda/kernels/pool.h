@@ -7,8 +7,9 @@ struct spot {
     u32 row, column, beside, image;
 };
 DEVICE struct spot spot_of(u32 i, u32 height, u32 width, u32 beside) {
-    u32 pixel = beside == 1 ? i : i / beside;
-    struct spot spot = {pixel / width % height, pixel % width, beside == 1 ? 0 : i % beside, pixel / (width * height)};
+    /* a remainder by what was divided: a division is 20 instructions, and two would be two */
+    u32 pixel = beside == 1 ? i : i / beside, line = pixel / width, image = line / height;
+    struct spot spot = {line - image * height, pixel - line * width, i - pixel * beside, image};
     return spot;
 }
 
@@ -44,15 +45,4 @@ DEVICE float from_windows(const struct window *w, const u32 *at, const float *dy
         }
     }
     return sum;
-}
-
-/* Where windows do not overlap: the one that has value `i` under it, and `here`, where that is in its plane. Without one a window that another
- * place wins, if any. */
-DEVICE u32 only_window(const struct window *w, u32 i, u32 *here) {
-    struct spot spot = spot_of(i, w->height, w->width, w->beside);
-    u32 row = spot.row, column = spot.column;
-    *here = row * w->width + column;
-    u32 y = first_over(row, w->kernel, w->stride, w->padding), x = first_over(column, w->kernel, w->stride, w->padding);
-    bool under = y < behind_over(row, w->out_height, w->stride, w->padding) && x < behind_over(column, w->out_width, w->stride, w->padding);
-    return value_at(&spot, under ? y : 0, under ? x : 0, w->out_height, w->out_width, w->beside);
 }

@@ -13,7 +13,7 @@ struct bias_backward {
     float slope;
     struct window w;
 };
-/* The same through windows that overlap: how many are over a value differs from one to the next. */
+/* Through windows that overlap: how many are over a value differs from one to the next. */
 DEVICE float bias_backward_overlapping(const struct bias_backward *p, u32 first, u32 end, u32 channel) {
     float sum = 0.0f;
     for (u32 i = first; i < end; i += BLOCK / p->width) {
@@ -33,26 +33,71 @@ KERNEL(bias_backward) {
     if (end > p.total) end = p.total;
     if (channel >= p.channels) end = 0;
     float sum = 0.0f;
-    bool overlap = p.at && p.w.stride < p.w.kernel;
-    if (overlap) sum = bias_backward_overlapping(&p, start, end, channel);
-    for (u32 first = start; first < end && !overlap; first += AHEAD * step) {
-        u32 here[AHEAD], from[AHEAD], mine[AHEAD], winner[AHEAD];
-        float dy[AHEAD], seen[AHEAD];
-        places(here, first, step, end, channel, p.channels, p.plane);
-        UNROLL for (u32 k = 0; k < AHEAD; k++) {
-            from[k] = here[k], mine[k] = winner[k] = 0;
-            if (p.at) from[k] = only_window(&p.w, here[k], &mine[k]);
-        }
-        UNROLL for (u32 k = 0; k < AHEAD; k++) dy[k] = seen[k] = p.dy[from[k]];
-        if (p.at) UNROLL for (u32 k = 0; k < AHEAD; k++) winner[k] = p.at[from[k]];
-        if (p.act != NOTHING) UNROLL for (u32 k = 0; k < AHEAD; k++) seen[k] = p.y[from[k]];
+    if (p.at) sum = bias_backward_overlapping(&p, start, end, channel);
+    for (u32 first = start; first < end && !p.at; first += AHEAD * step) {
+        u32 at[AHEAD];
+        float dy[AHEAD], y[AHEAD];
+        places(at, first, step, end, channel, p.channels, p.plane);
+        UNROLL for (u32 k = 0; k < AHEAD; k++) dy[k] = y[k] = p.dy[at[k]];
+        if (p.act != NOTHING) UNROLL for (u32 k = 0; k < AHEAD; k++) y[k] = p.y[at[k]];
         UNROLL for (u32 k = 0; k < AHEAD; k++) {
             if (first + k * step >= end) continue;
+            if (p.act != NOTHING) p.dx[at[k]] = dy[k] = slope_of(p.act, p.slope, y[k], dy[k]);
+            sum += dy[k];
+        }
+    }
+    sum = block_sum(sum, room, p.width);
+    if (threadIdx.x < p.width && channel < p.channels) p.partial[split * p.channels + channel] = sum;
+}
+
+/* The same through windows that do not overlap: a thread a window, which fills it, and what lies between it and the next. Splits and their
+ * values are of the windows; what no window's greatest is adds nothing to a sum. */
+struct pool_backward {
+    const float *y, *dy;
+    const u32 *at;
+    float *dx, *partial;
+    u32 channels, total, length, width, act;
+    float slope;
+    struct window w;
+};
+KERNEL(pool_backward) {
+    SHARED float room[BLOCK];
+    u32 channel = blockIdx.x * p.width + threadIdx.x % p.width, split = blockIdx.y, step = BLOCK / p.width;
+    u32 start = split * p.length + threadIdx.x / p.width, end = (split + 1) * p.length;
+    if (end > p.total) end = p.total;
+    if (channel >= p.channels) end = 0;
+    float sum = 0.0f;
+    for (u32 first = start; first < end; first += EACH * step) {
+        struct spot spots[EACH];
+        u32 winner[EACH];
+        float dy[EACH], y[EACH];
+        UNROLL for (u32 k = 0; k < EACH; k++) {
+            u32 window = first + k * step < end ? first + k * step : first;
+            u32 line = window / p.w.out_width, image = line / p.w.out_height;
+            struct spot spot = {line - image * p.w.out_height, window - line * p.w.out_width, 0, image};
+            if (p.w.beside == 1) spot.image = image * p.channels + channel;
+            else spot.beside = channel;
+            u32 from = value_at(&spot, spot.row, spot.column, p.w.out_height, p.w.out_width, p.w.beside);
+            spots[k] = spot;
+            winner[k] = p.at[from], dy[k] = y[k] = p.dy[from];
+            if (p.act != NOTHING) y[k] = p.y[from];
+        }
+        UNROLL for (u32 k = 0; k < EACH; k++) {
+            if (first + k * step >= end) continue;
             /* as a sum of one, which is never -0.0 */
-            float slope = p.at ? winner[k] == mine[k] ? 0.0f + dy[k] : 0.0f : dy[k];
-            if (p.act != NOTHING) slope = slope_of(p.act, p.slope, seen[k], slope);
-            if (p.at || p.act != NOTHING) p.dx[here[k]] = slope;
+            float slope = 0.0f + dy[k];
+            if (p.act != NOTHING) slope = slope_of(p.act, p.slope, y[k], slope);
             sum += slope;
+            u32 row = spots[k].row, column = spots[k].column, bottom = p.w.height, right = p.w.width;
+            if (row + 1 < p.w.out_height) bottom = (row + 1) * p.w.stride - p.w.padding;
+            if (column + 1 < p.w.out_width) right = (column + 1) * p.w.stride - p.w.padding;
+            u32 left = column > 0 ? column * p.w.stride - p.w.padding : 0;
+            for (u32 at_row = row > 0 ? row * p.w.stride - p.w.padding : 0; at_row < bottom; at_row++) {
+                for (u32 at_column = left; at_column < right; at_column++) {
+                    u32 to = value_at(&spots[k], at_row, at_column, p.w.height, p.w.width, p.w.beside);
+                    p.dx[to] = at_row * p.w.width + at_column == winner[k] ? slope : 0.0f;
+                }
+            }
         }
     }
     sum = block_sum(sum, room, p.width);
@@ -125,18 +170,26 @@ struct join_sums {
     u32 tensors, shards, count;
 };
 KERNEL(join_sums) {
-    u32 i = HERE();
-    if (i >= p.count) return;
-    u32 from = p.tensors > 0 ? transposed_place(p.transposed, p.tensors, i) : i;
+    u32 first = FIRST(), from[EACH];
+    UNROLL for (u32 k = 0; k < EACH; k++) {
+        u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0;
+        from[k] = p.tensors > 0 ? transposed_place(p.transposed, p.tensors, i) : i;
+    }
     for (u32 shard = 0; shard < p.shards; shard++) {
         const struct inputs *inputs = p.inputs[shard];
-        u32 at = inputs->depth;
-        float sum = p.gradients[shard][from];
-        if (i < inputs->rounded) sum = to_bf16(sum);
-        for (u32 merged = 0; merged < inputs->merges; merged++) {
+        float sum[EACH], *sums = inputs->sums;
+        u32 at = inputs->depth, merges = inputs->merges, rounded = inputs->rounded;
+        UNROLL for (u32 k = 0; k < EACH; k++) sum[k] = p.gradients[shard][from[k]];
+        UNROLL for (u32 k = 0; k < EACH; k++) if (first + k * BLOCK < rounded) sum[k] = to_bf16(sum[k]);
+        for (u32 merged = 0; merged < merges; merged++) {
             at--;
-            sum = inputs->sums[(unsigned long long)at * p.count + i] + sum;
+            UNROLL for (u32 k = 0; k < EACH; k++) {
+                u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0;
+                sum[k] = sums[(unsigned long long)at * p.count + i] + sum[k];
+            }
         }
-        inputs->sums[(unsigned long long)at * p.count + i] = sum;
+        UNROLL for (u32 k = 0; k < EACH; k++) {
+            if (first + k * BLOCK < p.count) sums[(unsigned long long)at * p.count + first + k * BLOCK] = sum[k];
+        }
     }
 }
