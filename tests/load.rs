@@ -248,7 +248,7 @@ async fn floods_from_a_worker_end_its_session() {
         assert!(reason.contains(word), "{reason}");
     }
     let long = Peer::join(connect(address).await, &"n".repeat(1000)).await.err().expect("refused");
-    assert!(long.contains("1000 bytes") && long.contains("128"), "{long}");
+    assert!(long.contains("1000 bytes") && long.contains("160"), "{long}");
     finish(&desk, coordinator, GUESTS_KIB);
 }
 

@@ -87,6 +87,36 @@ fn two_gpus_sum_among_themselves_and_come_to_what_grpc_comes_to() {
     alike(&desk, "uneven", "even");
 }
 
+/// Oracle: the coordinator, which makes each step of the sum that rank 0 sends. Ranks with one node of the tree, with several, and with none;
+/// momentum, AdamW, a gradient that is clipped.
+#[test]
+fn ranks_that_make_the_steps_themselves_come_to_the_coordinators_weights() {
+    let Some(desk) = standins() else { return };
+    let run = ["train", "lenet-dropout-bn", "--data", "images", "--plain", "--fast"];
+    for (number, (gpus, more)) in [
+        ("2", "--batch-size 32 --max-steps 12 --momentum 0.9 --weight-decay 1e-3"),
+        (
+            "3",
+            "--batch-size 32 --max-steps 12 --shards 5 --optimizer adamw --lr 0.01 --set optimizer.clip_grad_norm=0.5",
+        ),
+        // a last step of one image: two of the three have none
+        ("3", "--batch-size 213 --epochs 1 --model lenet --momentum 0.5"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [(kept, few), (sent, many)] = ["3600", "0"].map(|catch_up| {
+            let (out, more) = (format!("{number}-{catch_up}"), more.split(' ').collect::<Vec<_>>());
+            with_gpus(&desk, gpus, &[&run, NCCL, &["--catch-up", catch_up, "--out", &out], &more].concat()).ok();
+            let summary = desk.summary(&out);
+            let shared = summary["traffic"]["shared"].as_u64().expect("bytes");
+            ((desk.hash(&out), loss(&summary)), shared)
+        });
+        assert_eq!(kept, sent, "{more}");
+        assert!(number == 2 || 2 * few < many, "{few} bytes, and {many} with every sum");
+    }
+}
+
 /// What the last batch of an epoch is too small for: a rank without a shard must not keep the others waiting.
 #[test]
 fn a_rank_without_a_shard_takes_part_in_the_sum() {

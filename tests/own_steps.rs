@@ -72,7 +72,7 @@ const SPOILED: &[(&str, Spoil)] = &[
         outcomes[0].correct = outcomes[0].count + 1;
     }),
     ("version", |answer, _| answer.made.version += 1),
-    ("names no node", |answer, _| answer.made.node = None),
+    ("no answer to", |answer, _| answer.made.node = None),
 ];
 
 /// The optimizer step: SGD without momentum, as proto/src/optimizer/sgd.rs rounds it.

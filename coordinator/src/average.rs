@@ -86,6 +86,11 @@ impl Average {
         self.root = sum.or(self.root.take());
     }
 
+    /// What the parts of a step counted whose sum is elsewhere.
+    pub fn into_outcomes(self) -> Vec<ShardOutcome> {
+        self.outcomes
+    }
+
     /// The whole step, once every shard is in.
     pub fn finish(self) -> Option<StepSum> {
         Some(StepSum::of(self.root?, self.outcomes))

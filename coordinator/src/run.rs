@@ -199,7 +199,7 @@ impl Run {
             checkpoint_every: Some(recipe.checkpoint.every_seconds).filter(|s| *s > 0).map(Duration::from_secs),
             even: self.limits.even,
             ring: self.limits.nccl,
-            in_advance: if self.steps_can_be_the_workers() { IN_ADVANCE } else { 0 },
+            in_advance: if self.steps_can_be_the_workers() && !self.limits.nccl { IN_ADVANCE } else { 0 },
             catch_up: Some(self.limits.catch_up).filter(|every| !every.is_zero() && self.steps_can_be_the_workers()),
             audit: self.limits.audit,
             seed: recipe.seed,
@@ -213,7 +213,7 @@ impl Run {
     /// Whether a worker that has a whole step comes to the parameters that the coordinator comes to: not where they travel rounded, or where a
     /// test has the coordinator add in another order.
     fn steps_can_be_the_workers(&self) -> bool {
-        self.recipe.wire == Wire::F32 && self.reducer == Reducer::Tree && !self.limits.nccl
+        self.recipe.wire == Wire::F32 && self.reducer == Reducer::Tree
     }
 
     /// Checks that everything fits together, before anybody is let in.

@@ -66,8 +66,8 @@ pub struct PlaneArgs {
     /// How tensors travel: through shared memory where a worker can map it; over gRPC alone; or gradients by NCCL, among GPUs
     #[arg(long, value_enum, default_value = "auto")]
     pub plane: Plane,
-    /// A lone worker makes the steps itself, and sends what it came to that often (0: every gradient): so much may be lost with it, and is
-    /// computed again
+    /// A lone worker, or a ring of GPUs, makes the steps itself, and sends what it came to that often (0: every gradient): so much may be
+    /// lost with it, and is computed again
     #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub catch_up: Duration,
 }

@@ -52,9 +52,5 @@ mod without {
         pub(crate) fn form(_: &Processor, _: &[u8], _: u32, _: u32, _: GoOn<'_>) -> Result<Self, RingError> {
             none()
         }
-
-        pub(crate) fn sum(&mut self, _: &mut [f32], _: GoOn<'_>) -> Result<(), RingError> {
-            match *self {}
-        }
     }
 }

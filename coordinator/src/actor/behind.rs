@@ -1,4 +1,4 @@
-//! Steps that only their worker has made: what they counted is noted here as any other step's, and can be taken back.
+//! Steps that only their workers have made: what they counted is noted here as any other step's, and can be taken back.
 
 use lockstep_proto::optimizer::whole::Made;
 use lockstep_proto::wire::ShardOutcome;
@@ -49,6 +49,27 @@ impl Actor {
         let Answer::Made { outcomes, penalty, norm, state, compute_us, encode_us, wait_us, .. } = answer else {
             return;
         };
+        self.mark();
+        self.credit(worker, &outcomes, compute_us, wait_us);
+        self.meter.answered(worker, compute_us, encode_us);
+        self.elsewhere = Some(Elsewhere { outcomes, made: Made { penalty, norm }, state });
+    }
+
+    /// The same of a rank's part of the step, which its ring made.
+    pub(super) fn note_part_made(&mut self, worker: WorkerId, answer: Answer) {
+        self.mark();
+        let part = match answer {
+            Answer::Made { version, outcomes, penalty, norm, state, compute_us, encode_us, wait_us, .. } => {
+                self.elsewhere = Some(Elsewhere { outcomes: Vec::new(), made: Made { penalty, norm }, state });
+                Answer::Part { version, values: None, outcomes, compute_us, encode_us, wait_us }
+            }
+            other => other,
+        };
+        self.add_part(worker, part);
+    }
+
+    /// Remembers how everything is before a step that is made elsewhere, if none is yet.
+    fn mark(&mut self) {
         self.mark.get_or_insert_with(|| Mark {
             reached: self.parameters.version(),
             images: 0,
@@ -58,13 +79,13 @@ impl Actor {
             rates: self.meter.images(),
             told: Vec::new(),
         });
-        self.credit(worker, &outcomes, compute_us, wait_us);
-        self.meter.answered(worker, compute_us, encode_us);
-        self.elsewhere = Some(Elsewhere { outcomes, made: Made { penalty, norm }, state });
     }
 
     /// Closes a step that its worker made; with what it came to, if that is here.
-    pub(super) fn close_elsewhere(&mut self, Elsewhere { outcomes, made, state }: Elsewhere) -> (StepSum, Made) {
+    /// `parts`: what the parts of a ring counted.
+    pub(super) fn close_elsewhere(&mut self, elsewhere: Elsewhere, parts: Average) -> (StepSum, Made) {
+        let Elsewhere { mut outcomes, made, state } = elsewhere;
+        outcomes.extend(parts.into_outcomes());
         let sum = StepSum::of(Vec::new(), outcomes);
         if let Some(mark) = &mut self.mark {
             (mark.reached, mark.images) = (mark.reached + 1, mark.images + u64::from(sum.count));
@@ -86,7 +107,8 @@ impl Actor {
         self.sessions.doubt_all();
         let Some(Mark { reached, images, epoch, ledger, credits, rates, told }) = self.mark.take() else { return };
         let steps = count(reached - version, "step");
-        let text = format!("back to step {version}: only a worker had the {steps} after it ({reason})");
+        let who = if self.run.limits.nccl { "a ring" } else { "a worker" };
+        let text = format!("back to step {version}: only {who} had the {steps} after it ({reason})");
         self.telemetry.emit(telemetry::Event::Notice { text });
         let counts = self.ledger.counts();
         self.epoch = epoch;
@@ -116,6 +138,7 @@ impl Actor {
                 "step {step} has the loss {loss} now that it is made again, and had {was}: one of both was computed wrong"
             ));
         }
-        before == now
+        // without the promise it comes out a little otherwise, and is not told twice either
+        before == now || !self.run.recipe.deterministic
     }
 }

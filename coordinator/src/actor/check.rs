@@ -44,7 +44,8 @@ impl Actor {
             (_, Answer::NotFinite { .. }) => Ok(()),
             (
                 Work::Shards { step, node: asked },
-                Answer::Gradient { version, node, outcomes, .. } | Answer::Made { version, node, outcomes, .. },
+                Answer::Gradient { version, node, outcomes, .. }
+                | Answer::Made { version, node: Some(node), outcomes, .. },
             ) => {
                 // a step's gradients are of the parameters that have as many steps behind them
                 current(*version, step)?;
@@ -52,6 +53,10 @@ impl Actor {
                     return Err(format!("it is for node {node:?}, and {asked:?} was asked for"));
                 }
                 self.check_counts(step, asked.covers(self.plan.leaves(step)), outcomes)
+            }
+            (Work::Part { step, rank: 0, first, end, .. }, Answer::Made { version, node: None, outcomes, .. }) => {
+                current(*version, step)?;
+                self.check_counts(step, first..end, outcomes)
             }
             (Work::Part { step, rank, first, end, .. }, Answer::Part { version, values, outcomes, .. }) => {
                 current(*version, step)?;
@@ -88,7 +93,7 @@ impl Actor {
 /// Whether `answer` has what was asked for of a step that its worker makes.
 fn check_report(asked: Option<Report>, answer: &Answer) -> Result<(), String> {
     let has = match answer {
-        Answer::Gradient { .. } => Report::Gradient,
+        Answer::Gradient { .. } | Answer::Part { values: Some(_), .. } => Report::Gradient,
         Answer::Made { state: None, .. } => Report::Counts,
         Answer::Made { state: Some(_), .. } => Report::State,
         _ => return Ok(()),

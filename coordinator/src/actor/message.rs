@@ -92,10 +92,11 @@ pub(crate) enum Answer {
         encode_us: u64,
         wait_us: u64,
     },
-    /// A step that its worker made; what it came to, if that was asked for.
+    /// A step that its worker made, or a ring, whose rank 0 says this of its part; what it came to, if that was asked for.
     Made {
         version: u64,
-        node: Node,
+        /// None in a ring.
+        node: Option<Node>,
         outcomes: Vec<ShardOutcome>,
         penalty: f64,
         norm: f64,

@@ -45,9 +45,9 @@ impl Actor {
                     let answer = self.find(lease, &mut answer);
                     self.count(slice, answer);
                 }
-                Command::Part { worker, lease } => {
-                    let answer = self.find(lease, &mut answer);
-                    self.add_part(worker, answer);
+                Command::Part { worker, lease, made } => {
+                    let Some(answer) = self.find(lease, &mut answer) else { continue };
+                    if made { self.note_part_made(worker, answer) } else { self.add_part(worker, answer) }
                 }
                 Command::Form { worker, generation, rank, size, id } => {
                     self.form(worker, FormRing { generation, rank, size, id: id.unwrap_or_default() });
@@ -106,7 +106,10 @@ impl Actor {
 
     fn hold(&mut self, worker: WorkerId, lease: LeaseId, reason: &str, now: &mut Option<(LeaseId, Answer)>) {
         let Some((lease, answer)) = now.take_if(|(this, _)| *this == lease) else { return };
-        self.sessions.doubt(worker);
+        // a part of a ring waits for the others, and nothing is wrong with it
+        if !matches!(answer, Answer::Part { .. } | Answer::Made { node: None, .. }) {
+            self.sessions.doubt(worker);
+        }
         if matches!(answer, Answer::NotFinite { .. }) {
             self.ledger.refuse();
             self.warn(format!("{}, {reason}; it is computed again", self.sessions.name(worker)));
@@ -221,8 +224,8 @@ impl Actor {
         self.meter.summed(start.elapsed());
     }
 
-    fn add_part(&mut self, worker: WorkerId, answer: Option<Answer>) {
-        let Some(Answer::Part { values, outcomes, compute_us, encode_us, wait_us, .. }) = answer else { return };
+    pub(super) fn add_part(&mut self, worker: WorkerId, answer: Answer) {
+        let Answer::Part { values, outcomes, compute_us, encode_us, wait_us, .. } = answer else { return };
         self.credit(worker, &outcomes, compute_us, wait_us);
         self.meter.answered(worker, compute_us, encode_us);
         self.average.add_part(values, outcomes);
@@ -253,6 +256,8 @@ impl Actor {
     fn dissolve(&mut self, generation: u64, members: &[WorkerId], reissued: u32, reason: &str) {
         self.ledger.reissue(reissued);
         tracing::debug!(generation, reissued, %reason, "ring dissolved");
+        // they may have made a step that nobody knows of
+        members.iter().for_each(|worker| self.sessions.doubt(*worker));
         for session in members.iter().filter_map(|worker| self.sessions.get(*worker)) {
             session.send(to_worker::Message::DissolveRing(DissolveRing { generation }));
         }
@@ -282,7 +287,7 @@ impl Actor {
         let (epoch, start) = (self.plan.epoch(step), Instant::now());
         let lr = self.schedule.lr(step, u64::from(epoch));
         let made = match self.elsewhere.take() {
-            Some(elsewhere) => Ok(self.close_elsewhere(elsewhere)),
+            Some(elsewhere) => Ok(self.close_elsewhere(elsewhere, average)),
             None => self.make(version, lr, average),
         };
         let (sum, Made { penalty, norm }) = match made {

@@ -237,7 +237,7 @@ impl Engine {
 fn use_it(worker: WorkerId, lease: LeaseId, work: Work) -> Command {
     match work {
         Work::Shards { node, .. } => Command::Sum { worker, lease, node },
-        Work::Part { .. } => Command::Part { worker, lease },
+        Work::Part { .. } => Command::Part { worker, lease, made: false },
         Work::Slice { slice, .. } => Command::Count { worker, lease, slice },
     }
 }

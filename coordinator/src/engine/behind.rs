@@ -1,4 +1,4 @@
-//! Steps that only their worker has made. A lone worker that makes the optimizer step itself need not send each gradient for the coordinator to
+//! Steps that only their workers have made. A lone worker that makes the optimizer step itself need not send each gradient for the coordinator to
 //! make the same step of: it says what its shards counted, and sends parameters and optimizer state when somebody wants them, and every now and
 //! then. Until then the coordinator is behind. Where that worker is lost, or something is wrong with what it says, the run goes back to what the
 //! coordinator has, and the steps since are made again, to the same bits.
@@ -35,6 +35,20 @@ impl Behind {
     pub(super) fn at(version: u64) -> Self {
         Self { known: version, ..Self::default() }
     }
+
+    pub(super) fn open_until(&self) -> u64 {
+        self.open_until
+    }
+
+    /// Whether as much time has gone by as may be lost.
+    pub(super) fn is_long_ago(&self, now: Duration, every: Duration) -> bool {
+        now.saturating_sub(self.since) >= every
+    }
+
+    /// Parameters are on their way.
+    pub(super) fn asked(&mut self, now: Duration) {
+        self.since = now;
+    }
 }
 
 impl Engine {
@@ -64,31 +78,35 @@ impl Engine {
         let Some(every) = self.plan.catch_up else { return Report::Gradient };
         let seconds = self.workers.pace(worker).map(|shard| shard * f64::from(self.plan.leaves(step)));
         let quick = seconds.is_some_and(|seconds| seconds * WORTH_IT <= every.as_secs_f64());
-        let long_ago = now.saturating_sub(self.behind.since) >= every;
+        let long_ago = self.behind.is_long_ago(now, every);
         // somebody answered it already: what is sent is compared
         let answered = matches!(&self.phase, Phase::Working(pool) if pool.case(self.whole(step)).is_some());
         let wanted =
-            !quick || long_ago || answered || step < self.behind.open_until || self.is_wanted(now, worker, step + 1);
+            !quick || long_ago || answered || step < self.behind.open_until || self.is_wanted(now, &[worker], step + 1);
         match (wanted && !self.is(Mutant::StayBehind), self.will_lack(step)) {
             (false, _) => Report::Counts,
             (true, false) => Report::Gradient,
             (true, true) => {
-                self.behind.since = now;
+                self.behind.asked(now);
                 Report::State
             }
         }
     }
 
-    /// Whether something needs the parameters of `version` here, which `worker` comes to.
-    fn is_wanted(&self, now: Duration, worker: WorkerId, version: u64) -> bool {
+    /// Whether something needs the parameters of `version` here, to which `workers` come.
+    pub(super) fn is_wanted(&self, now: Duration, workers: &[WorkerId], version: u64) -> bool {
         let plan = &self.plan;
+        let mut staying = self.workers.staying();
+        if plan.ring {
+            staying.truncate(plan.shards as usize);
+        }
         version >= plan.total_steps()
             || plan.ends_epoch(version)
             || plan.evaluates(version)
             || plan.checkpoints(version)
             || self.is_long_without_checkpoint(now)
             || self.stopping.is_some()
-            || self.workers.staying() != [worker]
+            || staying != workers
     }
 
     /// A step is made: where its parameters are.

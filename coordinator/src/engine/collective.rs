@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::answers::{FAILURES, WHAT_TO_DO, drop_it};
-use super::command::{Command, Finding, LeaseId, Outcome, Work, WorkerId};
+use super::command::{Command, Finding, LeaseId, Outcome, Report, Work, WorkerId};
 use super::mutant::Mutant;
 use super::pool::{Kind, Pool};
 use super::ring::{Part, Ring};
@@ -24,7 +24,8 @@ impl Engine {
         wanted.truncate(self.plan.shards as usize);
         match &self.rings.current {
             Some(ring) if !ring.is_ready() => return,
-            Some(ring) if ring.members() == wanted => return self.give_parts(now, step, out),
+            // what they came to goes with them: first it is asked for
+            Some(ring) if ring.members() == wanted || self.is_behind() => return self.give_parts(now, step, out),
             _ => {}
         }
         self.dissolve("others are to take part from now on", out);
@@ -35,24 +36,44 @@ impl Engine {
         out.push(Command::Form { worker: first, generation, rank: 0, size, id: None });
     }
 
+    /// What rank 0 of `members` is to send of a step that all of them make themselves, with the sum that all of them have; none if it is to send
+    /// the sum, of which the step is made here.
+    fn ring_report(&mut self, now: Duration, step: u64, members: &[WorkerId]) -> Option<Report> {
+        let every = self.plan.catch_up?;
+        let able = || members.iter().all(|member| self.workers.makes_steps(*member));
+        if !self.is_behind() && (step < self.behind.open_until() || !able()) {
+            return None;
+        }
+        let wanted = self.behind.is_long_ago(now, every) || self.is_wanted(now, members, step + 1);
+        match (wanted, self.is_behind()) {
+            (false, _) => Some(Report::Counts),
+            (true, false) => None,
+            (true, true) => {
+                self.behind.asked(now);
+                Some(Report::State)
+            }
+        }
+    }
+
     /// Cuts the step's shards evenly over the ring, in rank order.
     fn give_parts(&mut self, now: Duration, step: u64, out: &mut Vec<Command>) {
+        let Some(members) = self.rings.current.as_ref().map(|ring| ring.members().to_vec()) else { return };
+        let own = self.ring_report(now, step, &members);
         let Phase::Working(pool) = &self.phase else { return };
         let (purpose, Some(ring)) = (pool.purpose(), &mut self.rings.current) else { return };
-        let members = ring.members().to_vec();
         let shares = pace::shares(self.plan.leaves(step) as usize, &vec![None; members.len()]);
         let (mut parts, mut first) = (Vec::with_capacity(members.len()), 0);
         for ((rank, worker), share) in (0..).zip(members).zip(shares) {
             let (lease, end) = (self.next_lease, first + share as u32);
             self.next_lease += 1;
             let work = Work::Part { step, generation: ring.generation, rank, first, end };
-            self.leases.insert(lease, Lease { worker, work, since: now, own: None });
+            self.leases.insert(lease, Lease { worker, work, since: now, own });
             self.workers.hold(worker, lease);
-            out.push(Command::Lease { worker, lease, work, purpose, own: None });
+            out.push(Command::Lease { worker, lease, work, purpose, own });
             parts.push(Part { worker, lease, shards: end - first });
             first = end;
         }
-        ring.open(&parts, now);
+        ring.open(&parts, own, now);
     }
 
     /// Rank 0 made the ring's name: the others may look for it.
@@ -140,6 +161,10 @@ impl Engine {
             let (generation, reason) = (ring.generation, reason.to_owned());
             out.push(Command::Dissolve { generation, members, reissued, reason });
         }
+        if self.is_behind() && !self.is(Mutant::GoOnWithoutRing) {
+            // its members may have come to another version each. In the open up to here, so that the run comes on, and what is wrong shows
+            self.roll_back(self.version + 1, reason, out);
+        }
     }
 
     /// `worker` is lost: if it is a member, its ring is over.
@@ -180,13 +205,14 @@ impl Engine {
     fn use_parts(&mut self, now: Duration, all: Vec<Part>, out: &mut Vec<Command>) {
         let Phase::Working(Pool { kind: Kind::Shards { step }, .. }) = &self.phase else { return };
         let step = *step;
+        self.closed_by = self.rings.current.as_ref().and_then(Ring::made_by);
         for Part { worker, lease, .. } in all {
             self.workers.clear(worker);
-            out.push(Command::Part { worker, lease });
+            out.push(Command::Part { worker, lease, made: self.closed_by.is_some() });
         }
         self.short_since = None;
         self.rings.setbacks = 0;
-        self.rings.failed.clear();
+        self.rings.failed.retain(|(failed, _)| *failed > step);
         self.close_step(step, now, out);
     }
 
@@ -219,12 +245,13 @@ impl Engine {
         own: bool,
         out: &mut Vec<Command>,
     ) {
+        let Work::Part { step, .. } = work else { return };
         let who = own.then_some(worker);
         let failed = &mut self.rings.failed;
-        let again = failed.contains(&who);
-        failed.push(who);
+        let again = failed.contains(&(step, who));
+        failed.push((step, who));
         let alone = self.workers.staying().len() <= 1;
-        let others = failed.iter().filter(|one| one.is_some() && **one != who).count() as u32;
+        let others = failed.iter().filter(|(of, one)| *of == step && one.is_some() && *one != who).count() as u32;
         let give_up = if own { others + 1 >= FAILURES || (again && alone) } else { again };
         if give_up {
             let reason = format!("{work} failed twice, so it is not one worker's fault: {reason}; {WHAT_TO_DO}");

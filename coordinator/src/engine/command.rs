@@ -133,7 +133,7 @@ impl fmt::Display for Purpose {
 /// Something to do. The actor does commands in order, each before the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Send work to a worker. `own`: it makes the step that follows from it, too, for itself, and sends this.
+    /// Send work to a worker. `own`: it makes the step that follows from it, too, for itself, and sends this (of a ring, rank 0 does).
     Lease { worker: WorkerId, lease: LeaseId, work: Work, purpose: Purpose, own: Option<Report> },
     /// A lease of a step in advance is over: its answer will be dropped, and what its holder comes to by itself is not to be built on.
     CallBack { worker: WorkerId, lease: LeaseId },
@@ -147,8 +147,9 @@ pub enum Command {
     Sum { worker: WorkerId, lease: LeaseId, node: Node },
     /// Add the answer, maybe one that was put aside, to the evaluation's counts.
     Count { worker: WorkerId, lease: LeaseId, slice: u32 },
-    /// Add a part of the open step, maybe one that was put aside. All parts of the step come one after the other.
-    Part { worker: WorkerId, lease: LeaseId },
+    /// Add a part of the open step, maybe one that was put aside. All parts of the step come one after the other. `made`: its ring made the
+    /// step, and the coordinator does not.
+    Part { worker: WorkerId, lease: LeaseId, made: bool },
     /// Have a worker take its place in a new ring. Rank 0 gets no name: it makes one.
     Form { worker: WorkerId, generation: u64, rank: u32, size: u32, id: Option<Vec<u8>> },
     /// Have these workers leave a ring, whatever they wait for in it; so many shards that it had in hand are given out again.

@@ -50,6 +50,8 @@ pub(super) enum Mutant {
     KeepRing,
     /// A step is made with what a ring has answered when it loses a member.
     StepWithoutMember,
+    /// A ring that alone has the parameters is dissolved, and the run goes on as if it had them.
+    GoOnWithoutRing,
 }
 
 impl Mutant {
@@ -82,5 +84,5 @@ impl Mutant {
 
     /// Those of rings.
     #[cfg(test)]
-    pub(super) const OF_RINGS: [Self; 2] = [Self::KeepRing, Self::StepWithoutMember];
+    pub(super) const OF_RINGS: [Self; 3] = [Self::KeepRing, Self::StepWithoutMember, Self::GoOnWithoutRing];
 }

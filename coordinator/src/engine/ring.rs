@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::command::{LeaseId, WorkerId};
+use super::command::{LeaseId, Report, WorkerId};
 
 /// What a ring is at.
 #[derive(Debug)]
@@ -37,11 +37,13 @@ pub(super) struct Ring {
     since: Duration,
     /// Who has done its own part of the stage, and waits for the others.
     waiting: BTreeSet<WorkerId>,
+    /// What rank 0 sends of the last step that was opened, if the members make it.
+    report: Option<Report>,
 }
 
 impl Ring {
     pub(super) fn new(generation: u64, members: Vec<WorkerId>, now: Duration) -> Self {
-        Self { generation, members, stage: Stage::Naming, since: now, waiting: BTreeSet::new() }
+        Self { generation, members, stage: Stage::Naming, since: now, waiting: BTreeSet::new(), report: None }
     }
 
     pub(super) fn members(&self) -> &[WorkerId] {
@@ -89,10 +91,16 @@ impl Ring {
         }
     }
 
-    /// The members are given their parts of a step.
-    pub(super) fn open(&mut self, parts: &[Part], now: Duration) {
+    /// The members are given their parts of a step, which they make if there is a `report` to be sent of it.
+    pub(super) fn open(&mut self, parts: &[Part], report: Option<Report>, now: Duration) {
+        self.report = report;
         let open = parts.iter().map(|part| (part.lease, part.worker)).collect();
         self.enter(Stage::Summing { open, answered: Vec::new() }, now);
+    }
+
+    /// Rank 0, and what it sends of a step that the members make.
+    pub(super) fn made_by(&self) -> Option<(WorkerId, Report)> {
+        self.members.first().copied().zip(self.report)
     }
 
     /// A part is answered. Returns all of the step's if it was the last one.
@@ -155,8 +163,8 @@ pub(super) struct Rings {
     pub(super) setbacks: u32,
     /// No new one before: a member that is dead without a word is found out until then.
     pub(super) not_before: Duration,
-    /// Who could not compute its part of the open step; none: their sum was not finite.
-    pub(super) failed: Vec<Option<WorkerId>>,
+    /// Who could not compute its part of which step that is still to be made; none: their sum was not finite.
+    pub(super) failed: Vec<(u64, Option<WorkerId>)>,
 }
 
 impl Rings {
@@ -196,7 +204,8 @@ mod tests {
         assert!(!ring.is_ready(), "one of two");
         ring.formed(7, NOW);
         assert!(ring.is_ready());
-        ring.open(&[part(7, 1), part(9, 2)], NOW);
+        ring.open(&[part(7, 1), part(9, 2)], Some(Report::Counts), NOW);
+        assert_eq!(ring.made_by(), Some((7, Report::Counts)));
         assert_eq!(ring.answered(part(9, 2), NOW), None);
         assert_eq!((ring.in_hand(), ring.put_aside()), (vec![1], &[part(9, 2)][..]));
         assert_eq!(ring.answered(part(7, 1), NOW), Some(vec![part(9, 2), part(7, 1)]));
@@ -216,7 +225,8 @@ mod tests {
         assert_eq!(ring.overdue(LATER, PATIENCE), Some(vec![]), "NCCL itself hangs");
         [7, 9].into_iter().for_each(|worker| ring.formed(worker, NOW));
         assert_eq!(ring.overdue(LATER, PATIENCE), None, "nobody owes anything");
-        ring.open(&[part(7, 1), part(8, 2), part(9, 3)], NOW);
+        ring.open(&[part(7, 1), part(8, 2), part(9, 3)], None, NOW);
+        assert_eq!(ring.made_by(), None);
         ring.waits(8);
         ring.answered(part(9, 3), NOW);
         assert_eq!(ring.overdue(LATER, PATIENCE), Some(vec![7]));

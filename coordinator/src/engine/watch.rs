@@ -35,7 +35,8 @@ impl Engine {
             self.dismiss(now, worker, reason, true, out);
         }
         for worker in self.workers.gone() {
-            if self.leader() == Some(worker) {
+            let in_ring = || self.rings.current.as_ref().is_some_and(|ring| ring.has(worker));
+            if self.leader() == Some(worker) || (self.is_behind() && in_ring()) {
                 // first it sends what it came to
                 continue;
             }

@@ -129,9 +129,7 @@ impl States {
             let what = format!("its gradient has the norm {norm}, and the penalty is {penalty}");
             return (lease, Answer::NotFinite { what });
         }
-        let Some(node) = node.map(|node| Node { level: node.level, index: node.index }) else {
-            return refused("it names no node of the step that it made".to_owned());
-        };
+        let node = node.map(|node| Node { level: node.level, index: node.index });
         let state = match open {
             None => None,
             Some(open) if open.lease != lease => {

@@ -11,7 +11,7 @@ use lockstep_proto::wire::RING_ID_BYTES;
 
 use super::deadline::returns_within;
 use super::gpu::Gpu;
-use super::memory::{Address, Block, Pinned};
+use super::memory::{Address, Block};
 use super::regions::Region;
 use crate::device::Processor;
 use crate::ring::{GoOn, RingError};
@@ -62,9 +62,8 @@ pub(crate) fn ring_name() -> Result<Vec<u8>, RingError> {
 pub(crate) struct Ring {
     gpu: Arc<Gpu>,
     communicator: sys::ncclComm_t,
-    rank: u32,
-    /// What travels, there and here; as long as the last sum.
-    memory: Option<(Block, Pinned<f32>)>,
+    /// The sum of a rank that gives nothing, and its length.
+    memory: Option<(Block, usize)>,
 }
 
 impl Ring {
@@ -92,43 +91,33 @@ impl Ring {
             let config = (&raw mut config).cast();
             sys::ncclCommInitRankConfig(&mut communicator, size as i32, name, rank as i32, config)
         };
-        let ring = Self { gpu: Arc::clone(gpu), communicator, rank, memory: None };
+        let ring = Self { gpu: Arc::clone(gpu), communicator, memory: None };
         ring.expect("ncclCommInitRankConfig", status)?;
         ring.wait(go_on, |ring| ring.is_idle())?;
         Ok(ring)
     }
 
-    /// Adds up `values` over all ranks, which must give as many. Rank 0 has the sum in `values` then; for the others they are of no use.
+    /// Adds up what the other ranks give, `len` values, and nothing: where the sum lies then, until the next one.
     ///
     /// # Errors
     /// `go_on` said no; NCCL's own; the GPU's memory. The ring can't be used any more then.
-    pub(crate) fn sum(&mut self, values: &mut [f32], go_on: GoOn<'_>) -> Result<(), RingError> {
+    pub(crate) fn sum_of_others(&mut self, len: usize, go_on: GoOn<'_>) -> Result<Address, RingError> {
         self.gpu.bind().map_err(failed)?;
-        let region = Region { start: 0, len: values.len() };
-        let (block, host) = match self.memory.take() {
-            Some((block, host)) if host.values().len() == values.len() => (block, host),
-            _ => {
-                let host = Pinned::new(values.len()).map_err(failed)?;
-                (Block::new(&self.gpu.stream, values.len()).map_err(failed)?, host)
-            }
+        let block = match self.memory.take() {
+            Some((block, before)) if before == len => block,
+            _ => Block::new(&self.gpu.stream, len).map_err(failed)?,
         };
-        let at = block.at(region);
-        let (_, host) = self.memory.insert((block, host));
-        host.values_mut().copy_from_slice(values);
-        self.gpu.upload(host.values(), at).map_err(failed)?;
-        self.sum_there(at, values.len(), go_on)?;
-        if let (0, Some((_, host))) = (self.rank, &mut self.memory) {
-            self.gpu.download(&self.gpu.stream, at, host.values_mut()).map_err(failed)?;
-            self.gpu.wait().map_err(failed)?;
-            values.copy_from_slice(host.values());
-        }
-        Ok(())
+        let at = block.at(Region { start: 0, len });
+        self.memory = Some((block, len));
+        self.gpu.clear(at, len).map_err(failed)?;
+        self.sum_there(at, len, go_on)?;
+        Ok(at)
     }
 
-    /// The same for `len` values that are on the GPU already, and stay there. They must outlive the ring if this fails.
+    /// Adds up `len` values of each rank that are on the GPU, and stay there: each has the sum. They must outlive the ring if this fails.
     ///
     /// # Errors
-    /// As [`Ring::sum`].
+    /// As above.
     pub(crate) fn sum_there(&mut self, at: Address, len: usize, go_on: GoOn<'_>) -> Result<(), RingError> {
         self.gpu.bind().map_err(failed)?;
         let (kind, op) = (sys::ncclDataType_t::ncclFloat32, sys::ncclRedOp_t::ncclSum);
@@ -251,6 +240,7 @@ fn said(what: &str, status: sys::ncclResult_t, communicator: Option<sys::ncclCom
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::Pinned;
     use super::super::tests::gpu;
     use super::*;
 
@@ -266,16 +256,27 @@ mod tests {
     #[test]
     fn one_rank_has_the_sum_that_it_gives() {
         let Some(processor) = processor() else { return };
+        let Processor::Gpu(gpu) = &processor else { panic!("a GPU") };
         let name = ring_name().expect("a name");
         assert_eq!(name.len(), RING_ID_BYTES);
         let mut ring = Ring::form(&processor, &name, 0, 1, &mut patient).expect("a ring of one");
         for length in [5, 5, 70_001] {
             let given: Vec<f32> = (0..length).map(|i| i as f32 - 2.5).collect();
-            let mut values = given.clone();
-            ring.sum(&mut values, &mut patient).expect("a sum");
-            assert_eq!(values, given);
+            let block = Block::new(&gpu.stream, length).expect("room");
+            let at = block.at(Region { start: 0, len: length });
+            let mut values = Pinned::new(length).expect("memory");
+            values.values_mut().copy_from_slice(&given);
+            gpu.upload(values.values(), at).expect("a copy");
+            ring.sum_there(at, length, &mut patient).expect("a sum");
+            // who gives nothing has the others' sum
+            for (from, expected) in
+                [(at, given), (ring.sum_of_others(length, &mut patient).expect("a sum"), vec![0.0; length])]
+            {
+                gpu.download(&gpu.stream, from, values.values_mut()).expect("a copy");
+                gpu.wait().expect("no error");
+                assert_eq!(values.values(), expected);
+            }
         }
-        let Processor::Gpu(gpu) = &processor else { panic!("a GPU") };
         let (version, uuid) = ring_identity(gpu).expect("NCCL is here");
         assert!(version > 20_000 && uuid.len() == 32, "{version} {uuid}");
     }

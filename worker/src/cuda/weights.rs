@@ -69,17 +69,10 @@ impl Packed {
         self.transposed.follow(&self.gpu, self.start)
     }
 
-    /// A flat vector as it lies on the device, and back.
+    /// How many values lie on the device, gaps included.
     #[cfg(feature = "nccl")]
-    pub(crate) fn laid_out(&self, flat: &[f32]) -> Vec<f32> {
-        let mut packed = vec![0.0; self.layout.len()];
-        self.layout.spread(flat, &mut packed);
-        packed
-    }
-
-    #[cfg(feature = "nccl")]
-    pub(crate) fn flat(&self, packed: &[f32], flat: Vec<f32>) -> Vec<f32> {
-        self.layout.gather(packed, flat)
+    pub(crate) fn values(&self) -> usize {
+        self.layout.len()
     }
 
     /// Where the values lie.

@@ -239,7 +239,10 @@ impl Computer {
             other => {
                 self.bring_home();
                 match other {
-                    Some(lease::Work::Shards(work)) => self.part(number, lease.version, work, wait_us),
+                    #[cfg(feature = "nccl")]
+                    Some(lease::Work::Shards(work)) => self.part(number, lease.version, work, lease.own, wait_us),
+                    #[cfg(not(feature = "nccl"))]
+                    Some(lease::Work::Shards(_)) => Err("it is for a ring, and this build has no NCCL".to_owned()),
                     Some(lease::Work::Slice(work)) => self.slice(number, lease.version, work),
                     None => Err("a lease without work".to_owned()),
                 }

@@ -10,6 +10,8 @@ mod join;
 mod news;
 mod node;
 mod plane;
+#[cfg(feature = "nccl")]
+mod rank;
 mod ring;
 mod steps;
 mod stream;

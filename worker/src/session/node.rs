@@ -18,7 +18,7 @@ pub(super) struct NodeSum {
     pub(super) values: Vec<f32>,
     pub(super) outcomes: Vec<ShardOutcome>,
     /// On a GPU what was made of them.
-    made: Made,
+    pub(super) made: Made,
 }
 
 /// What a lease is answered with, when it is here.
@@ -162,14 +162,6 @@ impl Computer {
         self.sent_at = Instant::now();
     }
 
-    /// Every shard of the node alone, then their sum along the tree: the same bits as if each had travelled by itself.
-    pub(super) fn node(&mut self, version: u64, work: ShardsWork) -> Result<NodeSum, String> {
-        let shards: Vec<u32> = work.shards.iter().map(|shard| shard.shard).collect();
-        let (_, mut coming) = self.ask(version, work)?;
-        coming.send_home(Home::Sum)?;
-        summed(coming, &shards, self)
-    }
-
     pub(super) fn ask(&mut self, version: u64, work: ShardsWork) -> Result<(Node, Coming), String> {
         if self.die_at_step.is_some_and(|step| work.step >= step) {
             // as a lost machine would: no farewell, no cleaning up
@@ -200,7 +192,7 @@ impl Computer {
 }
 
 /// What is to be sent of an own step.
-fn asked(own: &OwnStep) -> Result<Report, String> {
+pub(super) fn asked(own: &OwnStep) -> Result<Report, String> {
     Report::try_from(own.report)
         .map_err(|_| format!("an own step asks for report {}, which this build does not know", own.report))
 }

@@ -2,23 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lockstep_proto::tensors::add_assign;
-use lockstep_proto::tree;
-use lockstep_proto::wire::{
-    self, FormRing, GradientSummary, Part, RING_ID_BYTES, RingNews, ShardOutcome, ShardsWork, from_worker,
-    ring_news::News,
-};
+#[cfg(any(feature = "nccl", test))]
+use lockstep_proto::wire::{self, ShardsWork};
+use lockstep_proto::wire::{FormRing, RING_ID_BYTES, RingNews, from_worker, ring_news::News};
 
-use super::compute::{Computer, check_examples};
-#[cfg(feature = "nccl")]
-use super::node::summed;
+use super::compute::Computer;
 use crate::device::Processor;
 use crate::error::WorkerError;
 #[cfg(feature = "nccl")]
-use crate::node::{Coming, Home};
-use crate::ring::{self, GoOn, Ring, RingError};
+use crate::ring::GoOn;
+use crate::ring::{self, Ring, RingError};
 
 /// How long this worker waits for others before it says so. A step in which all are well is through before.
 const PATIENT: Duration = Duration::from_millis(100);
@@ -108,8 +103,9 @@ impl Seat {
         Ok(())
     }
 
-    /// Takes part in a `sum` over the ring; whether this is rank 0, which has it then. After an error there is no ring.
-    fn sum(
+    /// Takes part in a `sum` over the ring; whether this is rank 0. After an error there is no ring.
+    #[cfg(feature = "nccl")]
+    pub(super) fn sum(
         &mut self,
         generation: u64,
         say: &dyn Fn(u64, News),
@@ -125,6 +121,7 @@ impl Seat {
 }
 
 /// The shards of `work` as the largest nodes that make them up, each a piece of work of its own. They must be neighbours, in order.
+#[cfg(any(feature = "nccl", test))]
 pub(super) fn nodes(work: &mut ShardsWork) -> Result<Vec<ShardsWork>, String> {
     let shards: Vec<u32> = work.shards.iter().map(|shard| shard.shard).collect();
     let neighbours = shards.windows(2).all(|pair| pair[0].checked_add(1) == Some(pair[1]));
@@ -137,7 +134,7 @@ pub(super) fn nodes(work: &mut ShardsWork) -> Result<Vec<ShardsWork>, String> {
     };
     let leaves = last + 1;
     let mut rest = std::mem::take(&mut work.shards).into_iter();
-    let node_of = |node: tree::Node| ShardsWork {
+    let node_of = |node: lockstep_proto::tree::Node| ShardsWork {
         step: work.step,
         epoch: work.epoch,
         batch_size: work.batch_size,
@@ -145,7 +142,7 @@ pub(super) fn nodes(work: &mut ShardsWork) -> Result<Vec<ShardsWork>, String> {
         shards: rest.by_ref().take(node.covers(leaves).len()).collect(),
         ..ShardsWork::default()
     };
-    Ok(tree::nodes_of(&shards, leaves).into_iter().map(node_of).collect())
+    Ok(lockstep_proto::tree::nodes_of(&shards, leaves).into_iter().map(node_of).collect())
 }
 
 impl Computer {
@@ -159,117 +156,9 @@ impl Computer {
             Err(RingError::Failed(reason)) => say(generation, News::Broken(reason)),
         }
     }
-
-    /// The part of a step that is this rank's, added to all others'.
-    pub(super) fn part(&mut self, lease: u64, version: u64, mut work: ShardsWork, wait_us: u64) -> Result<(), String> {
-        let begun = Instant::now();
-        check_examples(&work, self.prepared.records.train.len())?;
-        let nodes = nodes(&mut work)?;
-        let part = OfRing { lease, version, ring: work.ring, begun, wait_us };
-        match <[ShardsWork; 1]>::try_from(nodes) {
-            #[cfg(feature = "nccl")]
-            Ok([node]) => self.part_there(&part, node),
-            #[cfg(not(feature = "nccl"))]
-            Ok(node) => self.part_here(&part, node.into()),
-            Err(nodes) => self.part_here(&part, nodes),
-        }?;
-        self.prepare(work.epoch, &work.next);
-        Ok(())
-    }
-
-    /// One node's sum, which stays on the GPU until all ranks' are added to it.
-    #[cfg(feature = "nccl")]
-    fn part_there(&mut self, part: &OfRing, node: ShardsWork) -> Result<(), String> {
-        let plain = |error| crate::model::plain(error).to_string();
-        let shards: Vec<u32> = node.shards.iter().map(|shard| shard.shard).collect();
-        let (_, coming) = self.ask(part.version, node)?;
-        let Coming::OnGpu { mut asked, broken } = coming else { return Err("a rank's sum is not on a GPU".to_owned()) };
-        let (at, len) = asked.there().map_err(plain)?;
-        let compute_us = part.begun.elapsed().as_micros() as u64;
-        let start = Instant::now();
-        // `asked` lives longer than the ring, if that fails
-        let is_first = self.take_part(part, |ring, go_on| ring.sum_there(at, len, go_on))?;
-        asked.send_home(if is_first { Home::Sum } else { Home::Made }).map_err(plain)?;
-        let sum = summed(Coming::OnGpu { asked, broken }, &shards, self)?;
-        let encode_us = start.elapsed().as_micros() as u64;
-        self.send_part(part, sum.outcomes, is_first.then_some(sum.values), [compute_us, encode_us]);
-        Ok(())
-    }
-
-    /// Several nodes' sums, or none.
-    fn part_here(&mut self, part: &OfRing, nodes: Vec<ShardsWork>) -> Result<(), String> {
-        let (mut sum, mut outcomes): (Option<Vec<f32>>, _) = (None, Vec::new());
-        for node in nodes {
-            let found = self.node(part.version, node)?;
-            outcomes.extend(found.outcomes);
-            match &mut sum {
-                Some(sum) => {
-                    add_assign(sum, &found.values);
-                    self.buffers.give(found.values);
-                }
-                None => sum = Some(found.values),
-            }
-        }
-        // a rank without a shard adds nothing
-        let values = sum.unwrap_or_else(|| vec![0.0; self.prepared.schema.len()]);
-        let compute_us = part.begun.elapsed().as_micros() as u64;
-        let start = Instant::now();
-        // as it lies where others leave theirs
-        #[cfg(feature = "nccl")]
-        let mut values = self.on_gpu(part.version)?.laid_out(&values);
-        #[cfg(not(feature = "nccl"))]
-        let mut values = values;
-        let is_first = self.take_part(part, |ring, go_on| ring.sum(&mut values, go_on))?;
-        #[cfg(feature = "nccl")]
-        let values = self.on_gpu(part.version)?.flat(&values, self.buffers.take());
-        let encode_us = start.elapsed().as_micros() as u64;
-        self.send_part(part, outcomes, is_first.then_some(values), [compute_us, encode_us]);
-        Ok(())
-    }
-
-    #[cfg(feature = "nccl")]
-    fn on_gpu(&self, version: u64) -> Result<&crate::cuda::Packed, String> {
-        self.weights(version)?.packed().ok_or_else(|| "a rank's weights are not on a GPU".to_owned())
-    }
-
-    /// Takes part in a sum; says why it can't.
-    fn take_part(
-        &mut self,
-        part: &OfRing,
-        sum: impl FnOnce(&mut Ring, GoOn<'_>) -> Result<(), RingError>,
-    ) -> Result<bool, String> {
-        let outbound = self.outbound.clone();
-        let say = |generation, news| super::compute::say(&outbound, of_ring(generation, news));
-        self.seat.sum(part.ring, &say, sum).map_err(|error| {
-            if let RingError::Failed(reason) = &error {
-                say(part.ring, News::Broken(reason.clone()));
-            }
-            error.to_string()
-        })
-    }
-
-    /// What this rank answers; `sum` is all ranks', which the first one has.
-    fn send_part(&self, part: &OfRing, outcomes: Vec<ShardOutcome>, sum: Option<Vec<f32>>, times: [u64; 2]) {
-        let &OfRing { lease, version, wait_us, .. } = part;
-        let [compute_us, encode_us] = times;
-        let summary = GradientSummary { outcomes, compute_us, encode_us, wait_us, ..GradientSummary::default() };
-        match sum {
-            Some(values) => self.send_gradient(lease, version, None, values, summary),
-            None => self.send(from_worker::Message::Part(Part { lease, version, summary: Some(summary) })),
-        }
-    }
 }
 
-/// A lease in a ring.
-struct OfRing {
-    lease: u64,
-    version: u64,
-    ring: u64,
-    begun: Instant,
-    wait_us: u64,
-}
-
-fn of_ring(generation: u64, news: News) -> from_worker::Message {
+pub(super) fn of_ring(generation: u64, news: News) -> from_worker::Message {
     from_worker::Message::Ring(RingNews { generation, news: Some(news) })
 }
 

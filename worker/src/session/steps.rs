@@ -78,7 +78,7 @@ pub(super) fn take_state(
 enum Stepper {
     Here(Optimizer),
     #[cfg(feature = "cuda")]
-    OnDevice(crate::cuda::OnDevice),
+    OnDevice(Box<crate::cuda::OnDevice>),
 }
 
 /// An optimizer that has made all steps up to `version`.
@@ -105,7 +105,7 @@ impl Replica {
         let stepper = match (weights.and_then(Weights::packed), stepper) {
             (Some(packed), Stepper::Here(optimizer)) => {
                 let moved = crate::cuda::OnDevice::new(packed, schema, recipe, optimizer);
-                Stepper::OnDevice(moved.map_err(|error| crate::model::plain(error).to_string())?)
+                Stepper::OnDevice(Box::new(moved.map_err(|error| crate::model::plain(error).to_string())?))
             }
             (_, stepper) => stepper,
         };

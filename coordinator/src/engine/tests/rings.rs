@@ -173,3 +173,94 @@ fn a_sum_that_is_not_finite_twice_ends_the_run_and_a_member_that_fails_twice_goe
     assert!(commands.iter().any(gone), "{commands:?}");
     assert_eq!(places(&commands), [(1, 3, 0, 1)]);
 }
+
+/// Members that make the steps themselves; half a second may be lost.
+fn keeping(workers: u64) -> Engine {
+    let half = Some(Duration::from_millis(500));
+    let long = Plan { catch_up: half, examples: 320, batch_size: 8, ..plan(workers as usize) };
+    let mut engine = Engine::new(long, START);
+    for worker in 1..=workers {
+        engine.handle(Duration::ZERO, Event::Joined { worker, makes_steps: true });
+    }
+    engine
+}
+
+/// The leases that `commands` give out, their steps, and what is asked for of all of them.
+fn asked(commands: &[Command]) -> (Vec<LeaseId>, Option<(u64, Option<Report>)>) {
+    let part = |command: &Command| match command {
+        Command::Lease { lease, work: Work::Part { step, .. }, own, .. } => Some((*lease, (*step, *own))),
+        _ => None,
+    };
+    let all: Vec<_> = commands.iter().filter_map(part).collect();
+    assert!(all.windows(2).all(|pair| pair[0].1 == pair[1].1), "{all:?}");
+    (all.iter().map(|(lease, _)| *lease).collect(), all.first().map(|(_, asked)| *asked))
+}
+
+/// Has both members answer; what is asked for next.
+fn step(
+    engine: &mut Engine,
+    ms: u64,
+    leases: &[LeaseId],
+) -> (Vec<Command>, Vec<LeaseId>, Option<(u64, Option<Report>)>) {
+    let mut last = Vec::new();
+    for (worker, lease) in (1..).zip(leases) {
+        last = engine.handle(Duration::from_millis(ms), answered(worker, *lease));
+    }
+    let (leases, what) = asked(&last);
+    (last, leases, what)
+}
+
+#[test]
+fn a_ring_makes_its_steps_itself_and_says_now_and_then_what_it_came_to() {
+    let mut engine = keeping(2);
+    let (leases, what) = asked(&gather(&mut engine, 1, &[1, 2]));
+    assert_eq!(what, Some((0, Some(Report::Counts))));
+    let (commands, leases, what) = step(&mut engine, 10, &leases);
+    assert!(matches!(commands[0], Command::Part { made: true, .. }), "{commands:?}");
+    assert_eq!((what, engine.is_behind()), (Some((1, Some(Report::Counts))), true));
+    // half a second after the start
+    let (_, leases, what) = step(&mut engine, 510, &leases);
+    assert_eq!(what, Some((2, Some(Report::State))));
+    let (_, leases, what) = step(&mut engine, 520, &leases);
+    assert_eq!((what, engine.is_behind(), engine.behind.known), (Some((3, Some(Report::Counts))), false, 3));
+    // who joins is sent what the coordinator has: first it must have it
+    step(&mut engine, 530, &leases[..1]);
+    engine.handle(Duration::from_millis(530), Event::Joined { worker: 3, makes_steps: true });
+    let last = engine.handle(Duration::from_millis(530), answered(2, leases[1]));
+    let (leases, what) = asked(&last);
+    assert_eq!(what, Some((4, Some(Report::State))));
+    let (commands, _, _) = step(&mut engine, 540, &leases);
+    assert_eq!(places(&commands), [(1, 2, 0, 3)], "and then there is a new ring");
+    assert!(!engine.is_behind());
+}
+
+#[test]
+fn what_a_lost_ring_alone_had_is_made_again_with_every_sum_sent() {
+    let mut engine = keeping(2);
+    let (mut leases, _) = asked(&gather(&mut engine, 1, &[1, 2]));
+    for ms in [10, 20, 30] {
+        (_, leases, _) = step(&mut engine, ms, &leases);
+    }
+    let lost = engine.handle(Duration::from_millis(40), Event::Left { worker: 2, reason: "killed".to_owned() });
+    let back = |command: &Command| matches!(command, Command::RollBack { version: 0, shards: 12, .. });
+    assert!(lost.iter().any(back), "{lost:?}");
+    let (mut leases, mut what) = asked(&gather(&mut engine, 2, &[1]));
+    for number in 0..4 {
+        assert_eq!(what, Some((number, None)), "up to the step that was open, and that one");
+        (_, leases, what) = step(&mut engine, 50 + number, &leases);
+    }
+    assert_eq!(what, Some((4, Some(Report::Counts))));
+}
+
+#[test]
+fn a_member_that_can_not_make_steps_has_all_sums_sent() {
+    let mut engine = keeping(1);
+    gather(&mut engine, 1, &[1]);
+    engine.handle(Duration::ZERO, Event::Joined { worker: 2, makes_steps: false });
+    let (commands, _, _) = step(&mut engine, 10, &[1]);
+    // what the first one came to alone is asked for first
+    let (leases, what) = asked(&commands);
+    assert_eq!(what, Some((1, Some(Report::State))));
+    step(&mut engine, 20, &leases);
+    assert_eq!(asked(&gather(&mut engine, 2, &[1, 2])).1, Some((2, None)));
+}

@@ -80,6 +80,8 @@ fn in_any_weather_rings_form_again_and_each_step_is_made_once() {
         ("rings broken", sum(|end| end.counts.broken)),
         ("answers dropped", sum(|end| end.counts.dropped)),
         ("shards re-issued", sum(|end| end.counts.reissued)),
+        ("steps that only a ring made", sum(|end| end.counts.behind)),
+        ("ways back to what the coordinator has", sum(|end| end.counts.rolled_back)),
         ("answers refused", sum(|end| end.counts.refused)),
         ("restarts", sum(|end| end.restarts)),
         ("pauses of the coordinator", sum(|end| end.gaps)),

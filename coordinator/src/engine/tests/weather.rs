@@ -122,7 +122,7 @@ impl Weather {
         processes.iter_mut().for_each(|process| process.makes_steps = able.below(4) > 0);
         let plan = Plan { in_advance: if ring { 0 } else { able.below(4) }, ..plan };
         let catch_up = [None, Some(100), Some(1_000), Some(10_000)][able.below(4) as usize];
-        let plan = Plan { catch_up: catch_up.filter(|_| !ring).map(Duration::from_millis), ..plan };
+        let plan = Plan { catch_up: catch_up.map(Duration::from_millis), ..plan };
         // with three and more few steps are one worker's alone; a lie would be nobody's to find
         let few = !ring && able.below(3) == 0;
         let plan = Plan { min_workers: if few { 1 } else { plan.min_workers }, ..plan };
@@ -331,9 +331,6 @@ impl Weather {
         }
         let Some(mut job) = self.processes[process].jobs.pop_front() else { return Ok(()) };
         let Some(worker) = self.processes[process].session else { return Ok(()) };
-        if let Work::Part { .. } = job.work {
-            return self.enter(process, worker, job);
-        }
         let Some(value) = self.processes[process].input(&job) else {
             // something became of the step before
             self.begin_job(process);
@@ -341,6 +338,9 @@ impl Weather {
             return self.send(worker, job, event, 0);
         };
         job.input.value = value;
+        if let Work::Part { .. } = job.work {
+            return self.enter(process, worker, job);
+        }
         let event = self.answer(process, worker, job);
         self.begin_job(process);
         let value = toy::compute(&self.plan, job.work, job.input.value);
@@ -350,10 +350,15 @@ impl Weather {
                 Event::Answered { finding: Finding::Bits(bits), .. } => *bits,
                 _ => value,
             };
-            job.input.state = toy::update(job.input.value, said);
-            self.processes[process].go_on(&job, &event);
+            self.make_step(process, &mut job, &event, said);
         }
         self.send(worker, job, event, value)
+    }
+
+    /// A process goes on from the step that it makes of `sum`.
+    fn make_step(&mut self, process: usize, job: &mut Job, answer: &Event, sum: u64) {
+        job.input.state = toy::update(job.input.value, sum);
+        self.processes[process].go_on(job, answer);
     }
 
     /// An answer is on its way, with what was computed.

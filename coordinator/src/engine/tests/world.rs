@@ -75,7 +75,7 @@ pub(super) struct World {
     open: Vec<(Node, Payload)>,
     /// Shards of the open step that a ring summed, and their sum.
     parts: Vec<u32>,
-    sum: Option<u64>,
+    sum: Option<Payload>,
     /// How often each place of the epoch's order was used.
     used: Vec<u8>,
     evaluating: Option<BTreeSet<u32>>,
@@ -173,6 +173,7 @@ impl World {
                 ensure!(version == known, "back to version {version}, and {known} is here");
                 (self.version, self.used) = (known, used);
                 self.open.clear();
+                self.parts.clear();
                 self.holds.clear();
                 self.counts.rolled_back += 1;
             }
@@ -182,7 +183,10 @@ impl World {
                 self.counts.called_back += 1;
             }
             Command::Hold { worker, lease, .. } => {
-                self.holds.remove(&worker);
+                // a part waits for the others, and nothing is wrong with it
+                if !self.given.contains_key(&lease) {
+                    self.holds.remove(&worker);
+                }
                 self.held.extend(now.take_if(|(this, _)| *this == lease));
                 ensure!(self.held.len() <= 4 * self.plan.shards as usize, "{} answers are put aside", self.held.len());
             }
@@ -196,10 +200,12 @@ impl World {
                 let Work::Part { step, rank, first, end, .. } = *work else { return Err(format!("{work} as a part")) };
                 ensure!(step == self.version && payload.version == step, "{work} after {} steps", self.version);
                 self.parts.extend(first..end);
-                self.sum = if rank == 0 { Some(payload.value) } else { self.sum };
+                self.sum = if rank == 0 { Some(payload) } else { self.sum };
             }
             Command::Form { .. } => self.counts.rings += 1,
-            Command::Dissolve { generation, reissued, .. } => {
+            Command::Dissolve { generation, reissued, members, .. } => {
+                // they may have made a step that nobody knows of
+                self.holds.retain(|worker, _| !members.contains(worker));
                 self.holders
                     .retain(|_, (_, held)| !matches!(held, Work::Part { generation: of, .. } if *of == generation));
                 self.counts.reissued += u64::from(reissued);
@@ -375,7 +381,12 @@ impl World {
         parts.sort_unstable();
         ensure!(parts.iter().copied().eq(0..leaves), "step {step} made with the shards {parts:?} of {leaves}");
         self.given.clear();
-        self.value = toy::update(self.value, self.sum.take().ok_or("a step without a sum")?);
+        let sum = self.sum.take().ok_or("a step without a sum")?;
+        if let Some(Report::Counts | Report::State) = sum.own {
+            return self.made_elsewhere(step, sum);
+        }
+        ensure!(self.mark.is_none(), "a sum for step {step}, whose parameters only a ring has");
+        self.value = toy::update(self.value, sum.value);
         self.commit(step)
     }
 

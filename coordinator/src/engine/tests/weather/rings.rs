@@ -123,8 +123,7 @@ impl Weather {
                 let sum = self.rings.get_mut(&generation).and_then(|ring| ring.sums.remove(&process));
                 let Some((worker, job, sum)) = sum else { return Ok(()) };
                 self.processes[process].stuck_in = None;
-                self.begin_job(process);
-                self.respond(worker, job, sum)
+                self.respond(process, worker, job, sum)
             }
             _ => Ok(()),
         }
@@ -197,15 +196,21 @@ impl Weather {
     }
 
     /// What a member sends when the sum is there.
-    fn respond(&mut self, worker: WorkerId, job: Job, sum: u64) -> Result<(), Broken> {
+    fn respond(&mut self, process: usize, worker: WorkerId, mut job: Job, sum: u64) -> Result<(), Broken> {
         let Work::Part { step, rank, .. } = job.work else { return Ok(()) };
         let lease = job.lease;
         if self.now < super::STORM && self.dice.below(60) == 0 {
+            self.begin_job(process);
             return self.send(worker, job, Event::Refused { worker, lease, reason: "checksum".to_owned() }, 0);
         }
         let value = if rank == 0 { sum } else { 0 };
         let poisoned = self.poison.is_some_and(|(poisoned, _)| poisoned == step) && rank == 0;
         let finding = if poisoned { Finding::NotFinite("NaN".to_owned()) } else { Finding::Bits(value) };
-        self.send(worker, job, Event::Answered { worker, lease, finding }, value)
+        let event = Event::Answered { worker, lease, finding };
+        if job.report.is_some() {
+            self.make_step(process, &mut job, &event, sum);
+        }
+        self.begin_job(process);
+        self.send(worker, job, event, value)
     }
 }

@@ -1,0 +1,156 @@
+//! A rank's part of a step: its shards' sum, which stays on the GPU until all ranks' are added to it, and the step that follows, if the ring
+//! makes it.
+
+use std::time::Instant;
+
+use lockstep_proto::optimizer::whole::Made;
+use lockstep_proto::wire::{
+    self, GradientSummary, OwnStep, Part, Report, ShardOutcome, ShardsWork, from_worker, ring_news::News,
+};
+
+use super::compute::{Computer, check_examples};
+use super::node::{asked, summed};
+use super::ring::{nodes, of_ring};
+use crate::node::{Coming, Home};
+use crate::ring::{GoOn, Ring, RingError};
+
+impl Computer {
+    /// The part of a step that is this rank's, added to all others'; and the step that follows from the sum, if the ring makes it.
+    pub(super) fn part(
+        &mut self,
+        lease: u64,
+        version: u64,
+        mut work: ShardsWork,
+        own: Option<OwnStep>,
+        wait_us: u64,
+    ) -> Result<(), String> {
+        let begun = Instant::now();
+        check_examples(&work, self.prepared.records.train.len())?;
+        let nodes = nodes(&mut work)?;
+        let own = own.map(|own| Ok::<_, String>((own.lr, asked(&own)?))).transpose()?;
+        let part = OfRing { lease, version, ring: work.ring, own, begun, wait_us };
+        match nodes.is_empty() {
+            false => self.part_there(&part, nodes),
+            true => self.nothing(&part),
+        }?;
+        #[cfg(not(feature = "nccl"))]
+        self.part_here(&part, nodes)?;
+        self.prepare(work.epoch, &work.next);
+        Ok(())
+    }
+
+    /// A rank's sum stays on the GPU until all ranks' are added to it, and the step is made there.
+    fn part_there(&mut self, part: &OfRing, nodes: Vec<ShardsWork>) -> Result<(), String> {
+        let plain = |error| crate::model::plain(error).to_string();
+        let mut parts = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let shards: Vec<u32> = node.shards.iter().map(|shard| shard.shard).collect();
+            let Coming::OnGpu { asked, broken } = self.ask(part.version, node)?.1 else {
+                return Err("a rank's sum is not on a GPU".to_owned());
+            };
+            parts.push((shards, asked, broken));
+        }
+        let Some(((_, first, _), others)) = parts.split_first_mut() else { return Ok(()) };
+        others.iter_mut().try_for_each(|(_, other, _)| first.add(other)).map_err(plain)?;
+        let (at, len) = first.there().map_err(plain)?;
+        let compute_us = part.begun.elapsed().as_micros() as u64;
+        let start = Instant::now();
+        // `parts` live longer than the ring, if that fails
+        let is_first = self.take_part(part, |ring, go_on| ring.sum_there(at, len, go_on))?;
+        let (mut home, mut made) = (if is_first { Home::Sum } else { Home::Made }, None);
+        if let Some((lr, _)) = part.own {
+            self.steps.remember_on_device(first.gradient(is_first).map_err(plain)?);
+            self.make_step(part.version, lr)?;
+            home = Home::Made;
+        }
+        let (mut outcomes, mut values) = (Vec::new(), None);
+        for (shards, mut asked, broken) in parts {
+            asked.send_home(home).map_err(plain)?;
+            let sum = summed(Coming::OnGpu { asked, broken }, &shards, self)?;
+            if home == Home::Sum {
+                values = Some(sum.values);
+            } else if part.own.is_some() && is_first && made.is_none() {
+                made = Some(sum.made);
+            }
+            outcomes.extend(sum.outcomes);
+            // the first has all there is
+            home = Home::Made;
+        }
+        let encode_us = start.elapsed().as_micros() as u64;
+        if let (true, Some((_, Report::State))) = (is_first, part.own) {
+            self.send_state(part.lease, part.version + 1)?;
+        }
+        self.send_part(part, outcomes, values, made, [compute_us, encode_us]);
+        Ok(())
+    }
+
+    /// A rank without a shard adds nothing, and makes the step like all others.
+    fn nothing(&mut self, part: &OfRing) -> Result<(), String> {
+        let len = self.on_gpu(part.version)?.values();
+        let mut sum = 0;
+        self.take_part(part, |ring, go_on| {
+            sum = ring.sum_of_others(len, go_on)?;
+            Ok(())
+        })?;
+        if let Some((lr, _)) = part.own {
+            self.steps.remember_on_device(crate::cuda::Gradient { sum, told: None });
+            self.make_step(part.version, lr)?;
+        }
+        self.send_part(part, Vec::new(), None, None, [0, 0]);
+        Ok(())
+    }
+
+    fn on_gpu(&self, version: u64) -> Result<&crate::cuda::Packed, String> {
+        self.weights(version)?.packed().ok_or_else(|| "a rank's weights are not on a GPU".to_owned())
+    }
+
+    /// Takes part in a sum; says why it can't.
+    fn take_part(
+        &mut self,
+        part: &OfRing,
+        sum: impl FnOnce(&mut Ring, GoOn<'_>) -> Result<(), RingError>,
+    ) -> Result<bool, String> {
+        let outbound = self.outbound.clone();
+        let say = |generation, news| super::compute::say(&outbound, of_ring(generation, news));
+        self.seat.sum(part.ring, &say, sum).map_err(|error| {
+            if let RingError::Failed(reason) = &error {
+                say(part.ring, News::Broken(reason.clone()));
+            }
+            error.to_string()
+        })
+    }
+
+    /// What this rank answers. The first one has all ranks' `sum`, or says what was `made` of it.
+    fn send_part(
+        &self,
+        part: &OfRing,
+        outcomes: Vec<ShardOutcome>,
+        sum: Option<Vec<f32>>,
+        made: Option<Made>,
+        times: [u64; 2],
+    ) {
+        let &OfRing { lease, version, wait_us, .. } = part;
+        let [compute_us, encode_us] = times;
+        let summary = GradientSummary { outcomes, compute_us, encode_us, wait_us, ..GradientSummary::default() };
+        match (sum, made) {
+            (Some(values), _) => self.send_gradient(lease, version, None, values, summary),
+            (None, Some(Made { penalty, norm })) => {
+                let summary = Some(summary);
+                let made = wire::Made { lease, version, node: None, summary, penalty, norm };
+                self.send(from_worker::Message::Made(made));
+            }
+            (None, None) => self.send(from_worker::Message::Part(Part { lease, version, summary: Some(summary) })),
+        }
+    }
+}
+
+/// A lease in a ring.
+struct OfRing {
+    lease: u64,
+    version: u64,
+    ring: u64,
+    /// The rate of the step that the ring makes, and what its first rank sends.
+    own: Option<(f64, Report)>,
+    begun: Instant,
+    wait_us: u64,
+}
