@@ -185,8 +185,11 @@ fn keeping(workers: u64) -> Engine {
     engine
 }
 
-/// The leases that `commands` give out, their steps, and what is asked for of all of them.
-fn asked(commands: &[Command]) -> (Vec<LeaseId>, Option<(u64, Option<Report>)>) {
+/// A step that is given out, and what is asked for of it.
+type Given = Option<(u64, Option<Report>)>;
+
+/// The leases that `commands` give out, and of which step.
+fn asked(commands: &[Command]) -> (Vec<LeaseId>, Given) {
     let part = |command: &Command| match command {
         Command::Lease { lease, work: Work::Part { step, .. }, own, .. } => Some((*lease, (*step, *own))),
         _ => None,
@@ -197,11 +200,7 @@ fn asked(commands: &[Command]) -> (Vec<LeaseId>, Option<(u64, Option<Report>)>) 
 }
 
 /// Has both members answer; what is asked for next.
-fn step(
-    engine: &mut Engine,
-    ms: u64,
-    leases: &[LeaseId],
-) -> (Vec<Command>, Vec<LeaseId>, Option<(u64, Option<Report>)>) {
+fn step(engine: &mut Engine, ms: u64, leases: &[LeaseId]) -> (Vec<Command>, Vec<LeaseId>, Given) {
     let mut last = Vec::new();
     for (worker, lease) in (1..).zip(leases) {
         last = engine.handle(Duration::from_millis(ms), answered(worker, *lease));
