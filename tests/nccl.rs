@@ -95,12 +95,13 @@ fn ranks_that_make_the_steps_themselves_come_to_the_coordinators_weights() {
     let run = ["train", "lenet-dropout-bn", "--data", "images", "--plain", "--fast"];
     for (number, (gpus, more)) in [
         ("2", "--batch-size 32 --max-steps 12 --momentum 0.9 --weight-decay 1e-3"),
+        // 3 + 2 shards: the second rank's are two nodes of the tree
         (
-            "3",
+            "2",
             "--batch-size 32 --max-steps 12 --shards 5 --optimizer adamw --lr 0.01 --set optimizer.clip_grad_norm=0.5",
         ),
-        // a last step of one image: two of the three have none
-        ("3", "--batch-size 213 --epochs 1 --model lenet --momentum 0.5"),
+        // an epoch's last step of one image: two of the three have none, and all have the next one
+        ("3", "--batch-size 213 --epochs 2 --model lenet --momentum 0.5 --set optimizer.clip_grad_norm=0.1"),
     ]
     .into_iter()
     .enumerate()

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_proto::buffers::Buffers;
 use lockstep_proto::optimizer::Optimizer;
-use lockstep_proto::wire::{Refused, StopReply, Welcome};
+use lockstep_proto::wire::{Refused, StopReply, ToWorker, Welcome};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use message::{Admitted, Answer, Message, Outbound, RingNews, State};
@@ -70,6 +70,8 @@ pub(crate) struct Actor {
     mark: Option<Mark>,
     /// The open step, if its worker made it.
     elsewhere: Option<Elsewhere>,
+    /// What brings workers the optimizer's state of which version, while ranks of a ring are sent it one after the other.
+    replica: Option<(u64, Vec<ToWorker>)>,
     /// What was told of the steps that are made again now, the next one first.
     told: VecDeque<Told>,
     /// The version with which this process began.
@@ -144,6 +146,7 @@ impl Actor {
             optimizer,
             mark: None,
             elsewhere: None,
+            replica: None,
             told: VecDeque::new(),
             begun_at: position.version,
             schedule: Schedule::new(&run.recipe.schedule, run.recipe.optimizer.lr, steps_per_epoch, plan.total_steps()),

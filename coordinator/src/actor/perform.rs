@@ -140,6 +140,8 @@ impl Actor {
         };
         // evaluation is of the master copy; training is on what the recipe lets travel
         let wire = if matches!(work, Work::Slice { .. }) { Wire::F32 } else { self.run.recipe.wire };
+        // all ranks come to the same, and the first one sends it
+        let others = matches!(work, Work::Part { rank: 1.., .. });
         let work = match work {
             Work::Shards { step, node } => {
                 self.ledger.second(purpose, node.covers(self.plan.leaves(step)).len() as u32);
@@ -162,6 +164,7 @@ impl Actor {
             report: match report {
                 Report::Gradient => wire::Report::Gradient,
                 Report::Counts => wire::Report::Counts,
+                Report::State if others => wire::Report::Counts,
                 Report::State => wire::Report::State,
             }
             .into(),
@@ -185,7 +188,11 @@ impl Actor {
         }
         if own.is_some() {
             if session.replica != Some(version) && !in_advance {
-                session.send_all(replica::messages(&self.optimizer, version));
+                // one copy for all ranks of a ring
+                let kept = self.replica.take_if(|(of, _)| *of == version);
+                let (_, messages) =
+                    self.replica.insert(kept.unwrap_or_else(|| (version, replica::messages(&self.optimizer, version))));
+                session.send_all(messages.clone());
             }
             (session.holds, session.replica) = (Some((version + 1, wire)), Some(version + 1));
         }
@@ -278,6 +285,7 @@ impl Actor {
 
     fn step(&mut self, step: u64) {
         let version = step + 1;
+        self.replica = None;
         let next = Average::new(
             self.run.reducer,
             if version < self.plan.total_steps() { self.plan.leaves(version) } else { 0 },

@@ -40,6 +40,11 @@ impl Behind {
         self.open_until
     }
 
+    /// Has every gradient sent before this version.
+    pub(super) fn open_up_to(&mut self, version: u64) {
+        self.open_until = self.open_until.max(version);
+    }
+
     /// Whether as much time has gone by as may be lost.
     pub(super) fn is_long_ago(&self, now: Duration, every: Duration) -> bool {
         now.saturating_sub(self.since) >= every
@@ -148,7 +153,7 @@ impl Engine {
         }
         self.in_advance = InAdvance::default();
         self.behind.leader = None;
-        self.behind.open_until = self.behind.open_until.max(open_until);
+        self.behind.open_up_to(open_until);
         if !self.is(Mutant::KeepWhatIsLost) {
             self.version = known;
         }

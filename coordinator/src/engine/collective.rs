@@ -44,7 +44,8 @@ impl Engine {
         if !self.is_behind() && (step < self.behind.open_until() || !able()) {
             return None;
         }
-        let wanted = self.behind.is_long_ago(now, every) || self.is_wanted(now, members, step + 1);
+        let long_ago = self.is_behind() && self.behind.is_long_ago(now, every);
+        let wanted = long_ago || self.is_wanted(now, members, step + 1);
         match (wanted, self.is_behind()) {
             (false, _) => Some(Report::Counts),
             (true, false) => None,
@@ -161,9 +162,14 @@ impl Engine {
             let (generation, reason) = (ring.generation, reason.to_owned());
             out.push(Command::Dissolve { generation, members, reissued, reason });
         }
+        // in the open up to here, so that the run comes on, and what is wrong shows
+        let busy = !ring.in_hand().is_empty() || !ring.put_aside().is_empty();
+        let (step, unmade) = (self.version, busy && ring.report().is_some());
         if self.is_behind() && !self.is(Mutant::GoOnWithoutRing) {
-            // its members may have come to another version each. In the open up to here, so that the run comes on, and what is wrong shows
-            self.roll_back(self.version + 1, reason, out);
+            // its members may have come to another version each
+            self.roll_back(step + 1, reason, out);
+        } else if unmade {
+            self.behind.open_up_to(step + 1);
         }
     }
 
@@ -246,6 +252,10 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let Work::Part { step, .. } = work else { return };
+        if own && self.rings.current.as_ref().is_some_and(|ring| ring.report().is_some()) {
+            // maybe it has no room for an optimizer: whatever it was, it shows without one or is gone
+            self.workers.makes_no_steps(worker);
+        }
         let who = own.then_some(worker);
         let failed = &mut self.rings.failed;
         let again = failed.contains(&(step, who));

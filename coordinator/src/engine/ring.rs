@@ -98,7 +98,12 @@ impl Ring {
         self.enter(Stage::Summing { open, answered: Vec::new() }, now);
     }
 
-    /// Rank 0, and what it sends of a step that the members make.
+    /// What rank 0 sends of the last step that was given out, if the members make it.
+    pub(super) fn report(&self) -> Option<Report> {
+        self.report
+    }
+
+    /// Rank 0, and that.
     pub(super) fn made_by(&self) -> Option<(WorkerId, Report)> {
         self.members.first().copied().zip(self.report)
     }

@@ -72,6 +72,13 @@ impl Workers {
         self.0.get(&worker).is_some_and(|state| state.makes_steps)
     }
 
+    /// It can't, as it turned out.
+    pub(super) fn makes_no_steps(&mut self, worker: WorkerId) {
+        if let Some(state) = self.0.get_mut(&worker) {
+            state.makes_steps = false;
+        }
+    }
+
     pub(super) fn hold(&mut self, worker: WorkerId, lease: LeaseId) {
         if let Some(state) = self.0.get_mut(&worker) {
             state.leases.insert(lease);

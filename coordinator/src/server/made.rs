@@ -280,7 +280,6 @@ mod tests {
         }
         assert!(reason(states.made(made())).contains("7 steps"));
         assert!(reason(states.made(Made { norm: f64::NAN, ..made() })).contains("NaN"));
-        assert!(reason(states.made(Made { node: None, ..made() })).contains("node"));
         assert!(!states.add(&whole()[0]));
         assert!(reason(states.made(Made { version: u64::MAX, ..made() })).contains("vectors"));
     }

@@ -186,7 +186,10 @@ impl Attending {
                     None
                 }
                 Some(from_worker::Message::Made(made)) => Some(states.made(made)),
-                Some(from_worker::Message::Part(part)) => Some(super::answer::part(part)),
+                Some(from_worker::Message::Part(part)) => {
+                    states.forget(part.lease);
+                    Some(super::answer::part(part))
+                }
                 Some(from_worker::Message::Ring(news)) => {
                     said += 1;
                     if said > RING_WORDS {

@@ -29,12 +29,13 @@ impl Computer {
         let nodes = nodes(&mut work)?;
         let own = own.map(|own| Ok::<_, String>((own.lr, asked(&own)?))).transpose()?;
         let part = OfRing { lease, version, ring: work.ring, own, begun, wait_us };
+        if part.own.is_some() && self.steps.on_host() {
+            return Err("a rank makes its steps on its GPU, and its optimizer is not there".to_owned());
+        }
         match nodes.is_empty() {
             false => self.part_there(&part, nodes),
             true => self.nothing(&part),
         }?;
-        #[cfg(not(feature = "nccl"))]
-        self.part_here(&part, nodes)?;
         self.prepare(work.epoch, &work.next);
         Ok(())
     }

@@ -263,3 +263,52 @@ fn a_member_that_can_not_make_steps_has_all_sums_sent() {
     step(&mut engine, 20, &leases);
     assert_eq!(asked(&gather(&mut engine, 2, &[1, 2])).1, Some((2, None)));
 }
+
+/// Nothing is lost with the first step after the coordinator caught up, and nobody may be to blame: what is wrong with it shows in the open.
+#[test]
+fn an_own_step_that_fails_is_made_in_the_open_and_its_member_makes_no_more() {
+    let mut engine = keeping(2);
+    gather(&mut engine, 1, &[1, 2]);
+    let finding = Finding::NotFinite("its norm is NaN".to_owned());
+    tell(&mut engine, Event::Answered { worker: 1, lease: 1, finding });
+    let (leases, what) = asked(&gather(&mut engine, 2, &[1, 2]));
+    assert_eq!(what, Some((0, None)));
+    let (_, leases, what) = step(&mut engine, 10, &leases);
+    assert_eq!(what, Some((1, Some(Report::Counts))));
+    let reason = "no room for its optimizer".to_owned();
+    let commands = tell(&mut engine, Event::Failed { worker: 2, lease: leases[1], reason });
+    assert_eq!(places(&commands), [(1, 3, 0, 2)]);
+    let (mut leases, mut what) = asked(&gather(&mut engine, 3, &[1, 2]));
+    for number in 1..5 {
+        assert_eq!(what, Some((number, None)), "no sum stays with the workers any more");
+        (_, leases, what) = step(&mut engine, 20, &leases);
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_and_members_that_leave_wait_until_what_they_came_to_is_there() {
+    for leaving in [&[][..], &[1], &[1, 2]] {
+        let mut engine = keeping(2);
+        let (leases, _) = asked(&gather(&mut engine, 1, &[1, 2]));
+        let (_, leases, what) = step(&mut engine, 10, &leases);
+        assert_eq!(what, Some((1, Some(Report::Counts))));
+        if leaving.is_empty() {
+            assert_eq!(tell(&mut engine, Event::Stop { reason: "Ctrl-C".to_owned() }), []);
+        }
+        for worker in leaving {
+            assert_eq!(tell(&mut engine, Event::Leaving { worker: *worker }), []);
+        }
+        let (commands, leases, what) = step(&mut engine, 20, &leases);
+        assert_eq!(what, Some((2, Some(Report::State))), "{commands:?}");
+        let (commands, ..) = step(&mut engine, 30, &leases);
+        assert_eq!((engine.is_behind(), engine.position().version), (false, 3));
+        if leaving.is_empty() {
+            let end = |command: &Command| matches!(command, Command::Finish { outcome: Outcome::Stopped { .. }, .. });
+            assert!(commands.iter().any(end), "{commands:?}");
+        }
+        for worker in leaving {
+            let gone = |command: &Command| matches!(command, Command::Dismiss { worker: one, .. } if one == worker);
+            assert!(commands.iter().any(gone), "{commands:?}");
+        }
+    }
+}
