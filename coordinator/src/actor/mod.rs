@@ -11,6 +11,7 @@ mod message;
 mod meter;
 mod perform;
 mod report;
+mod rings;
 mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -6,16 +6,13 @@ use std::time::Instant;
 use lockstep_proto::optimizer::whole::{Diverged, Made};
 use lockstep_proto::recipe::Wire;
 use lockstep_proto::tree::Node;
-use lockstep_proto::wire::{
-    self, DissolveRing, FormRing, Lease, OwnStep, ShardOutcome, ShardsWork, SliceWork, lease, to_worker,
-};
+use lockstep_proto::wire::{self, FormRing, Lease, OwnStep, ShardOutcome, ShardsWork, SliceWork, lease, to_worker};
 
 use super::sessions::{Farewell, Stats};
 use super::{Actor, Answer};
 use crate::average::{Average, StepSum};
 use crate::engine::{Command, LeaseId, Outcome, Position, Purpose, Report, Work, WorkerId};
 use crate::replica;
-use crate::telemetry::format::count;
 use crate::telemetry::{self, Split};
 
 /// Between two classes that took part in one run.
@@ -231,13 +228,6 @@ impl Actor {
         self.meter.summed(start.elapsed());
     }
 
-    pub(super) fn add_part(&mut self, worker: WorkerId, answer: Answer) {
-        let Answer::Part { values, outcomes, compute_us, encode_us, wait_us, .. } = answer else { return };
-        self.credit(worker, &outcomes, compute_us, wait_us);
-        self.meter.answered(worker, compute_us, encode_us);
-        self.average.add_part(values, outcomes);
-    }
-
     /// Notes what an accepted answer used, and whose it is.
     pub(super) fn credit(&mut self, worker: WorkerId, outcomes: &[ShardOutcome], compute_us: u64, wait_us: u64) {
         let images = outcomes.iter().map(|outcome| u64::from(outcome.count)).sum();
@@ -247,27 +237,6 @@ impl Actor {
         }
         self.pin(worker);
         self.sessions.credit(worker, &Stats { shards: outcomes.len() as u32, images, compute_us, wait_us });
-    }
-
-    fn form(&mut self, worker: WorkerId, form: FormRing) {
-        if form.rank == 0 {
-            let ranks = count(u64::from(form.size), "GPU");
-            let text = format!("NCCL ring {} of {ranks} sums the gradients", form.generation);
-            self.telemetry.emit(telemetry::Event::Notice { text });
-        }
-        if let Some(session) = self.sessions.get(worker) {
-            session.send(to_worker::Message::FormRing(form));
-        }
-    }
-
-    fn dissolve(&mut self, generation: u64, members: &[WorkerId], reissued: u32, reason: &str) {
-        self.ledger.reissue(reissued);
-        tracing::debug!(generation, reissued, %reason, "ring dissolved");
-        // they may have made a step that nobody knows of
-        members.iter().for_each(|worker| self.sessions.doubt(*worker));
-        for session in members.iter().filter_map(|worker| self.sessions.get(*worker)) {
-            session.send(to_worker::Message::DissolveRing(DissolveRing { generation }));
-        }
     }
 
     /// The first accepted shard pins the run to its worker's class. Without the promise there may be several, in the order in which

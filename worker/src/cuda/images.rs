@@ -150,3 +150,78 @@ impl Resident {
         Ok(Tensor::from_storage(Storage::Cuda(out), shape, BackpropOp::none(), false))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::keys::Key;
+    use lockstep_proto::recipe::DataSettings;
+
+    use super::super::tests::{SEED, gpu};
+    use super::*;
+    use crate::dataset::{Batch, Batches, Purpose};
+
+    /// Oracle: the CPU's, which have PyTorch's for an oracle.
+    #[test]
+    fn images_are_the_cpus_to_the_bit() {
+        let Some(gpu) = gpu() else { return };
+        let mut draws = Key::new(SEED, "test", "pixels").stream(0, 0, 0);
+        let mut split = |n: usize| Split {
+            pixels: (0..n * 3072).map(|_| draws.bits() as u8).collect(),
+            labels: (0..n).map(|i| (i % 10) as u8).collect(),
+        };
+        let (train, test) = (split(40), split(9));
+        let records = Arc::new(Records { classes: (0..10).map(|i| i.to_string()).collect(), train, test });
+        let resident = Arc::new(Resident::new(gpu, Arc::clone(&records)).expect("it fits"));
+        let off = DataSettings::default();
+        let normalised = DataSettings { mean: [0.4914, 0.4822, 0.4465], std: [0.247, 0.2435, 0.2616], ..off.clone() };
+        let all = DataSettings {
+            crop_padding: 4,
+            horizontal_flip: 0.5,
+            vertical_flip: 0.2,
+            rotation: 30.0,
+            translate: [0.1, 0.3],
+            scale: [0.8, 1.2],
+            brightness: 0.4,
+            contrast: 0.6,
+            saturation: 0.7,
+            hue: 0.3,
+            ..normalised.clone()
+        };
+        let colours = DataSettings { brightness: 0.5, contrast: 0.5, saturation: 0.5, hue: 0.5, ..off.clone() };
+        let far = DataSettings { crop_padding: 100, ..off.clone() };
+        for (name, settings) in
+            [("off", off), ("normalised", normalised), ("all", all), ("colours", colours), ("far", far)]
+        {
+            let here = Batches::new(&settings, SEED);
+            let there = here.clone().on(Arc::clone(&resident));
+            for epoch in 0..4 {
+                let examples: Vec<u32> = (0..40).rev().collect();
+                let purpose = Purpose::Train { epoch };
+                let [expected, found] = [&here, &there]
+                    .map(|batches| batches.batch(&records.train, &examples, purpose).expect("good examples"));
+                assert!(found.images.device().is_cuda() && found.labels == expected.labels, "{name}");
+                let values =
+                    |batch: &Batch| batch.images.flatten_all().and_then(|v| v.to_vec1::<f32>()).expect("values");
+                let (expected, found) = (values(&expected), values(&found));
+                let off = expected.iter().zip(&found).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+                assert_eq!(off, 0, "{name}, epoch {epoch}: values that differ");
+            }
+            // several at once are parts of one, unless one has a mistake
+            let lists = [&[3, 1, 2][..], &[7], &[0, 39, 5, 6]];
+            for (lists, has) in [(lists, true), ([lists[0], &[40], lists[2]], false)] {
+                let all = there.all(&records.train, &lists, Purpose::Train { epoch: 1 });
+                for ((batch, list), last) in all.iter().zip(lists).zip([true, has, true]) {
+                    let alone = here.batch(&records.train, list, Purpose::Train { epoch: 1 }).ok();
+                    assert!(batch.is_some() == last && alone.is_some() == last, "{name}");
+                    let values =
+                        |batch: &Batch| batch.images.flatten_all().and_then(|v| v.to_vec1::<f32>()).expect("values");
+                    let seen = |batch: &Batch| (batch.labels.clone(), batch.examples.clone(), values(batch));
+                    assert!(batch.as_ref().map(seen) == alone.as_ref().map(seen), "{name}");
+                }
+            }
+            let found = there.batch(&records.test, &[8, 0], Purpose::Evaluate).expect("good examples");
+            assert_eq!(found.labels, [8, 0]);
+            assert!(there.batch(&records.test, &[9], Purpose::Evaluate).is_err(), "there are nine");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod advance;
 mod behind;
+mod counts;
 mod process;
 mod rings;
 mod storms;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_proto::tree::Node;
 
 use super::super::{Command, LeaseId, Outcome, Position, Purpose, Report, Work, WorkerId};
+use super::counts::Counts;
 use super::toy;
 use crate::plan::Plan;
 
@@ -39,27 +40,6 @@ pub(super) struct Saved {
     value: u64,
     used: Vec<u8>,
     evaluations: Vec<u64>,
-}
-
-/// How often what happened.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) dropped: u64,
-    pub(super) reissued: u64,
-    pub(super) refused: u64,
-    pub(super) copies: u64,
-    pub(super) audits: u64,
-    pub(super) disputes: u64,
-    pub(super) reopened: u64,
-    pub(super) compared_late: u64,
-    pub(super) quarantined: u64,
-    pub(super) rings: u64,
-    pub(super) dissolved: u64,
-    pub(super) broken: u64,
-    pub(super) in_advance: u64,
-    pub(super) called_back: u64,
-    pub(super) behind: u64,
-    pub(super) rolled_back: u64,
 }
 
 /// The actor's state.

@@ -1,8 +1,9 @@
 //! How a schedule ended, and whether that is how it should.
 
 use super::super::super::Outcome;
+use super::super::counts::Counts;
 use super::super::toy;
-use super::super::world::{Broken, Counts};
+use super::super::world::Broken;
 use super::Weather;
 
 /// What a schedule came to.
