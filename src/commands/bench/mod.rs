@@ -42,7 +42,7 @@ pub fn run(args: BenchArgs) -> Result {
     if args.json {
         let line = json!({
             "peer": "lockstep", "lockstep": env!("CARGO_PKG_VERSION"), "model": model, "workers": fleet.workers,
-            "batch": batch, "layout": "nchw", "steps": summary.steps, "images_per_s": (rate * 10.0).round() / 10.0,
+            "batch": batch, "layout": layout(&summary.device_class), "steps": summary.steps, "images_per_s": (rate * 10.0).round() / 10.0,
             "seconds": (summary.seconds * 100.0).round() / 100.0, "loss": summary.train_loss, "shards": shards,
             "threads": fleet.threads, "device_class": summary.device_class, "plane": summary.plane, "weights_hash": summary.weights_hash,
         });
@@ -60,6 +60,15 @@ pub fn run(args: BenchArgs) -> Result {
         say!("weights {}", summary.weights_hash);
     }
     Ok(())
+}
+
+/// How images lay, in PyTorch's words: a GPU has what suits the model, unless it was told (docs/gpu.md), and its class says that.
+fn layout(class: &str) -> &'static str {
+    match class.starts_with("cuda/") {
+        true if class.contains("-nhwc/") => "channels_last",
+        true if !class.contains("-nchw/") => "auto",
+        _ => "nchw",
+    }
 }
 
 fn fleet(args: &BenchArgs, workers: usize) -> Fleet {
@@ -103,4 +112,21 @@ fn serve(run: Run, fleet: &Fleet) -> Result<Report> {
     let report = cluster::runtime()?.block_on(trained)?.report;
     cluster::conclude(&report)?;
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_was_not_told_how_images_lie_is_not_said_to_have_them_so() {
+        for (class, expected) in [
+            ("cpu/v4/math1", "nchw"),
+            ("cuda/H100/132sm/cublas13/cudnn9/tf32/kernels2-3fa29c", "auto"),
+            ("cuda/H100/132sm/cublas13/cudnn9/tf32-nchw/kernels2-3fa29c", "nchw"),
+            ("cuda/H100/132sm/cublas13/cudnn9/f32-nhwc/kernels2-3fa29c", "channels_last"),
+        ] {
+            assert_eq!(layout(class), expected, "{class:?}");
+        }
+    }
 }
