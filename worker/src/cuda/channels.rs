@@ -8,10 +8,10 @@ const LEAST: usize = 2048;
 const MOST: usize = 64;
 
 /// The same where channels lie side by side and a block adds up [`WIDE`] of them: fewer values of each are as much work. There are as many
-/// parts as make this many blocks, which fill a GPU, but not so many that joining them takes longer.
+/// parts as make this many blocks, which fill a GPU, but not so many that joining them takes longer: `MOST_SPLITS` of kernel.h.
 const LEAST_BESIDE: usize = 256;
 const BLOCKS: usize = 512;
-const MOST_BESIDE: usize = 256; // norm.cu and kernel.h have as many at once
+const MOST_BESIDE: usize = 256;
 
 /// `WIDE` of kernel.h.
 pub(super) const WIDE: u32 = 32;

@@ -38,6 +38,20 @@ pub(super) struct Windows {
     pub(super) beside: u32,
 }
 
+/// `struct transposed` of transposed.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) len: u32,
+    pub(super) channels: u32,
+    pub(super) plane: u32,
+}
+
+// SAFETY: numbers, laid out as C does
+unsafe impl DeviceRepr for Entry {}
+
 /// The parameters of one kernel.
 pub(super) trait Parameters: DeviceRepr {
     const NUMBER: usize;

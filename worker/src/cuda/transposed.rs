@@ -2,30 +2,14 @@
 //! weights themselves keep the order that everybody else knows, and are transposed where they change.
 
 use candle_core::Result;
-use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 
 use super::format::Format;
 use super::gpu::Gpu;
-use super::kernels::TransposeWeights;
+use super::kernels::{Entry, TransposeWeights};
 use super::layout::Layout;
 use super::memory::{Address, Block, Pinned};
 use super::regions::{Region, Regions};
 use crate::model::{Layer, Model, Op, Slot};
-
-/// `struct transposed` of transposed.h.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Entry {
-    from: u32,
-    to: u32,
-    len: u32,
-    channels: u32,
-    plane: u32,
-}
-
-// SAFETY: numbers, laid out as C does
-#[allow(unsafe_code)] // a promise about layout
-unsafe impl DeviceRepr for Entry {}
 
 /// Words of an entry.
 const WORDS: usize = size_of::<Entry>() / 4;

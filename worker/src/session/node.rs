@@ -55,7 +55,7 @@ impl Computer {
         check_examples(&work, self.prepared.records.train.len())?;
         let (epoch, next) = (work.epoch, std::mem::take(&mut work.next));
         let shards = work.shards.iter().map(|shard| shard.shard).collect();
-        let own = own.map(|own| Ok::<_, String>((own.lr, asked(&own)?))).transpose()?;
+        let own = asked(own)?;
         let (node, mut coming) = self.ask_or_make_room(version, work)?;
         if !matches!(own, Some((_, Report::Counts | Report::State))) {
             coming.send_home(Home::Sum)?;
@@ -191,10 +191,12 @@ impl Computer {
     }
 }
 
-/// What is to be sent of an own step.
-pub(super) fn asked(own: &OwnStep) -> Result<Report, String> {
-    Report::try_from(own.report)
-        .map_err(|_| format!("an own step asks for report {}, which this build does not know", own.report))
+/// The rate of an own step, and what is to be sent of it.
+pub(super) fn asked(own: Option<OwnStep>) -> Result<Option<(f64, Report)>, String> {
+    let Some(OwnStep { lr, report }) = own else { return Ok(None) };
+    let report = Report::try_from(report)
+        .map_err(|_| format!("an own step asks for report {report}, which this build does not know"))?;
+    Ok(Some((lr, report)))
 }
 
 /// Waits for a sum.

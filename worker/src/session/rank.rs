@@ -27,8 +27,7 @@ impl Computer {
         let begun = Instant::now();
         check_examples(&work, self.prepared.records.train.len())?;
         let nodes = nodes(&mut work)?;
-        let own = own.map(|own| Ok::<_, String>((own.lr, asked(&own)?))).transpose()?;
-        let part = OfRing { lease, version, ring: work.ring, own, begun, wait_us };
+        let part = OfRing { lease, version, ring: work.ring, own: asked(own)?, begun, wait_us };
         if part.own.is_some() && self.steps.on_host() {
             return Err("a rank makes its steps on its GPU, and its optimizer is not there".to_owned());
         }

@@ -107,11 +107,13 @@ DEVICE float block_sum(float value, float *room, u32 width) {
     return room[threadIdx.x % width];
 }
 
+/* Splits of a channel, at most (channels.rs): so few that a thread that joins them loads all of its own at once. */
+#define MOST_SPLITS 256
+
 /* The sum of what `splits` blocks left for one of WIDE channels, `step` values apart, the first of them `at`, for all threads of the channel.
  * `at` must be good for threads without a channel, too. */
 DEVICE float split_sum(const float *partial, u32 at, u32 step, u32 splits, float *room) {
-    /* as in norm_join: all loads at once */
-    enum { STEP = BLOCK / WIDE, MOST = 256 / STEP };
+    enum { STEP = BLOCK / WIDE, MOST = MOST_SPLITS / STEP };
     float parts[MOST], sum = 0.0f;
     UNROLL for (u32 k = 0; k < MOST; k++) {
         u32 split = threadIdx.x / WIDE + k * STEP;

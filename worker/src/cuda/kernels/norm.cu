@@ -64,8 +64,7 @@ struct norm_join {
 };
 KERNEL(norm_join) {
     SHARED double room[BLOCK];
-    /* splits of a thread, at most: there are no more than 256 (channels.rs) */
-    enum { STEP = BLOCK / WIDE, MOST = 256 / STEP };
+    enum { STEP = BLOCK / WIDE, MOST = MOST_SPLITS / STEP };
     u32 channel = blockIdx.x * WIDE + threadIdx.x % WIDE, splits = channel < p.channels ? p.splits : 0;
     float means[MOST], parts[MOST];
     UNROLL for (u32 k = 0; k < MOST; k++) {

@@ -22,14 +22,9 @@ struct transpose_weights {
     u32 tensors, count;
 };
 KERNEL(transpose_weights) {
-    u32 i = HERE(), tensor = 0, beyond = p.tensors;
+    u32 i = HERE();
     if (i >= p.count) return;
-    while (beyond - tensor > 1) {
-        u32 middle = tensor + (beyond - tensor) / 2;
-        if (p.transposed[middle].to <= i) tensor = middle;
-        else beyond = middle;
-    }
-    struct transposed t = p.transposed[tensor];
+    struct transposed t = tensor_at(p.transposed, p.tensors, i, true);
     /* between two tensors */
     if (i - t.to >= t.len) return;
     u32 at = i - t.to, filter = at / (t.channels * t.plane) * (t.channels * t.plane), place = at / t.channels % t.plane;
