@@ -77,9 +77,11 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Checkpoint(error) => error.into(),
-            RunError::NoExamples(_) | RunError::Audit(_) | RunError::Plane | RunError::Resume(_) => {
-                Self::mistake(error)
-            }
+            RunError::NoExamples(_)
+            | RunError::Audit(_)
+            | RunError::AuditRing(_)
+            | RunError::Plane
+            | RunError::Resume(_) => Self::mistake(error),
             _ => Self::ours(error),
         }
     }

@@ -74,7 +74,7 @@ pub fn of_worker(device: DeviceChoice, number: usize) -> Result<DeviceChoice> {
 
 /// Whether `workers` on this machine can be NCCL's ranks, if that is asked for: it is said before anything is started.
 pub fn check_plane(plane: PlaneArgs, workers: usize, device: DeviceChoice) -> Result {
-    if !plane.nccl() {
+    if plane.nccl().is_none() {
         return Ok(());
     }
     let own = match device {
@@ -92,7 +92,7 @@ pub fn check_plane(plane: PlaneArgs, workers: usize, device: DeviceChoice) -> Re
     } else {
         return Ok(());
     };
-    Err(Failure::mistake(format!("--plane nccl: {problem}, or leave --plane out")))
+    Err(Failure::mistake(format!("--plane {}: {problem}, or leave --plane out", plane.name())))
 }
 
 fn no_gpu(device: DeviceChoice) -> Failure {

@@ -7,8 +7,10 @@ use serde_json::Value;
 use crate::gpu::{desk, with_gpus};
 use crate::support::{Desk, skip};
 
+const LENET: &[&str] = &["train", "lenet-dropout-bn", "--data", "images", "--plain"];
 const RUN: &[&str] = &["train", "lenet-dropout-bn", "--data", "images", "--plain", "--fast", "--batch-size", "32"];
 const NCCL: &[&str] = &["--plane", "nccl"];
+const ORDERED: &[&str] = &["--plane", "nccl-ordered"];
 
 /// A desk with GPUs that are stand-ins: a real machine's number of them is not for a test to say.
 fn standins() -> Option<Desk> {
@@ -92,7 +94,6 @@ fn two_gpus_sum_among_themselves_and_come_to_what_grpc_comes_to() {
 #[test]
 fn ranks_that_make_the_steps_themselves_come_to_the_coordinators_weights() {
     let Some(desk) = standins() else { return };
-    let run = ["train", "lenet-dropout-bn", "--data", "images", "--plain", "--fast"];
     for (number, (gpus, more)) in [
         ("2", "--batch-size 32 --max-steps 12 --momentum 0.9 --weight-decay 1e-3"),
         // 3 + 2 shards: the second rank's are two nodes of the tree
@@ -108,7 +109,8 @@ fn ranks_that_make_the_steps_themselves_come_to_the_coordinators_weights() {
     {
         let [(kept, few), (sent, many)] = ["3600", "0"].map(|catch_up| {
             let (out, more) = (format!("{number}-{catch_up}"), more.split(' ').collect::<Vec<_>>());
-            with_gpus(&desk, gpus, &[&run, NCCL, &["--catch-up", catch_up, "--out", &out], &more].concat()).ok();
+            with_gpus(&desk, gpus, &[LENET, NCCL, &["--fast", "--catch-up", catch_up, "--out", &out], &more].concat())
+                .ok();
             let summary = desk.summary(&out);
             let shared = summary["traffic"]["shared"].as_u64().expect("bytes");
             ((desk.hash(&out), loss(&summary)), shared)
@@ -166,22 +168,69 @@ fn a_worker_that_nccl_does_not_let_go_of_ends_and_is_started_again() {
 #[test]
 fn in_a_storm_of_faults_every_step_is_made() {
     let Some(desk) = standins() else { return };
-    let storm = ["--chaos", "kill=2s,freeze=2s/300ms,leave=3s", "--epochs", "3"];
-    let args = [RUN, NCCL, &storm, &["--out", "run", "--set", "evaluation.every_epochs=1"]].concat();
-    with_gpus(&desk, "3", &args).ok();
-    let summary = desk.summary("run");
-    assert_eq!((&summary["steps"], &summary["ledger"]["used"]), (&(3 * 20).into(), &(3 * 640).into()));
-    assert_eq!((&summary["ledger"]["lost"], &summary["ledger"]["repeated"]), (&0.into(), &0.into()), "{summary}");
+    let storm = ["--chaos", "kill=2s,freeze=2s/300ms,leave=3s"];
+    let run = |out: &str, plane: &[&str], faults: &[&str]| {
+        let settings = ["--epochs", "3", "--out", out, "--set", "evaluation.every_epochs=1"];
+        let fast: &[&str] = if plane == NCCL { &["--fast"] } else { &[] };
+        with_gpus(&desk, "3", &[LENET, plane, fast, &["--batch-size", "32"], &settings, faults].concat()).ok();
+        let summary = desk.summary(out);
+        assert_eq!((&summary["steps"], &summary["ledger"]["used"]), (&(3 * 20).into(), &(3 * 640).into()));
+        assert_eq!((&summary["ledger"]["lost"], &summary["ledger"]["repeated"]), (&0.into(), &0.into()), "{summary}");
+    };
+    run("fast", NCCL, &storm);
+    run("loud", ORDERED, &storm);
+    run("quiet", ORDERED, &[]);
+    assert_eq!(desk.hash("loud"), desk.hash("quiet"));
+}
+
+/// Oracle: the coordinator's sum of what comes by gRPC. Even and uneven parts, several nodes of the tree in one rank, a rank without a shard,
+/// values that are rounded; the coordinator's steps and the ring's own.
+#[test]
+fn a_sum_along_the_tree_has_one_hash_however_many_gpus() {
+    let Some(desk) = standins() else { return };
+    for (number, more) in [
+        "--batch-size 32 --max-steps 8 --momentum 0.9",
+        "--batch-size 32 --max-steps 8 --shards 5 --optimizer adamw --lr 0.01 --set optimizer.clip_grad_norm=0.5",
+        "--batch-size 32 --max-steps 8 --shards 3 --catch-up 0",
+        "--batch-size 32 --max-steps 8 --shards 6 --set wire=\"bf16\"",
+        // the last step of an epoch is of one image
+        "--model lenet --batch-size 213 --epochs 2 --set optimizer.clip_grad_norm=0.1",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let more: Vec<&str> = more.split(' ').collect();
+        let run = |out: &str, gpus: &str, plane: &[&str]| {
+            let out = format!("{number}-{out}");
+            with_gpus(&desk, gpus, &[LENET, plane, &["--out", &out], &more].concat()).ok();
+            (desk.hash(&out), loss(&desk.summary(&out)))
+        };
+        let expected = run("grpc", "2", &[]);
+        for gpus in ["1", "2", "3"] {
+            assert_eq!(run(gpus, gpus, ORDERED), expected, "{gpus} of {more:?}");
+        }
+        assert_eq!(desk.summary(&format!("{number}-3"))["plane"], "nccl-ordered");
+    }
+    let verify = ["verify", "lenet-dropout-bn", "--data", "images", "--batch-size", "32", "--steps", "6"];
+    let done = with_gpus(&desk, "3", &[&verify, ORDERED, &["--workers", "1,2,3", "--kill", "1@3"]].concat()).ok();
+    assert!(done.stdout.contains("one result: 4 runs, one hash"), "{}", done.stdout);
+    with_gpus(&desk, "3", &[&verify, ORDERED, &["--workers", "1,4"]].concat()).refused(&["4 workers for 3 GPUs"]);
 }
 
 #[test]
 fn who_can_not_be_a_rank_is_refused_with_the_way_out() {
     let Some(desk) = desk() else { return };
     let gpu = ["--device", "cuda:0", "--max-steps", "3"];
-    desk.run(&["train", "--data", "images", "--plane", "nccl", "--device", "cuda:0"])
-        .refused(&["--fast", "one result"]);
+    desk.run(&["train", "--data", "images", "--plane", "nccl", "--device", "cuda:0"]).refused(&[
+        "--fast",
+        "one result",
+        "--plane nccl-ordered",
+    ]);
+    desk.run(&[&["train", "--data", "images", "--audit", "0.1", "--device", "cuda:0"], ORDERED].concat())
+        .refused(&["--audit 0.1", "--plane nccl-ordered"]);
     desk.run(&[RUN, NCCL, &gpu, &["--workers", "2"]].concat()).refused(&["1 GPU", "one rank a GPU", "--workers 1"]);
-    desk.run(&[RUN, NCCL, &["--device", "cpu"]].concat()).refused(&["--plane nccl", "--device cpu"]);
+    desk.run(&[RUN, NCCL, &["--device", "cpu"]].concat()).refused(&["--plane nccl:", "--device cpu"]);
+    desk.run(&[RUN, ORDERED, &["--device", "cpu"]].concat()).refused(&["--plane nccl-ordered:", "--device cpu"]);
 
     let out = ["coordinator", "--data", "images", "--plain", "--listen", "127.0.0.1:0", "--out", "run"];
     let mut running = desk.start(&[&out[..], NCCL, &["--fast", "--max-steps", "3", "--min-workers", "2"]].concat());

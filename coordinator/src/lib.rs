@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use average::Reducer;
 pub use evaluation::dead_outputs;
 pub use plan::Plan;
-pub use run::{Limits, Report, Run, RunError, Timing};
+pub use run::{Limits, Report, RingSum, Run, RunError, Timing};
 
 use actor::{Actor, Message};
 use telemetry::Telemetry;

@@ -63,7 +63,16 @@ pub struct Limits {
     /// Pass tensors to workers on this host through shared memory.
     pub shared_memory: bool,
     /// Workers, each with a GPU of its own, sum their gradients by NCCL; only the sum travels.
-    pub nccl: bool,
+    pub nccl: Option<RingSum>,
+}
+
+/// In which order GPUs add their gradients up among themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingSum {
+    /// NCCL's all-reduce: it depends on how many they are.
+    AllReduce,
+    /// The reduction tree's: one result, whoever takes part.
+    Ordered,
 }
 
 impl Default for Limits {
@@ -78,7 +87,7 @@ impl Default for Limits {
             even: false,
             audit: 0.0,
             shared_memory: true,
-            nccl: false,
+            nccl: None,
         }
     }
 }
@@ -142,9 +151,14 @@ pub enum RunError {
     Audit(f64),
     #[error(
         "--plane nccl adds gradients up in an order that depends on how many GPUs there are, and this run promises one result, to the \
-         bit; give that up with --fast (deterministic = false), or leave --plane nccl out"
+         bit; --plane nccl-ordered adds them up in an order that does not; or give the promise up with --fast (deterministic = false), or leave \
+         --plane nccl out"
     )]
     Plane,
+    #[error(
+        "--audit {0} has two workers compute the same, and with --plane nccl-ordered all are at one sum; leave one of the two out"
+    )]
+    AuditRing(f64),
     #[error("the checkpoint is of another run: {0}")]
     Resume(String),
     #[error(transparent)]
@@ -198,8 +212,8 @@ impl Run {
             checkpoint_every_steps: recipe.checkpoint.every_steps,
             checkpoint_every: Some(recipe.checkpoint.every_seconds).filter(|s| *s > 0).map(Duration::from_secs),
             even: self.limits.even,
-            ring: self.limits.nccl,
-            in_advance: if self.steps_can_be_the_workers() && !self.limits.nccl { IN_ADVANCE } else { 0 },
+            ring: self.limits.nccl.is_some(),
+            in_advance: if self.steps_can_be_the_workers() && self.limits.nccl.is_none() { IN_ADVANCE } else { 0 },
             catch_up: Some(self.limits.catch_up).filter(|every| !every.is_zero() && self.steps_can_be_the_workers()),
             audit: self.limits.audit,
             seed: recipe.seed,
@@ -216,16 +230,28 @@ impl Run {
         self.recipe.wire == Wire::F32 && self.reducer == Reducer::Tree
     }
 
+    /// How gradients come together, as summaries name it.
+    pub(crate) fn plane(&self) -> &'static str {
+        match self.limits.nccl {
+            None => "grpc",
+            Some(RingSum::AllReduce) => "nccl",
+            Some(RingSum::Ordered) => "nccl-ordered",
+        }
+    }
+
     /// Checks that everything fits together, before anybody is let in.
     pub fn check(&self) -> Result<(), RunError> {
         if self.initial.len() != self.schema.len() {
             return Err(RunError::Initial { found: self.initial.len(), expected: self.schema.len() });
         }
-        if self.limits.nccl && self.recipe.deterministic {
+        if self.limits.nccl == Some(RingSum::AllReduce) && self.recipe.deterministic {
             return Err(RunError::Plane);
         }
         if self.limits.audit > 0.0 && !self.recipe.deterministic {
             return Err(RunError::Audit(self.limits.audit));
+        }
+        if self.limits.audit > 0.0 && self.limits.nccl.is_some() {
+            return Err(RunError::AuditRing(self.limits.audit));
         }
         if self.selection.train.is_empty() {
             return Err(RunError::NoExamples(0));

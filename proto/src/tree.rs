@@ -115,6 +115,35 @@ pub fn cut(free: &[u32], shares: &[usize], leaves: u32) -> Vec<Vec<Node>> {
     blocks
 }
 
+/// An even cut of a step's shards over the ranks of a ring: neighbours, in rank order, and the first ones have one more where it does not
+/// come out even.
+#[must_use]
+pub fn parts(leaves: u32, ranks: u32) -> Vec<Range<u32>> {
+    let (each, more) = (leaves / ranks.max(1), leaves % ranks.max(1));
+    let start = |rank: u32| rank * each + rank.min(more);
+    (0..ranks).map(|rank| start(rank)..start(rank + 1)).collect()
+}
+
+/// The root's sum out of those of `nodes`, which cover all shards, in order: pairs of places in `nodes`, where what lies in the second is added
+/// to what lies in the first. In the end it lies in the first of all. The sums are [`Reduction`]'s.
+#[must_use]
+pub fn additions(nodes: &[Node], leaves: u32) -> Vec<(usize, usize)> {
+    let (mut waiting, mut pairs): (Vec<(Node, usize)>, _) = (Vec::new(), Vec::new());
+    for (mut at, mut node) in nodes.iter().copied().enumerate() {
+        while node != Node::root(leaves) {
+            let sibling = node.sibling();
+            if !sibling.covers(leaves).is_empty() {
+                let Some((_, left)) = waiting.pop_if(|(other, _)| *other == sibling) else { break };
+                pairs.push((left, at));
+                at = left;
+            }
+            node = node.parent();
+        }
+        waiting.push((node, at));
+    }
+    pairs
+}
+
 /// The largest nodes that cover exactly the sorted shards.
 #[must_use]
 pub fn nodes_of(shards: &[u32], leaves: u32) -> Vec<Node> {
@@ -187,6 +216,14 @@ mod tests {
         assert_eq!(cut(&[1, 2], &[0, 1, 1], 4), [vec![], vec![node(0, 1)], vec![node(0, 2)]]);
     }
 
+    #[test]
+    fn a_ring_is_cut_evenly_in_rank_order() {
+        assert_eq!(parts(5, 3), [0..2, 2..4, 4..5]);
+        assert_eq!(parts(2, 3), [0..1, 1..2, 2..2]);
+        assert_eq!(parts(0, 2), [0..0, 0..0]);
+        assert!(parts(3, 0).is_empty());
+    }
+
     proptest! {
         #[test]
         fn any_order_of_any_cut_gives_the_bits_of_the_definition(
@@ -217,6 +254,30 @@ mod tests {
                 root = tree.add(node, sum.expect("node complete"));
             }
             prop_assert_eq!(root.expect("root complete")[0].to_bits(), expected.to_bits());
+        }
+
+        /// Oracle: the tree that takes nodes as they come.
+        #[test]
+        fn the_parts_of_a_ring_are_added_to_the_trees_sum(leaves in prop::collection::vec(-1e6_f32..1e6, 1..40), ranks in 1_u32..12) {
+            let n = leaves.len() as u32;
+            let (mut nodes, mut values, mut tree, mut expected) = (Vec::new(), Vec::new(), Reduction::new(n), None);
+            for part in parts(n, ranks) {
+                for node in nodes_of(&part.collect::<Vec<_>>(), n) {
+                    let (mut local, mut sum) = (Reduction::new(n), None);
+                    for shard in node.covers(n) {
+                        sum = local.add_below(node, Node::leaf(shard), vec![leaves[shard as usize]]);
+                    }
+                    let sum = sum.expect("node complete");
+                    values.push(sum[0]);
+                    nodes.push(node);
+                    expected = tree.add(node, sum);
+                }
+            }
+            for (to, from) in additions(&nodes, n) {
+                prop_assert!(to < from);
+                values[to] += values[from];
+            }
+            prop_assert_eq!(values[0].to_bits(), expected.expect("root complete")[0].to_bits());
         }
 
         #[test]

@@ -16,7 +16,7 @@ pub use generated::*;
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lockstep.descriptors"));
 
 /// Changes with every message that an older program would misread.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// Bytes in one part of a tensor: large enough that framing costs nothing, well below tonic's limit of 4 MiB a message,
 /// and small enough that a sum can begin while the rest is under way.

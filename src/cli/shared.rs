@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use lockstep_coordinator::Limits;
+use lockstep_coordinator::{Limits, RingSum};
 
 use super::chaos::chaos;
 use super::values::{Kill, kill, processes, seconds, share, threads, timeout};
@@ -58,6 +58,8 @@ pub enum Plane {
     Grpc,
     /// Gradients are summed among GPUs by NCCL, one worker a GPU, and only the sum comes to the coordinator; needs --fast
     Nccl,
+    /// The same in the reduction tree's order: one result, however many GPUs
+    NcclOrdered,
 }
 
 /// How tensors travel.
@@ -77,8 +79,22 @@ impl PlaneArgs {
         self.plane != Plane::Grpc
     }
 
-    pub fn nccl(self) -> bool {
-        self.plane == Plane::Nccl
+    pub fn nccl(self) -> Option<RingSum> {
+        match self.plane {
+            Plane::Auto | Plane::Grpc => None,
+            Plane::Nccl => Some(RingSum::AllReduce),
+            Plane::NcclOrdered => Some(RingSum::Ordered),
+        }
+    }
+
+    /// As it is given.
+    pub fn name(self) -> &'static str {
+        match self.plane {
+            Plane::Auto => "auto",
+            Plane::Grpc => "grpc",
+            Plane::Nccl => "nccl",
+            Plane::NcclOrdered => "nccl-ordered",
+        }
     }
 }
 

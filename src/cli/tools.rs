@@ -7,7 +7,7 @@ use lockstep_proto::recipe::EvaluationMode;
 use lockstep_proto::wire::DEFAULT_ADDRESS;
 
 use super::values::{Kill, address, count, kill, mode, threads};
-use super::{ComputeArgs, DataSource, RecipeArgs};
+use super::{ComputeArgs, DataSource, PlaneArgs, RecipeArgs};
 
 #[derive(Args, Debug)]
 pub struct EvalArgs {
@@ -48,6 +48,8 @@ pub struct VerifyArgs {
     pub kill: Vec<Kill>,
     #[command(flatten)]
     pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub plane: PlaneArgs,
     #[arg(long, hide = true, env = "LOCKSTEP_TEST_REDUCER")]
     pub test_reducer: Option<String>,
     /// One line of JSON

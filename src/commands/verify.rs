@@ -12,10 +12,10 @@ use lockstep_proto::recipe::Recipe;
 use lockstep_proto::schema::Schema;
 use serde_json::json;
 
-use crate::cli::{self, ComputeArgs, Kill, VerifyArgs};
+use crate::cli::{self, ComputeArgs, Kill, PlaneArgs, VerifyArgs};
 use crate::exit::{Failure, Result};
 use crate::local_workers::Fleet;
-use crate::{cluster, logging, prepare};
+use crate::{cluster, logging, prepare, processor};
 
 /// One training to compare.
 struct Trial {
@@ -39,6 +39,7 @@ struct Setup {
     dataset: Arc<Dataset>,
     reducer: Reducer,
     compute: ComputeArgs,
+    plane: PlaneArgs,
 }
 
 pub fn run(args: VerifyArgs) -> Result {
@@ -56,9 +57,12 @@ pub fn run(args: VerifyArgs) -> Result {
         dataset: Arc::new(prepare::dataset(&args.data)?),
         reducer: cli::reducer(args.test_reducer.as_deref())?,
         compute: args.compute,
+        plane: args.plane,
         recipe,
     };
     let trials = trials(&args, &setup.recipe)?;
+    let most = trials.iter().map(|trial| trial.workers).max().unwrap_or(1);
+    processor::check_plane(args.plane, most, args.compute.device)?;
     let runtime = cluster::runtime()?;
     let say = |text: String| {
         if !args.json {
@@ -136,7 +140,15 @@ impl Setup {
         let recipe = Recipe { seed, max_steps: steps, ..self.recipe.clone() };
         // even: a worker that is to be killed must be given something
         let (min_workers, wait_for_workers) = (trial.workers, cluster::OWN_WORKERS);
-        let limits = Limits { min_workers, wait_for_workers, even: true, ..Limits::default() };
+        let limits = Limits {
+            min_workers,
+            wait_for_workers,
+            even: true,
+            shared_memory: self.plane.shared_memory(),
+            nccl: self.plane.nccl(),
+            catch_up: self.plane.catch_up,
+            ..Limits::default()
+        };
         let mut run = prepare::run("verify", recipe, Arc::clone(&self.dataset), limits)?;
         run.trace = true;
         run.reducer = self.reducer;

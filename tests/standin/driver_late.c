@@ -5,6 +5,7 @@
 
 #include <stdalign.h>
 #include <string.h>
+#include <time.h>
 
 struct late {
     struct late *next;
@@ -28,7 +29,7 @@ void standin_new_stream(struct stream *stream) {
 }
 
 bool standin_is_late(const struct stream *stream) {
-    return getenv("STANDIN_LATE") && !standin_is_default(stream);
+    return !standin_is_default(stream) && (stream->first || getenv("STANDIN_LATE"));
 }
 
 static void put_off(struct stream *stream, const struct late *it, const void *arguments) {
@@ -46,17 +47,25 @@ void standin_put_off(struct stream *stream, const char *what, int (*run)(void *)
 }
 
 void standin_await(struct stream *stream, const struct event *event) {
-    if (standin_is_late(stream) && event->stream) put_off(stream, &(struct late){.what = "", .awaited = event->stream, .up_to = event->at}, "");
+    if (standin_is_default(stream) || !event->stream) return;
+    // also of a stream that is late with nothing but a collective
+    if (standin_is_late(stream) || event->stream->done < event->at)
+        put_off(stream, &(struct late){.what = "", .awaited = event->stream, .up_to = event->at}, "");
 }
 
-// One thread orders and waits, as in a worker; it alone is here.
-CUresult standin_catch_up_to(struct stream *stream, uint64_t up_to) {
-    while (!broken && stream->done < up_to) {
+// One thread orders and waits, as in a worker; it alone is here. With `patience` it stays until everything is done.
+static CUresult up_to(struct stream *stream, uint64_t pieces, bool patience) {
+    while (!broken && stream->done < pieces) {
         struct late *late = stream->first;
+        int result = late->awaited ? (int)up_to(late->awaited, late->up_to, patience) : late->run(late->arguments);
+        if (result == WAITS || (late->awaited && result == CUDA_ERROR_NOT_READY)) {
+            if (!patience) return CUDA_ERROR_NOT_READY;
+            nanosleep(&(struct timespec){0, 50000}, NULL);
+            continue;
+        }
         stream->first = late->next;
         if (!stream->first) stream->last = NULL;
         stream->done++;
-        int result = late->awaited ? (int)standin_catch_up_to(late->awaited, late->up_to) : late->run(late->arguments);
         if (result && !broken) {
             standin_say("work that was late fails with %d", result);
             broken = result;
@@ -66,17 +75,23 @@ CUresult standin_catch_up_to(struct stream *stream, uint64_t up_to) {
     return broken;
 }
 
+CUresult standin_catch_up_to(struct stream *stream, uint64_t pieces) { return up_to(stream, pieces, true); }
+CUresult standin_go_on_to(struct stream *stream, uint64_t pieces) { return up_to(stream, pieces, false); }
+
+static CUresult all_of(struct stream *stream, bool patience) {
+    if (!standin_is_default(stream)) return up_to(stream, stream->ordered, patience);
+    CUresult result = broken;
+    for (struct stream *one = streams; one && !result; one = one->next) result = up_to(one, one->ordered, patience);
+    return result;
+}
+CUresult standin_catch_up(struct stream *stream) { return all_of(stream, true); }
+CUresult standin_go_on(struct stream *stream) { return all_of(stream, false); }
+
 void standin_others_first(const struct stream *stream) {
     const char *late = getenv("STANDIN_LATE");
     if (!late || strcmp(late, "first") != 0) return;
     for (struct stream *one = streams; one; one = one->next)
         if (one != stream) standin_catch_up_to(one, one->ordered);
-}
-
-CUresult standin_catch_up(struct stream *stream) {
-    if (!standin_is_default(stream)) return standin_catch_up_to(stream, stream->ordered);
-    for (struct stream *one = streams; one; one = one->next) standin_catch_up_to(one, one->ordered);
-    return broken;
 }
 
 // What the GPU still has to do while somebody waits for something else: graphs, by their launches.

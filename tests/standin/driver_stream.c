@@ -34,26 +34,21 @@ CUresult cuStreamDestroy_v2(struct stream *stream) {
     return CUDA_SUCCESS;
 }
 
-// A collective waits for other processes: all that a stream can be late with. A library of its own, so it hangs itself in here.
-static bool (*late)(const struct stream *);
-void standin_late(bool (*call)(const struct stream *)) { late = call; }
-
 CUresult cuStreamSynchronize(struct stream *stream) {
     CUresult result = usable(stream);
     if (!result) standin_others_first(stream);
     if (!result) result = standin_uncaptured(stream, "cuStreamSynchronize");
     if (!result) result = standin_legacy(stream, "cuStreamSynchronize");
     if (result) return result;
-    while (late && late(stream)) nanosleep(&(struct timespec){0, 50000}, NULL);
     standin_count("synchronisations", 1);
     standin_check_guards("cuStreamSynchronize");
     return CUDA_SUCCESS;
 }
 CUresult cuStreamQuery(struct stream *stream) {
     CUresult result = usable(stream);
-    if (!result) result = standin_uncaptured(stream, "cuStreamQuery");
+    if (!result && standin_capturing(stream)) result = standin_uncaptured(stream, "cuStreamQuery");
     if (!result) result = standin_legacy(stream, "cuStreamQuery");
-    return result ? result : late && late(stream) ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
+    return result ? result : standin_go_on(stream);
 }
 
 CUresult cuStreamGetCtx(struct stream *stream, struct context **context) {
@@ -139,7 +134,7 @@ CUresult cuEventSynchronize(struct event *event) {
 CUresult cuEventQuery(struct event *event) {
     if (!alive(event)) return CUDA_ERROR_INVALID_HANDLE;
     if (event->capture) return CUDA_ERROR_CAPTURED_EVENT;
-    return event->stream ? standin_catch_up_to(event->stream, event->at) : CUDA_SUCCESS;
+    return event->stream ? standin_go_on_to(event->stream, event->at) : CUDA_SUCCESS;
 }
 
 CUresult cuStreamWaitEvent(struct stream *stream, struct event *event, unsigned flags) {

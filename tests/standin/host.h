@@ -148,10 +148,10 @@ bool standin_capturing(const struct stream *stream);
 CUresult standin_record(struct event *event, struct stream *stream);
 // What `stream` is asked for next waits for `event`, where one of them has to do with a capture; it joins the event's.
 CUresult standin_wait(struct stream *stream, const struct event *event);
-// Has `call` say whether a stream waits for another process.
-void standin_late(bool (*call)(const struct stream *));
 
-// driver_late.c: whether what `stream` is asked for is put off, and putting it off.
+// driver_late.c: whether what `stream` is asked for is put off, and putting it off. A piece that waits for another process returns WAITS,
+// and is tried again; what comes after it on its stream is put off, too.
+enum { WAITS = -2 };
 void standin_new_stream(struct stream *stream);
 bool standin_is_late(const struct stream *stream);
 void standin_put_off(struct stream *stream, const char *what, int (*run)(void *arguments), const void *arguments, size_t bytes);
@@ -160,6 +160,9 @@ void standin_await(struct stream *stream, const struct event *event);
 // Does what was put off, all of it or the first `up_to` pieces; a default stream waits for all others.
 CUresult standin_catch_up(struct stream *stream);
 CUresult standin_catch_up_to(struct stream *stream, uint64_t up_to);
+// Does as much of it as waits for nobody; CUDA_ERROR_NOT_READY if more is left.
+CUresult standin_go_on(struct stream *stream);
+CUresult standin_go_on_to(struct stream *stream, uint64_t up_to);
 // Before a wait for `stream`, where that is how they are late.
 void standin_others_first(const struct stream *stream);
 void standin_count_left(void);

@@ -1,5 +1,6 @@
 // NCCL among processes of one machine. Ranks meet in a file in shared memory, which is named by the unique id. As with NCCL a rank whose
 // peer is gone waits for it until it aborts, and two ranks on one device are refused. Calls do not block if the communicator does not.
+// A collective, or a group, is one piece of its stream's work; all ranks take part in each.
 #include "host.h"
 
 #include <fcntl.h>
@@ -14,14 +15,29 @@ enum { SUCCESS = 0, SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, INVALID_USAGE = 5, I
 // Ranks, and bytes of each one's values: pages that nobody touches cost nothing.
 enum { RANKS = 16, SLOT = 256 << 20 };
 
+enum { ADD, SEND, RECEIVE, BROADCAST, CALLS = 128 };
+// What one call asks for; and, in a slot, what a rank gives to it.
+struct call {
+    int kind, peer; // the other side, or the root
+    size_t count;   // values
+    const float *from;
+    float *to;
+};
+struct gift {
+    int kind, peer;
+    size_t count, start;
+};
+
 // What ranks share: each writes its own numbers, the others read them.
 struct meeting {
     struct {
         _Atomic uint32_t joined; // 1: this rank is here
         _Atomic uint32_t device;
-        _Atomic uint64_t posted; // collectives whose values lie in its slot
+        _Atomic uint64_t posted; // groups whose values lie in its slot
         _Atomic uint64_t read;   // … and that it has read from all slots
-        _Atomic uint64_t count;  // values of the posted one
+        // of the posted one
+        unsigned gifts;
+        struct gift gift[CALLS];
     } rank[RANKS];
     char slots[];
 };
@@ -34,17 +50,21 @@ struct communicator {
     int error;
     struct meeting *meeting;
     char name[64];
-    // The collective that is under way, if any: the number of the last one, and whether its values are posted.
-    uint64_t number;
-    bool busy, posted;
-    const float *from;
-    float *to;
-    size_t count;
-    struct stream *stream;
-    struct communicator *next;
+    uint64_t number; // of the last group
 };
-// All of this process. A rank waits under its own thread's calls alone, so the lock is held for looks, never for a wait.
-static struct communicator *all;
+
+// What is done together.
+struct group {
+    struct communicator *it;
+    struct stream *stream;
+    uint64_t number;
+    bool posted;
+    unsigned calls;
+    struct call call[CALLS];
+};
+// The one that this thread has begun; a call alone is one of its own.
+static _Thread_local struct group begun;
+static _Thread_local int depth, refused;
 
 struct identity {
     char bytes[128];
@@ -92,42 +112,78 @@ static bool meet(struct communicator *it) {
     return true;
 }
 
-// Takes a step in the collective that is under way. True once it is done.
-static bool sum(struct communicator *it) {
-    if (!it->busy) return true;
+static void post(struct group *group) {
+    struct communicator *it = group->it;
     struct meeting *meeting = it->meeting;
-    if (!it->posted) {
-        // the slot may be filled again once everybody has read it
-        for (int rank = 0; rank < it->ranks; rank++)
-            if (meeting->rank[rank].read < it->number - 1) return false;
-        memcpy(slot(it, it->rank), it->from, it->count * sizeof(float));
-        meeting->rank[it->rank].count = it->count;
-        meeting->rank[it->rank].posted = it->number;
-        it->posted = true;
+    unsigned gifts = 0;
+    size_t start = 0;
+    for (unsigned at = 0; at < group->calls; at++) {
+        const struct call *call = &group->call[at];
+        if (call->kind == RECEIVE || (call->kind == BROADCAST && call->peer != it->rank)) continue;
+        if ((start + call->count) * sizeof(float) > SLOT) standin_fail("NCCL: more than %d bytes in a group", SLOT);
+        memcpy(slot(it, it->rank) + start, call->from, call->count * sizeof(float));
+        meeting->rank[it->rank].gift[gifts++] = (struct gift){call->kind, call->peer, call->count, start};
+        start += call->count;
     }
-    for (int rank = 0; rank < it->ranks; rank++)
-        if (meeting->rank[rank].posted < it->number) return false;
-    for (int rank = 0; rank < it->ranks; rank++)
-        if (meeting->rank[rank].count != it->count)
-            standin_fail("NCCL: rank %d sums %zu values, rank %d %zu", it->rank, it->count, rank,
-                         (size_t)meeting->rank[rank].count);
-    memcpy(it->to, slot(it, 0), it->count * sizeof(float));
-    for (int rank = 1; rank < it->ranks; rank++) {
-        const float *values = slot(it, rank);
-        for (size_t i = 0; i < it->count; i++) it->to[i] += values[i];
-    }
-    meeting->rank[it->rank].read = it->number;
-    it->busy = false;
-    return true;
+    meeting->rank[it->rank].gifts = gifts;
+    meeting->rank[it->rank].posted = group->number;
+    group->posted = true;
 }
 
-static bool late(const struct stream *stream) {
-    bool waits = false;
-    standin_lock();
-    for (struct communicator *it = all; it; it = it->next)
-        if (it->stream == stream && !sum(it)) waits = true;
-    standin_unlock();
-    return waits;
+// What `rank` gives to the `nth` call of this kind that has to do with `peer`.
+static const float *given(struct communicator *it, int rank, const struct call *call, int peer, unsigned nth) {
+    const struct gift *gift = it->meeting->rank[rank].gift, *end = gift + it->meeting->rank[rank].gifts;
+    for (; gift < end; gift++) {
+        if (gift->kind != (call->kind == RECEIVE ? SEND : call->kind) || gift->peer != peer || nth-- > 0) continue;
+        if (gift->count != call->count)
+            standin_fail("NCCL: rank %d wants %zu values of rank %d, which has %zu", it->rank, call->count, rank, gift->count);
+        return slot(it, rank) + gift->start;
+    }
+    standin_fail("NCCL: rank %d waits for what rank %d does not give", it->rank, rank);
+}
+
+// Whom the gifts are for that `call` looks for.
+static int towards(const struct communicator *it, const struct call *call) { return call->kind == RECEIVE ? it->rank : call->peer; }
+
+static void take(struct group *group, unsigned at) {
+    struct communicator *it = group->it;
+    const struct call *call = &group->call[at];
+    if (call->kind == SEND) return;
+    unsigned nth = 0;
+    for (unsigned before = 0; before < at; before++)
+        nth += group->call[before].kind == call->kind && group->call[before].peer == call->peer;
+    int from = call->kind == ADD ? 0 : call->peer;
+    memcpy(call->to, given(it, from, call, towards(it, call), nth), call->count * sizeof(float));
+    for (int rank = 1; call->kind == ADD && rank < it->ranks; rank++) {
+        const float *values = given(it, rank, call, towards(it, call), nth);
+        for (size_t i = 0; i < call->count; i++) call->to[i] += values[i];
+    }
+}
+
+// Takes a step in a group.
+static int run(void *arguments) {
+    struct group *group = arguments;
+    struct communicator *it = group->it;
+    // aborted
+    if (it->magic != COMMUNICATOR) return 0;
+    struct meeting *meeting = it->meeting;
+    // the slot may be filled again once everybody has read it
+    for (int rank = 0; !group->posted && rank < it->ranks; rank++)
+        if (meeting->rank[rank].read < group->number - 1) return WAITS;
+    if (!group->posted) post(group);
+    for (int rank = 0; rank < it->ranks; rank++)
+        if (meeting->rank[rank].posted < group->number) return WAITS;
+    unsigned received = 0, sent = 0;
+    for (unsigned at = 0; at < group->calls; at++) {
+        take(group, at);
+        received += group->call[at].kind == RECEIVE;
+    }
+    for (int rank = 0; rank < it->ranks; rank++)
+        for (unsigned at = 0; at < meeting->rank[rank].gifts; at++)
+            sent += meeting->rank[rank].gift[at].kind == SEND && meeting->rank[rank].gift[at].peer == it->rank;
+    if (sent != received) standin_fail("NCCL: rank %d is sent %u times, and receives %u times", it->rank, sent, received);
+    meeting->rank[it->rank].read = group->number;
+    return 0;
 }
 
 int ncclCommInitRankConfig(struct communicator **out, int ranks, struct identity id, int rank, const struct config *config) {
@@ -152,11 +208,6 @@ int ncclCommInitRankConfig(struct communicator **out, int ranks, struct identity
     memcpy(it->name, id.bytes, sizeof it->name - 1);
     it->meeting->rank[rank].device = (uint32_t)it->device;
     it->meeting->rank[rank].joined = 1;
-    standin_lock();
-    it->next = all;
-    all = it;
-    standin_unlock();
-    standin_late(late);
     standin_count("communicators", 1);
     *out = it;
     if (!it->blocking) return IN_PROGRESS;
@@ -169,16 +220,11 @@ int ncclCommInitRank(struct communicator **out, int ranks, struct identity id, i
 
 static int end(struct communicator *it) {
     if (!live(it)) return INVALID_ARGUMENT;
-    standin_lock();
-    struct communicator **at = &all;
-    while (*at != it) at = &(*at)->next;
-    *at = it->next;
-    standin_unlock();
     // nobody will find it any more, and who has it open keeps it
     unlink(it->name);
-    munmap(it->meeting, whole);
+    // its few bytes stay: what a stream still has to do for it looks at them
     it->magic = DEAD;
-    free(it);
+    munmap(it->meeting, whole);
     return SUCCESS;
 }
 int ncclCommDestroy(struct communicator *it) { return end(it); }
@@ -205,25 +251,58 @@ int ncclCommUserRank(struct communicator *it, int *rank) {
 int ncclCommCuDevice(struct communicator *it, int *device) {
     return live(it) && device ? (*device = it->device, SUCCESS) : INVALID_ARGUMENT;
 }
-int ncclGroupStart(void) { return SUCCESS; }
-int ncclGroupEnd(void) { return SUCCESS; }
+// All of f32 (7), sums (0) alone: the rest of NCCL is its name.
+static int end_group(void) {
+    struct communicator *it = begun.it;
+    int result = refused;
+    if (!result && it) {
+        if (standin_capturing(begun.stream)) standin_fail("NCCL: a collective is captured");
+        begun.number = ++it->number;
+        standin_count("collectives", 1);
+        standin_put_off(begun.stream, "collectives", run, &begun, sizeof begun);
+        result = it->blocking ? SUCCESS : IN_PROGRESS;
+    }
+    begun = (struct group){.it = NULL};
+    refused = SUCCESS;
+    return result;
+}
+int ncclGroupStart(void) {
+    depth++;
+    return SUCCESS;
+}
+int ncclGroupEnd(void) { return depth == 0 ? INVALID_USAGE : --depth ? SUCCESS : end_group(); }
 
-// The only collective, of f32 (7) by sum (0): the rest of NCCL is its name.
+static bool lies(const void *values, size_t count) { return standin_on_device(values, count * sizeof(float)); }
+
+static int ask(struct communicator *it, struct stream *stream, unsigned type, struct call call) {
+    int result = SUCCESS;
+    bool reads = call.kind != RECEIVE && (call.kind != BROADCAST || call.peer == it->rank), writes = call.kind != SEND;
+    if (!live(it) || type != 7 || !standin_stream_ok(stream) || standin_is_default(stream) || call.peer < 0 || call.peer >= it->ranks ||
+        (reads && !lies(call.from, call.count)) || (writes && !lies(call.to, call.count)))
+        result = INVALID_ARGUMENT;
+    else if (!it->joined || it->error || (begun.it && (begun.it != it || begun.stream != stream)) || begun.calls == CALLS)
+        result = INVALID_USAGE;
+    if (result && !refused) refused = result;
+    if (!result) {
+        begun.it = it;
+        begun.stream = stream;
+        begun.call[begun.calls++] = call;
+    }
+    return depth ? result : end_group();
+}
 int ncclAllReduce(const void *from, void *to, size_t count, unsigned type, unsigned op, struct communicator *it,
                   struct stream *stream) {
-    if (!live(it) || type != 7 || op != 0 || !standin_stream_ok(stream)) return INVALID_ARGUMENT;
-    if (!it->joined || it->error || it->busy) return INVALID_USAGE;
-    if (count * sizeof(float) > SLOT) return INVALID_ARGUMENT;
-    if (!standin_on_device(from, count * sizeof(float)) || !standin_on_device(to, count * sizeof(float))) return INVALID_ARGUMENT;
-    standin_count("collectives", 1);
-    it->number++;
-    it->busy = true;
-    it->posted = false;
-    it->from = from;
-    it->to = to;
-    it->count = count;
-    it->stream = stream;
-    return SUCCESS;
+    return op ? INVALID_ARGUMENT : ask(it, stream, type, (struct call){ADD, 0, count, from, to});
+}
+int ncclSend(const void *from, size_t count, unsigned type, int peer, struct communicator *it, struct stream *stream) {
+    return ask(it, stream, type, (struct call){SEND, peer, count, from, NULL});
+}
+int ncclRecv(void *to, size_t count, unsigned type, int peer, struct communicator *it, struct stream *stream) {
+    return ask(it, stream, type, (struct call){RECEIVE, peer, count, NULL, to});
+}
+int ncclBroadcast(const void *from, void *to, size_t count, unsigned type, int root, struct communicator *it,
+                  struct stream *stream) {
+    return ask(it, stream, type, (struct call){BROADCAST, root, count, from, to});
 }
 
 const char *ncclGetErrorString(int status) {

@@ -107,7 +107,7 @@ impl Actor {
         self.sessions.doubt_all();
         let Some(Mark { reached, images, epoch, ledger, credits, rates, told }) = self.mark.take() else { return };
         let steps = count(reached - version, "step");
-        let who = if self.run.limits.nccl { "a ring" } else { "a worker" };
+        let who = if self.plan.ring { "a ring" } else { "a worker" };
         let text = format!("back to step {version}: only {who} had the {steps} after it ({reason})");
         self.telemetry.emit(telemetry::Event::Notice { text });
         let counts = self.ledger.counts();

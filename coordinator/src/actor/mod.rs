@@ -277,7 +277,7 @@ impl Actor {
             pinned,
             allow_foreign: self.run.limits.allow_foreign_workers,
             deterministic: self.run.recipe.deterministic,
-            nccl: self.run.limits.nccl.then(|| self.sessions.gpus()),
+            nccl: self.plan.ring.then(|| self.sessions.gpus()),
         };
         if let Err(refused) = door::check(&hello, &rules) {
             self.say_refused(&hello.name, &refused.reason);

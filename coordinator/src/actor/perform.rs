@@ -13,6 +13,7 @@ use super::{Actor, Answer};
 use crate::average::{Average, StepSum};
 use crate::engine::{Command, LeaseId, Outcome, Position, Purpose, Report, Work, WorkerId};
 use crate::replica;
+use crate::run::RingSum;
 use crate::telemetry::{self, Split};
 
 /// Between two classes that took part in one run.
@@ -148,7 +149,9 @@ impl Actor {
             }
             Work::Part { step, generation, first, end, .. } => {
                 let shards = |leaves| first.min(leaves)..end.min(leaves);
-                lease::Work::Shards(ShardsWork { ring: generation, ..self.shards_work(step, shards) })
+                let ordered = self.run.limits.nccl == Some(RingSum::Ordered);
+                let leaves = if ordered { self.plan.leaves(step) } else { 0 };
+                lease::Work::Shards(ShardsWork { ring: generation, leaves, ..self.shards_work(step, shards) })
             }
             Work::Slice { version, slice } => {
                 let (split, examples) = self.run.slices().examples(slice);

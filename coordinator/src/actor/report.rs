@@ -9,7 +9,7 @@ use super::Actor;
 use super::sessions::Farewell;
 use crate::checkpoint::{self, Snapshot, State, Written};
 use crate::engine::{Outcome, Position};
-use crate::run::Report;
+use crate::run::{Report, RingSum};
 use crate::telemetry::event::RunStarted;
 use crate::telemetry::{self, Event};
 
@@ -58,7 +58,7 @@ impl Actor {
             let text = "deterministic = false (--fast): the promise of one result is off; another run may come to other weights";
             self.telemetry.emit(Event::Notice { text: text.to_owned() });
         }
-        if run.limits.nccl {
+        if run.limits.nccl == Some(RingSum::AllReduce) {
             let text = "--plane nccl: gradients are summed among the GPUs; the order of a sum, and so its bits, depends on how many";
             self.telemetry.emit(Event::Notice { text: text.to_owned() });
         }
@@ -159,7 +159,7 @@ impl Actor {
         summary.seed = run.recipe.seed;
         summary.device_class = self.device_class.clone().unwrap_or_default();
         summary.deterministic = run.recipe.deterministic;
-        summary.plane = if run.limits.nccl { "nccl" } else { "grpc" }.to_owned();
+        run.plane().clone_into(&mut summary.plane);
         summary.parameters = run.schema.parameters() as u64;
         summary.data_hash.clone_from(&self.data_hash);
         summary.weights_hash = self.parameters.hash();

@@ -1,15 +1,18 @@
 //! Steps whose gradients the workers sum among themselves: everybody takes part at once, or the step begins again.
 //!
-//! Nothing is computed twice on purpose, and nothing compared: the sum's bits depend on who takes part.
+//! Nothing is computed twice on purpose, and nothing compared.
 
+use std::ops::Range;
 use std::time::Duration;
+
+use lockstep_proto::tree;
 
 use super::answers::{FAILURES, WHAT_TO_DO, drop_it};
 use super::command::{Command, Finding, LeaseId, Outcome, Report, Work, WorkerId};
 use super::mutant::Mutant;
 use super::pool::{Kind, Pool};
 use super::ring::{Part, Ring};
-use super::{Engine, Lease, Phase, pace};
+use super::{Engine, Lease, Phase};
 
 /// Rings in a row that may fail although nobody is lost: a link that recovers costs one or two, one that does not would fail for ever.
 const SETBACKS: u32 = 5;
@@ -62,17 +65,16 @@ impl Engine {
         let own = self.ring_report(now, step, &members);
         let Phase::Working(pool) = &self.phase else { return };
         let (purpose, Some(ring)) = (pool.purpose(), &mut self.rings.current) else { return };
-        let shares = pace::shares(self.plan.leaves(step) as usize, &vec![None; members.len()]);
-        let (mut parts, mut first) = (Vec::with_capacity(members.len()), 0);
-        for ((rank, worker), share) in (0..).zip(members).zip(shares) {
-            let (lease, end) = (self.next_lease, first + share as u32);
+        let cut = tree::parts(self.plan.leaves(step), members.len() as u32);
+        let mut parts = Vec::with_capacity(members.len());
+        for ((rank, worker), Range { start: first, end }) in (0..).zip(members).zip(cut) {
+            let lease = self.next_lease;
             self.next_lease += 1;
             let work = Work::Part { step, generation: ring.generation, rank, first, end };
             self.leases.insert(lease, Lease { worker, work, since: now, own });
             self.workers.hold(worker, lease);
             out.push(Command::Lease { worker, lease, work, purpose, own });
             parts.push(Part { worker, lease, shards: end - first });
-            first = end;
         }
         ring.open(&parts, own, now);
     }

@@ -123,6 +123,9 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
                 "nccl" => {
                     "nccl: gradients summed among the GPUs, in an order that depends on how many there are".to_owned()
                 }
+                "nccl-ordered" => {
+                    "nccl-ordered: gradients summed among the GPUs, in the reduction tree's order".to_owned()
+                }
                 _ => String::new(),
             },
         ),

@@ -21,7 +21,7 @@ use crate::exit::{Failure, Result};
 const OWN_WORKERS: usize = 2;
 
 pub(super) fn run(args: &BenchArgs) -> Result {
-    if args.plane.nccl() {
+    if args.plane.nccl().is_some() {
         let text = "bench --wire computes nothing, so it has no GPUs for --plane nccl; leave one of the two out";
         return Err(Failure::mistake(text));
     }

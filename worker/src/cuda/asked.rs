@@ -5,8 +5,6 @@ use std::sync::Arc;
 use candle_core::{Error, Result};
 use lockstep_proto::buffers::Buffers;
 
-#[cfg(feature = "nccl")]
-use super::kernels::Add;
 use super::layout::Layout;
 #[cfg(feature = "nccl")]
 use super::memory::Address;
@@ -48,14 +46,6 @@ impl Asked {
     pub(crate) fn gradient(&mut self, told: bool) -> Result<Gradient> {
         let sums = self.lent.room()?.sums()?;
         Ok(Gradient { sum: sums.first(), told: told.then(|| sums.told()) })
-    }
-
-    /// Asks for `other` to be added to it, on the device. `other` must live until that is done.
-    #[cfg(feature = "nccl")]
-    pub(crate) fn add(&mut self, other: &mut Self) -> Result<()> {
-        let (at, b, count) =
-            (self.lent.room()?.sums()?.first(), other.lent.room()?.sums()?.first(), self.layout.len() as u32);
-        self.lent.launch(Add { a: at, b, y: at, count }, count)
     }
 
     /// Waits until it is there; where it lies, and how many values it has, as laid out.

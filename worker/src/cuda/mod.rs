@@ -13,7 +13,7 @@
 //!   with and leaves; [`weights`]: one version's values there, [`layout`]: each tensor's place, [`transposed`]: convolutions' once more; [`staging`]: where they are copied from;
 //!   [`workspace`]: a plan with its memory; [`groups`]: all of them
 //! - [`optimizer`]: the step that a lone worker makes itself
-//! - `ring`: sums among GPUs by NCCL, with that feature; `deadline`: for leaving one
+//! - `ring`: sums among GPUs by NCCL, with that feature; `tree_sum`: in the tree's order; `deadline`: for leaving one
 //! - [`images`]: the data set on the device, augmented and normalised there
 //!
 //! Every sum has one order: algorithms are named here and never chosen by time or memory, workspaces are fixed, and no kernel adds
@@ -56,6 +56,8 @@ mod sums;
 #[cfg(test)]
 mod tests;
 mod transposed;
+#[cfg(feature = "nccl")]
+mod tree_sum;
 mod trial;
 mod weights;
 mod workspace;
@@ -64,6 +66,8 @@ pub(crate) use asked::Asked;
 pub use gpu::{Gpu, GpuError, count};
 pub(crate) use gradient::{Examples, Step, ask, logits};
 pub use images::Resident;
+#[cfg(feature = "nccl")]
+pub(crate) use memory::Address;
 pub(crate) use optimizer::{Gradient, OnDevice};
 #[cfg(feature = "nccl")]
 pub(crate) use ring::{Ring, ring_identity, ring_name};

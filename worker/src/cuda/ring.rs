@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use candle_core::cuda_backend::cudarc::driver::sys as driver;
 use candle_core::cuda_backend::cudarc::nccl::{result, sys};
+use lockstep_proto::tree::Node;
 use lockstep_proto::wire::RING_ID_BYTES;
 
 use super::deadline::returns_within;
 use super::gpu::Gpu;
+use super::kernels::Add;
 use super::memory::{Address, Block};
 use super::regions::Region;
 use crate::device::Processor;
@@ -60,10 +62,31 @@ pub(crate) fn ring_name() -> Result<Vec<u8>, RingError> {
 
 /// One rank.
 pub(crate) struct Ring {
-    gpu: Arc<Gpu>,
-    communicator: sys::ncclComm_t,
-    /// The sum of a rank that gives nothing, and its length.
-    memory: Option<(Block, usize)>,
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) communicator: sys::ncclComm_t,
+    pub(super) rank: u32,
+    pub(super) size: u32,
+    /// The sum of a rank that gives nothing.
+    own: Room,
+    /// What it is sent by others.
+    pub(super) sent: Room,
+}
+
+/// Memory that is kept from step to step, and its length.
+#[derive(Default)]
+pub(super) struct Room(Option<(Block, usize)>);
+
+impl Room {
+    /// So many values, whatever they are. Work that the GPU was asked for with those of before must be done.
+    pub(super) fn of(&mut self, gpu: &Gpu, len: usize) -> Result<Address, RingError> {
+        if !self.0.as_ref().is_some_and(|(_, held)| *held >= len) {
+            // the old one first: its memory may be the new one's
+            self.0 = None;
+            self.0 = Some((Block::new(&gpu.stream, len).map_err(failed)?, len));
+        }
+        let start = self.0.as_ref().map(|(block, _)| block.at(Region { start: 0, len }));
+        start.ok_or_else(|| failed("memory that is not there"))
+    }
 }
 
 impl Ring {
@@ -91,47 +114,64 @@ impl Ring {
             let config = (&raw mut config).cast();
             sys::ncclCommInitRankConfig(&mut communicator, size as i32, name, rank as i32, config)
         };
-        let ring = Self { gpu: Arc::clone(gpu), communicator, memory: None };
+        let (own, sent) = (Room::default(), Room::default());
+        let ring = Self { gpu: Arc::clone(gpu), communicator, rank, size, own, sent };
         ring.expect("ncclCommInitRankConfig", status)?;
         ring.wait(go_on, |ring| ring.is_idle())?;
         Ok(ring)
     }
 
-    /// Adds up what the other ranks give, `len` values, and nothing: where the sum lies then, until the next one.
+    /// Adds up what all ranks give: sums of `len` values each that are on the GPU, of this rank's nodes in order. Where the total lies then, on
+    /// each rank: in the first of these, or in memory of the ring's until its next sum. With `leaves`, the shards of the step, it is the
+    /// reduction tree's; else NCCL's own, whose order depends on the ranks.
     ///
     /// # Errors
-    /// `go_on` said no; NCCL's own; the GPU's memory. The ring can't be used any more then.
-    pub(crate) fn sum_of_others(&mut self, len: usize, go_on: GoOn<'_>) -> Result<Address, RingError> {
+    /// `go_on` said no; NCCL's own; the GPU's memory. The ring can't be used any more then, and what was given must outlive it.
+    pub(crate) fn sum(
+        &mut self,
+        given: &[(Node, Address)],
+        len: usize,
+        leaves: Option<u32>,
+        go_on: GoOn<'_>,
+    ) -> Result<Address, RingError> {
         self.gpu.bind().map_err(failed)?;
-        let block = match self.memory.take() {
-            Some((block, before)) if before == len => block,
-            _ => Block::new(&self.gpu.stream, len).map_err(failed)?,
+        let at = match given.first() {
+            Some((_, first)) => *first,
+            None => self.own.of(&self.gpu, len)?,
         };
-        let at = block.at(Region { start: 0, len });
-        self.memory = Some((block, len));
-        self.gpu.clear(at, len).map_err(failed)?;
-        self.sum_there(at, len, go_on)?;
+        match leaves {
+            Some(leaves) => self.sum_along_tree(leaves, given, at, len, go_on)?,
+            None => self.all_reduce(given, at, len)?,
+        }
+        self.wait(go_on, |ring| Ok(ring.is_idle()? && ring.is_done()?))?;
         Ok(at)
     }
 
-    /// Adds up `len` values of each rank that are on the GPU, and stay there: each has the sum. They must outlive the ring if this fails.
-    ///
-    /// # Errors
-    /// As above.
-    pub(crate) fn sum_there(&mut self, at: Address, len: usize, go_on: GoOn<'_>) -> Result<(), RingError> {
-        self.gpu.bind().map_err(failed)?;
+    fn all_reduce(&mut self, given: &[(Node, Address)], at: Address, len: usize) -> Result<(), RingError> {
+        if given.is_empty() {
+            self.gpu.clear(at, len).map_err(failed)?;
+        }
+        let count = len as u32;
+        given
+            .iter()
+            .skip(1)
+            .try_for_each(|(_, b)| self.gpu.launch(Add { a: at, b: *b, y: at, count }, count))
+            .map_err(failed)?;
         let (kind, op) = (sys::ncclDataType_t::ncclFloat32, sys::ncclRedOp_t::ncclSum);
         let stream = self.gpu.stream.cu_stream();
-        // SAFETY: there are as many values, kept until the communicator is gone: in `self.memory`, or by the caller; the stream is the GPU's
+        // SAFETY: there are as many values, kept until the communicator is gone: the ring's own, or by the caller; the stream is the GPU's
         let status = unsafe {
             sys::ncclAllReduce(at as *const _, at as *mut _, len, kind, op, self.communicator, stream.cast())
         };
-        self.expect("ncclAllReduce", status)?;
-        self.wait(go_on, |ring| Ok(ring.is_idle()? && ring.is_done()?))
+        self.expect("ncclAllReduce", status)
     }
 
     /// Asks `done` until it says yes.
-    fn wait(&self, go_on: GoOn<'_>, done: impl Fn(&Self) -> Result<bool, RingError>) -> Result<(), RingError> {
+    pub(super) fn wait(
+        &self,
+        go_on: GoOn<'_>,
+        done: impl Fn(&Self) -> Result<bool, RingError>,
+    ) -> Result<(), RingError> {
         let start = Instant::now();
         while !done(self)? {
             let waited = start.elapsed();
@@ -148,7 +188,7 @@ impl Ring {
     }
 
     /// Whether NCCL has done what it was asked for, as far as the host has to do with it.
-    fn is_idle(&self) -> Result<bool, RingError> {
+    pub(super) fn is_idle(&self) -> Result<bool, RingError> {
         let mut state = sys::ncclResult_t::ncclSuccess;
         // SAFETY: the communicator is alive; writes one number
         let status = unsafe { sys::ncclCommGetAsyncError(self.communicator, &mut state) };
@@ -166,7 +206,7 @@ impl Ring {
         }
     }
 
-    fn expect(&self, what: &str, status: sys::ncclResult_t) -> Result<(), RingError> {
+    pub(super) fn expect(&self, what: &str, status: sys::ncclResult_t) -> Result<(), RingError> {
         match status {
             sys::ncclResult_t::ncclSuccess | sys::ncclResult_t::ncclInProgress => Ok(()),
             status => Err(said(what, status, Some(self.communicator))),
@@ -218,7 +258,7 @@ impl Drop for Ring {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> RingError {
+pub(super) fn failed(error: impl std::fmt::Display) -> RingError {
     // candle adds a backtrace where one is asked for
     RingError::Failed(error.to_string().lines().next().unwrap_or_default().to_owned())
 }
@@ -267,16 +307,21 @@ mod tests {
             let mut values = Pinned::new(length).expect("memory");
             values.values_mut().copy_from_slice(&given);
             gpu.upload(values.values(), at).expect("a copy");
-            ring.sum_there(at, length, &mut patient).expect("a sum");
+            // along the tree the one shard, or both of a step's as one node
+            for leaves in [None, Some(1), Some(2)] {
+                let node = Node::root(leaves.unwrap_or(1));
+                assert_eq!(ring.sum(&[(node, at)], length, leaves, &mut patient), Ok(at));
+            }
             // who gives nothing has the others' sum
-            for (from, expected) in
-                [(at, given), (ring.sum_of_others(length, &mut patient).expect("a sum"), vec![0.0; length])]
-            {
+            let nothing = ring.sum(&[], length, None, &mut patient).expect("a sum");
+            for (from, expected) in [(at, given), (nothing, vec![0.0; length])] {
                 gpu.download(&gpu.stream, from, values.values_mut()).expect("a copy");
                 gpu.wait().expect("no error");
                 assert_eq!(values.values(), expected);
             }
         }
+        let error = ring.sum(&[], 5, Some(2), &mut patient).expect_err("one rank has all nodes");
+        assert!(error.to_string().contains("rank 0 of 1 gives the nodes [] of a step with 2 shards"), "{error}");
         let (version, uuid) = ring_identity(gpu).expect("NCCL is here");
         assert!(version > 20_000 && uuid.len() == 32, "{version} {uuid}");
     }

@@ -7,8 +7,6 @@ use candle_core::cuda_backend::cudarc::driver::CudaEvent;
 use candle_core::{Error, Result};
 
 use super::gpu::Gpu;
-#[cfg(feature = "nccl")]
-use super::kernels::Parameters;
 use super::memory::Pinned;
 use super::sums::Sums;
 use crate::node::Home;
@@ -103,13 +101,6 @@ impl Lent {
 
     pub(super) fn room(&mut self) -> Result<&mut Room> {
         self.room.as_mut().ok_or_else(|| Error::msg("a node whose room was given back"))
-    }
-
-    /// Asks for more after the passes.
-    #[cfg(feature = "nccl")]
-    pub(super) fn launch<P: Parameters>(&self, parameters: P, threads: u32) -> Result<()> {
-        self.gpu.bind()?;
-        self.gpu.launch(parameters, threads)
     }
 
     /// Waits for the passes, and not for what comes after them.

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use lockstep_proto::optimizer::whole::Made;
+use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{
     self, GradientSummary, OwnStep, Part, Report, ShardOutcome, ShardsWork, from_worker, ring_news::News,
 };
@@ -11,6 +12,7 @@ use lockstep_proto::wire::{
 use super::compute::{Computer, check_examples};
 use super::node::{asked, summed};
 use super::ring::{nodes, of_ring};
+use crate::cuda::Address;
 use crate::node::{Coming, Home};
 use crate::ring::{GoOn, Ring, RingError};
 
@@ -26,8 +28,9 @@ impl Computer {
     ) -> Result<(), String> {
         let begun = Instant::now();
         check_examples(&work, self.prepared.records.train.len())?;
+        let leaves = Some(work.leaves).filter(|leaves| *leaves > 0);
         let nodes = nodes(&mut work)?;
-        let part = OfRing { lease, version, ring: work.ring, own: asked(own)?, begun, wait_us };
+        let part = OfRing { lease, version, ring: work.ring, leaves, own: asked(own)?, begun, wait_us };
         if part.own.is_some() && self.steps.on_host() {
             return Err("a rank makes its steps on its GPU, and its optimizer is not there".to_owned());
         }
@@ -40,23 +43,27 @@ impl Computer {
     }
 
     /// A rank's sum stays on the GPU until all ranks' are added to it, and the step is made there.
-    fn part_there(&mut self, part: &OfRing, nodes: Vec<ShardsWork>) -> Result<(), String> {
+    fn part_there(&mut self, part: &OfRing, works: Vec<ShardsWork>) -> Result<(), String> {
         let plain = |error| crate::model::plain(error).to_string();
-        let mut parts = Vec::with_capacity(nodes.len());
-        for node in nodes {
+        let (mut parts, mut nodes) = (Vec::with_capacity(works.len()), Vec::with_capacity(works.len()));
+        for node in works {
             let shards: Vec<u32> = node.shards.iter().map(|shard| shard.shard).collect();
-            let Coming::OnGpu { asked, broken } = self.ask(part.version, node)?.1 else {
+            let (node, coming) = self.ask(part.version, node)?;
+            let Coming::OnGpu { asked, broken } = coming else {
                 return Err("a rank's sum is not on a GPU".to_owned());
             };
+            nodes.push(node);
             parts.push((shards, asked, broken));
         }
-        let Some(((_, first, _), others)) = parts.split_first_mut() else { return Ok(()) };
-        others.iter_mut().try_for_each(|(_, other, _)| first.add(other)).map_err(plain)?;
-        let (at, len) = first.there().map_err(plain)?;
+        let there = parts.iter_mut().map(|(_, asked, _)| asked.there());
+        let given = there.collect::<Result<Vec<_>, _>>().map_err(plain)?;
+        let len = given.first().map_or(0, |(_, len)| *len);
+        let given: Vec<_> = nodes.into_iter().zip(given).map(|(node, (at, _))| (node, at)).collect();
         let compute_us = part.begun.elapsed().as_micros() as u64;
         let start = Instant::now();
         // `parts` live longer than the ring, if that fails
-        let is_first = self.take_part(part, |ring, go_on| ring.sum_there(at, len, go_on))?;
+        let (is_first, _) = self.take_part(part, &given, len)?;
+        let Some((_, first, _)) = parts.first_mut() else { return Ok(()) };
         let (mut home, mut made) = (if is_first { Home::Sum } else { Home::Made }, None);
         if let Some((lr, _)) = part.own {
             self.steps.remember_on_device(first.gradient(is_first).map_err(plain)?);
@@ -87,11 +94,7 @@ impl Computer {
     /// A rank without a shard adds nothing, and makes the step like all others.
     fn nothing(&mut self, part: &OfRing) -> Result<(), String> {
         let len = self.on_gpu(part.version)?.values();
-        let mut sum = 0;
-        self.take_part(part, |ring, go_on| {
-            sum = ring.sum_of_others(len, go_on)?;
-            Ok(())
-        })?;
+        let (_, sum) = self.take_part(part, &[], len)?;
         if let Some((lr, _)) = part.own {
             self.steps.remember_on_device(crate::cuda::Gradient { sum, told: None });
             self.make_step(part.version, lr)?;
@@ -104,14 +107,11 @@ impl Computer {
         self.weights(version)?.packed().ok_or_else(|| "a rank's weights are not on a GPU".to_owned())
     }
 
-    /// Takes part in a sum; says why it can't.
-    fn take_part(
-        &mut self,
-        part: &OfRing,
-        sum: impl FnOnce(&mut Ring, GoOn<'_>) -> Result<(), RingError>,
-    ) -> Result<bool, String> {
+    /// Takes part in a sum of `len` values with those at `given`: whether this is rank 0, and where the sum lies; or why it can't.
+    fn take_part(&mut self, part: &OfRing, given: &[(Node, Address)], len: usize) -> Result<(bool, Address), String> {
         let outbound = self.outbound.clone();
         let say = |generation, news| super::compute::say(&outbound, of_ring(generation, news));
+        let sum = |ring: &mut Ring, go_on: GoOn<'_>| ring.sum(given, len, part.leaves, go_on);
         self.seat.sum(part.ring, &say, sum).map_err(|error| {
             if let RingError::Failed(reason) = &error {
                 say(part.ring, News::Broken(reason.clone()));
@@ -149,6 +149,8 @@ struct OfRing {
     lease: u64,
     version: u64,
     ring: u64,
+    /// The step's shards, if the ring adds along the tree.
+    leaves: Option<u32>,
     /// The rate of the step that the ring makes, and what its first rank sends.
     own: Option<(f64, Report)>,
     begun: Instant,

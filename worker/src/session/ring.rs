@@ -103,20 +103,20 @@ impl Seat {
         Ok(())
     }
 
-    /// Takes part in a `sum` over the ring; whether this is rank 0. After an error there is no ring.
+    /// Takes part in a `sum` over the ring; whether this is rank 0, and what it comes to. After an error there is no ring.
     #[cfg(feature = "nccl")]
-    pub(super) fn sum(
+    pub(super) fn sum<T>(
         &mut self,
         generation: u64,
         say: &dyn Fn(u64, News),
-        sum: impl FnOnce(&mut Ring, GoOn<'_>) -> Result<(), RingError>,
-    ) -> Result<bool, RingError> {
+        sum: impl FnOnce(&mut Ring, GoOn<'_>) -> Result<T, RingError>,
+    ) -> Result<(bool, T), RingError> {
         let mut patience = self.patience(generation, say);
         let found = self.ring.take().filter(|(mine, ..)| *mine == generation && !self.dissolved.has(generation));
         let (_, rank, mut ring) = found.ok_or(RingError::Dissolved)?;
-        sum(&mut ring, &mut patience)?;
+        let sum = sum(&mut ring, &mut patience)?;
         self.ring = Some((generation, rank, ring));
-        Ok(rank == 0)
+        Ok((rank == 0, sum))
     }
 }
 
@@ -132,7 +132,11 @@ pub(super) fn nodes(work: &mut ShardsWork) -> Result<Vec<ShardsWork>, String> {
             Err(format!("a ring's lease has the shards {:?}: not neighbours", &shards[..shards.len().min(8)]))
         };
     };
-    let leaves = last + 1;
+    // where nothing depends on what the step has beyond them, they may be its last ones
+    let leaves = if work.leaves == 0 { last + 1 } else { work.leaves };
+    if !(last + 1..=MOST_RANKS).contains(&leaves) {
+        return Err(format!("a ring's lease has shard {last} of a step with {leaves}"));
+    }
     let mut rest = std::mem::take(&mut work.shards).into_iter();
     let node_of = |node: lockstep_proto::tree::Node| ShardsWork {
         step: work.step,
@@ -181,6 +185,16 @@ mod tests {
         };
         assert_eq!((of(&[0, 1]), of(&[2, 3]), of(&[0, 1, 2])), (vec![2], vec![2], vec![3]));
         assert_eq!((of(&[1, 2, 3]), of(&[5]), of(&[])), (vec![1, 2], vec![1], vec![]));
+        // 3 + 2 of a step with five: what is one node of the first three is two of all
+        let of = |shards: &[u32], leaves| {
+            let found = nodes(&mut ShardsWork { leaves, ..part(shards) }).expect("neighbours");
+            assert!(found.iter().all(|node| check_shards(node).is_ok()));
+            found.iter().map(|node| node.shards.len()).collect::<Vec<_>>()
+        };
+        assert_eq!((of(&[0, 1, 2], 5), of(&[3, 4], 5)), (vec![2, 1], vec![1, 1]));
+        for leaves in [2, 4097] {
+            assert!(nodes(&mut ShardsWork { leaves, ..part(&[1, 2]) }).is_err(), "{leaves}");
+        }
         for bad in [&[1, 3][..], &[2, 1], &[1, 1], &[u32::MAX], &[u32::MAX, 0]] {
             assert!(nodes(&mut part(bad)).is_err(), "{bad:?}");
         }
