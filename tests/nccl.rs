@@ -217,6 +217,47 @@ fn a_sum_along_the_tree_has_one_hash_however_many_gpus() {
     with_gpus(&desk, "3", &[&verify, ORDERED, &["--workers", "1,4"]].concat()).refused(&["4 workers for 3 GPUs"]);
 }
 
+/// A wrong step, which its rank goes on from, and which is in the sums of all others from then on.
+#[test]
+fn a_rank_that_comes_to_another_result_than_most_is_sent_away_and_nothing_of_it_stays() {
+    let Some(desk) = standins() else { return };
+    let run = ["--batch-size", "32", "--max-steps", "16", "--momentum", "0.9"];
+    with_gpus(&desk, "3", &[LENET, ORDERED, &run, &["--out", "quiet"]].concat()).ok();
+    // with two of them nobody can tell who was wrong
+    for (ranks, out) in [(3, "most"), (2, "two")] {
+        let listen = ["--listen", "127.0.0.1:0", "--min-workers", if ranks == 3 { "3" } else { "2" }, "--out", out];
+        let args = [&["coordinator"], &LENET[1..], ORDERED, &run, &listen].concat();
+        let environment = ["env", "STANDIN_DEVICES=3"];
+        let mut running = desk.start_under(&environment, &args);
+        let line = running.wait_for_error("join with");
+        let address = line.trim().rsplit(' ').next().expect("an address").to_owned();
+        let worker = |number: usize, more: &[&str]| {
+            let device = format!("cuda:{number}");
+            let args = [&["worker", "--join", &address, "--device", &device, "--name", &device], more].concat();
+            desk.start_under(&environment, &args)
+        };
+        // who comes first is rank 0, and sends what it came to; or, with two, every sum after a while, which may not be the broken one's
+        let first = if ranks == 3 { worker(0, &["--lie-at-step", "9"]) } else { worker(1, &[]) };
+        while desk.run(&["status", &address, "--json"]).ok().json()["workers"].as_array().is_none_or(Vec::is_empty) {}
+        let (broken, honest) = if ranks == 3 {
+            (first, vec![worker(1, &[]), worker(2, &[])])
+        } else {
+            (worker(0, &["--lie-at-step", "9"]), vec![first])
+        };
+        let done = running.finish().ok();
+        honest.into_iter().for_each(|worker| drop(worker.finish().ok()));
+        let said = &done.stdout;
+        if ranks == 3 {
+            broken.finish().refused(&["can't be trusted", "another result than most ranks"]);
+            assert!(said.contains("a rank came to another result than most"), "{said}");
+        } else {
+            broken.finish().ok();
+            assert!(said.contains("who computed wrong can't be told"), "{said}");
+        }
+        assert_eq!(desk.hash(out), desk.hash("quiet"), "{said}");
+    }
+}
+
 #[test]
 fn who_can_not_be_a_rank_is_refused_with_the_way_out() {
     let Some(desk) = desk() else { return };

@@ -239,6 +239,11 @@ impl Run {
         }
     }
 
+    /// Whether the ranks of a ring, which make the same steps, promise to come to the same bits.
+    pub(crate) fn compares_ranks(&self) -> bool {
+        self.recipe.deterministic && self.limits.nccl == Some(RingSum::Ordered)
+    }
+
     /// Checks that everything fits together, before anybody is let in.
     pub fn check(&self) -> Result<(), RunError> {
         if self.initial.len() != self.schema.len() {

@@ -156,6 +156,7 @@ fn messages() -> Vec<Vec<u8>> {
             next: shards.clone(),
             shards,
             ring: 3,
+            leaves: 8,
         })))),
         coordinator(to_worker::Message::Lease(lease(lease::Work::Slice(wire::SliceWork {
             evaluation: 1,

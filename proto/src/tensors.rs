@@ -64,6 +64,12 @@ pub fn digest_values(values: &[f32]) -> u64 {
     digest(as_bytes(values))
 }
 
+/// The checksum of several tensors, from each one's.
+#[must_use]
+pub fn digest_of(digests: &[u64]) -> u64 {
+    digest(&digests.iter().flat_map(|digest| digest.to_le_bytes()).collect::<Vec<_>>())
+}
+
 /// The checksums of parts, on their way to one.
 #[derive(Debug)]
 pub(crate) struct Sums(pub(crate) Vec<u64>);

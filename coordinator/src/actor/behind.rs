@@ -61,7 +61,7 @@ impl Actor {
         let part = match answer {
             Answer::Made { version, outcomes, penalty, norm, state, compute_us, encode_us, wait_us, .. } => {
                 self.elsewhere = Some(Elsewhere { outcomes: Vec::new(), made: Made { penalty, norm }, state });
-                Answer::Part { version, values: None, outcomes, compute_us, encode_us, wait_us }
+                Answer::Part { version, values: None, digest: 0, outcomes, compute_us, encode_us, wait_us }
             }
             other => other,
         };
@@ -90,7 +90,7 @@ impl Actor {
         if let Some(mark) = &mut self.mark {
             (mark.reached, mark.images) = (mark.reached + 1, mark.images + u64::from(sum.count));
             if let Some(state) = state {
-                let State { values, optimizer } = *state;
+                let State { values, optimizer, .. } = *state;
                 self.parameters.replace(values, mark.reached);
                 self.optimizer = optimizer;
                 self.mark = None;

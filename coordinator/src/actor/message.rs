@@ -53,6 +53,8 @@ pub(crate) struct State {
     /// Parameters and buffers.
     pub(crate) values: Vec<f32>,
     pub(crate) optimizer: Optimizer,
+    /// Checksum of all of it.
+    pub(crate) digest: u64,
 }
 
 /// What a worker says of its ring.
@@ -87,6 +89,8 @@ pub(crate) enum Answer {
     Part {
         version: u64,
         values: Option<Vec<f32>>,
+        /// Checksum of the state that it came to, if that was asked for.
+        digest: u64,
         outcomes: Vec<ShardOutcome>,
         compute_us: u64,
         encode_us: u64,

@@ -138,8 +138,8 @@ impl Actor {
         };
         // evaluation is of the master copy; training is on what the recipe lets travel
         let wire = if matches!(work, Work::Slice { .. }) { Wire::F32 } else { self.run.recipe.wire };
-        // all ranks come to the same, and the first one sends it
-        let others = matches!(work, Work::Part { rank: 1.., .. });
+        // all ranks come to the same, and the first one sends it; the others its digest, where that is compared
+        let others = matches!(work, Work::Part { rank: 1.., .. }) && !self.run.compares_ranks();
         let work = match work {
             Work::Shards { step, node } => {
                 self.ledger.second(purpose, node.covers(self.plan.leaves(step)).len() as u32);

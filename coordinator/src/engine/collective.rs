@@ -1,6 +1,6 @@
 //! Steps whose gradients the workers sum among themselves: everybody takes part at once, or the step begins again.
 //!
-//! Nothing is computed twice on purpose, and nothing compared.
+//! Nothing is computed twice on purpose. What the members come to is compared where all of it promises to be the same.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,11 +11,15 @@ use super::answers::{FAILURES, WHAT_TO_DO, drop_it};
 use super::command::{Command, Finding, LeaseId, Outcome, Report, Work, WorkerId};
 use super::mutant::Mutant;
 use super::pool::{Kind, Pool};
-use super::ring::{Part, Ring};
+use super::ring::{Next, Part, Ring};
 use super::{Engine, Lease, Phase};
 
 /// Rings in a row that may fail although nobody is lost: a link that recovers costs one or two, one that does not would fail for ever.
 const SETBACKS: u32 = 5;
+
+/// Times that the members of a ring may come to several results, until they make no more steps themselves: one is a bit that flipped in a
+/// memory, more are a machine, and of two nobody can tell which.
+const DIFFERENCES: u32 = 3;
 
 impl Engine {
     /// Brings the open step on: first a ring of all who should be in it, then everybody's part of the step.
@@ -74,7 +78,7 @@ impl Engine {
             self.leases.insert(lease, Lease { worker, work, since: now, own });
             self.workers.hold(worker, lease);
             out.push(Command::Lease { worker, lease, work, purpose, own });
-            parts.push(Part { worker, lease, shards: end - first });
+            parts.push(Part { worker, lease, shards: end - first, bits: 0 });
         }
         ring.open(&parts, own, now);
     }
@@ -198,14 +202,44 @@ impl Engine {
         finding: Finding,
         out: &mut Vec<Command>,
     ) {
-        if let Finding::NotFinite(what) = finding {
-            out.push(drop_it(worker, lease, "it is not finite"));
-            return self.fail_part(now, worker, work, &what, false, out);
-        }
+        let bits = match finding {
+            Finding::Bits(_) if self.is(Mutant::CompareNoRanks) => 0,
+            Finding::Bits(bits) => bits,
+            Finding::NotFinite(what) => {
+                out.push(drop_it(worker, lease, "it is not finite"));
+                return self.fail_part(now, worker, work, &what, false, out);
+            }
+        };
         let Some(ring) = &mut self.rings.current else { return };
-        match ring.answered(Part { worker, lease, shards: shards(work) }, now) {
-            Some(all) => self.use_parts(now, all, out),
-            None => out.push(Command::Hold { worker, lease, reason: format!("{work}: others are still at theirs") }),
+        match ring.answered(Part { worker, lease, shards: shards(work), bits }, now) {
+            Next::Close(all) => self.use_parts(now, all, out),
+            Next::Wait => {
+                out.push(Command::Hold { worker, lease, reason: format!("{work}: others are still at theirs") })
+            }
+            Next::Differ(odd) => self.come_apart(now, &odd, out),
+        }
+    }
+
+    /// The members of a ring made the same steps, and came to several results: all of these are made again, from what the coordinator has, in
+    /// the open. Who came to something else than most goes.
+    fn come_apart(&mut self, now: Duration, odd: &[WorkerId], out: &mut Vec<Command>) {
+        let made = self.version + 1;
+        self.rings.differed += 1;
+        let often = self.rings.differed >= DIFFERENCES;
+        let reason = match (odd, often) {
+            ([], false) => "its ranks came to several results, and who computed wrong can't be told",
+            ([], true) => "its ranks came to several results once more; from now on every sum is sent",
+            _ => "a rank came to another result than most",
+        };
+        self.dissolve(reason, out);
+        if often {
+            self.behind.open_up_to(u64::MAX);
+        }
+        for worker in odd {
+            let reason = format!(
+                "it can't be trusted: after step {made} it had come to another result than most ranks of its ring"
+            );
+            self.quarantine(now, *worker, reason, out);
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) enum Mutant {
     StepWithoutMember,
     /// A ring that alone has the parameters is dissolved, and the run goes on as if it had them.
     GoOnWithoutRing,
+    /// What a ring's members came to is taken for the same.
+    CompareNoRanks,
 }
 
 impl Mutant {
@@ -84,5 +86,6 @@ impl Mutant {
 
     /// Those of rings.
     #[cfg(test)]
-    pub(super) const OF_RINGS: [Self; 3] = [Self::KeepRing, Self::StepWithoutMember, Self::GoOnWithoutRing];
+    pub(super) const OF_RINGS: [Self; 4] =
+        [Self::KeepRing, Self::StepWithoutMember, Self::GoOnWithoutRing, Self::CompareNoRanks];
 }

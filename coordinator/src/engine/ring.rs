@@ -24,6 +24,19 @@ pub(super) struct Part {
     pub(super) worker: WorkerId,
     pub(super) lease: LeaseId,
     pub(super) shards: u32,
+    /// A fingerprint of what its member came to, where that is compared; else the same of all.
+    pub(super) bits: u64,
+}
+
+/// What follows from an answer to a part.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Others are still at theirs.
+    Wait,
+    /// All parts of the step, all of whose members came to the same.
+    Close(Vec<Part>),
+    /// They did not: who came to something else than most of them; nobody, if that can't be told.
+    Differ(Vec<WorkerId>),
 }
 
 /// One ring, from the first word about it to its end.
@@ -108,18 +121,21 @@ impl Ring {
         self.members.first().copied().zip(self.report)
     }
 
-    /// A part is answered. Returns all of the step's if it was the last one.
-    pub(super) fn answered(&mut self, part: Part, now: Duration) -> Option<Vec<Part>> {
-        let Stage::Summing { open, answered } = &mut self.stage else { return None };
+    /// A part is answered.
+    pub(super) fn answered(&mut self, part: Part, now: Duration) -> Next {
+        let Stage::Summing { open, answered } = &mut self.stage else { return Next::Wait };
         if open.remove(&part.lease).is_some() {
             answered.push(part);
         }
         if !open.is_empty() {
-            return None;
+            return Next::Wait;
+        }
+        if answered.windows(2).any(|pair| pair[0].bits != pair[1].bits) {
+            return Next::Differ(odd(answered));
         }
         let all = std::mem::take(answered);
         self.enter(Stage::Ready, now);
-        Some(all)
+        Next::Close(all)
     }
 
     /// Parts that are in somebody's hands.
@@ -158,6 +174,15 @@ impl Ring {
     }
 }
 
+/// Whose bits are not those of more than half of all.
+fn odd(parts: &[Part]) -> Vec<WorkerId> {
+    let with = |bits| parts.iter().filter(|part| part.bits == bits).count();
+    let Some(most) = parts.iter().map(|part| part.bits).find(|bits| 2 * with(*bits) > parts.len()) else {
+        return Vec::new();
+    };
+    parts.iter().filter(|part| part.bits != most).map(|part| part.worker).collect()
+}
+
 /// The ring that there is, and what is remembered of those before it.
 #[derive(Debug, Default)]
 pub(super) struct Rings {
@@ -166,6 +191,8 @@ pub(super) struct Rings {
     pub(super) last: u64,
     /// Rings in a row that failed although everybody stayed.
     pub(super) setbacks: u32,
+    /// Steps after which members had come to several results.
+    pub(super) differed: u32,
     /// No new one before: a member that is dead without a word is found out until then.
     pub(super) not_before: Duration,
     /// Who could not compute its part of which step that is still to be made; none: their sum was not finite.
@@ -195,7 +222,24 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     fn part(worker: WorkerId, lease: LeaseId) -> Part {
-        Part { worker, lease, shards: 2 }
+        Part { worker, lease, shards: 2, bits: 0 }
+    }
+
+    #[test]
+    fn who_came_to_something_else_than_most_is_told() {
+        let differ = |bits: &[u64]| {
+            let mut ring = Ring::new(1, (0..bits.len() as u64).collect(), NOW);
+            let all: Vec<Part> =
+                (0..).zip(bits).map(|(worker, bits)| Part { bits: *bits, ..part(worker, worker) }).collect();
+            ring.open(&all, Some(Report::State), NOW);
+            let last = all.iter().fold(Next::Wait, |_, one| ring.answered(*one, NOW));
+            assert_eq!(ring.is_ready(), matches!(last, Next::Close(_)), "else the step is still theirs");
+            last
+        };
+        assert!(matches!(differ(&[5, 5, 5]), Next::Close(all) if all.len() == 3));
+        assert_eq!(differ(&[5, 5, 6]), Next::Differ(vec![2]));
+        assert_eq!(differ(&[7, 5, 5, 6, 5]), Next::Differ(vec![0, 3]));
+        assert_eq!((differ(&[5, 6]), differ(&[5, 6, 5, 6])), (Next::Differ(vec![]), Next::Differ(vec![])));
     }
 
     #[test]
@@ -211,9 +255,9 @@ mod tests {
         assert!(ring.is_ready());
         ring.open(&[part(7, 1), part(9, 2)], Some(Report::Counts), NOW);
         assert_eq!(ring.made_by(), Some((7, Report::Counts)));
-        assert_eq!(ring.answered(part(9, 2), NOW), None);
+        assert_eq!(ring.answered(part(9, 2), NOW), Next::Wait);
         assert_eq!((ring.in_hand(), ring.put_aside()), (vec![1], &[part(9, 2)][..]));
-        assert_eq!(ring.answered(part(7, 1), NOW), Some(vec![part(9, 2), part(7, 1)]));
+        assert_eq!(ring.answered(part(7, 1), NOW), Next::Close(vec![part(9, 2), part(7, 1)]));
         assert!(ring.is_ready() && ring.in_hand().is_empty());
     }
 

@@ -174,7 +174,7 @@ impl Inbox {
                 let (node, digest) = (Node { level, index }, summary.digest);
                 Answer::Gradient { version, node, values, digest, outcomes, compute_us, encode_us, wait_us }
             }
-            None => Answer::Part { version, values: Some(values), outcomes, compute_us, encode_us, wait_us },
+            None => Answer::Part { version, values: Some(values), digest: 0, outcomes, compute_us, encode_us, wait_us },
         })
     }
 }
@@ -209,8 +209,8 @@ pub(super) fn part(message: Part) -> Answered {
     let answer = match check(&summary) {
         Err(answer) => answer,
         Ok(()) => {
-            let outcomes = summary.outcomes;
-            Answer::Part { version, values: None, outcomes, compute_us, encode_us, wait_us }
+            let (digest, outcomes) = (summary.digest, summary.outcomes);
+            Answer::Part { version, values: None, digest, outcomes, compute_us, encode_us, wait_us }
         }
     };
     (lease, answer)

@@ -31,6 +31,7 @@ struct Open {
     lease: LeaseId,
     steps: u64,
     done: Vec<Vec<f32>>,
+    digests: Vec<u64>,
     next: Assembly,
     /// Why it can't be used. What still comes of it is passed over.
     problem: Option<String>,
@@ -55,6 +56,7 @@ impl States {
             lease: part.lease,
             steps: part.steps,
             done: Vec::new(),
+            digests: Vec::new(),
             next: Assembly::new(self.vectors[0].1),
             problem: None,
         };
@@ -92,6 +94,7 @@ impl States {
                 return Err(wrong(format!("{what} have {} in tensor {tensor}", values[at])));
             }
             open.done.push(values);
+            open.digests.push(part.digest);
         }
         Ok(())
     }
@@ -146,7 +149,7 @@ impl States {
     }
 
     fn complete(&self, open: Open, steps: u64) -> Result<State, String> {
-        let Open { steps: found, mut done, .. } = open;
+        let Open { steps: found, mut done, digests, .. } = open;
         if done.len() != self.vectors.len() {
             return Err(format!("what it came to has {} of {} vectors", done.len(), self.vectors.len()));
         }
@@ -158,7 +161,7 @@ impl States {
         let mut optimizer = Optimizer::new(&self.settings, self.schema.parameters());
         let vectors: Vec<_> = names.zip(done).collect();
         optimizer.restore(steps, &vectors).map_err(|error| error.to_string())?;
-        Ok(State { values, optimizer })
+        Ok(State { values, optimizer, digest: tensors::digest_of(&digests) })
     }
 }
 
@@ -212,6 +215,7 @@ mod tests {
         assert!(whole().iter().all(|part| !states.add(part)));
         let (1, Answer::Made { version: 7, state: Some(state), .. }) = states.made(made()) else { panic!("no state") };
         assert_eq!(state.values, [1.0, 2.0, 3.0]);
+        assert_eq!(state.digest, tensors::digest_of(&whole().map(|part| part.digest)), "as another rank has it");
         assert_eq!((state.optimizer.steps(), state.optimizer.state()[1].1), (8, &[6.0, 7.0][..]));
         let (_, Answer::Made { state: None, penalty, norm, .. }) = states.made(made()) else { panic!("a state") };
         assert_eq!((penalty, norm), (0.5, 2.0));

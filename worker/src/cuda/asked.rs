@@ -48,6 +48,12 @@ impl Asked {
         Ok(Gradient { sum: sums.first(), told: told.then(|| sums.told()) })
     }
 
+    /// For tests: puts a wrong value into it, as broken memory would have it.
+    pub(crate) fn spoil(&mut self) -> Result<()> {
+        let at = self.lent.room()?.sums()?.first();
+        self.lent.copy(at + 4, at, 1)
+    }
+
     /// Waits until it is there; where it lies, and how many values it has, as laid out.
     #[cfg(feature = "nccl")]
     pub(crate) fn there(&mut self) -> Result<(Address, usize)> {

@@ -79,7 +79,7 @@ pub(super) struct Room(Option<(Block, usize)>);
 impl Room {
     /// So many values, whatever they are. Work that the GPU was asked for with those of before must be done.
     pub(super) fn of(&mut self, gpu: &Gpu, len: usize) -> Result<Address, RingError> {
-        if !self.0.as_ref().is_some_and(|(_, held)| *held >= len) {
+        if self.0.as_ref().is_none_or(|(_, held)| *held < len) {
             // the old one first: its memory may be the new one's
             self.0 = None;
             self.0 = Some((Block::new(&gpu.stream, len).map_err(failed)?, len));

@@ -7,7 +7,7 @@ use candle_core::cuda_backend::cudarc::driver::CudaEvent;
 use candle_core::{Error, Result};
 
 use super::gpu::Gpu;
-use super::memory::Pinned;
+use super::memory::{Address, Pinned};
 use super::sums::Sums;
 use crate::node::Home;
 
@@ -101,6 +101,12 @@ impl Lent {
 
     pub(super) fn room(&mut self) -> Result<&mut Room> {
         self.room.as_mut().ok_or_else(|| Error::msg("a node whose room was given back"))
+    }
+
+    /// Asks for a copy on the device, after the passes.
+    pub(super) fn copy(&self, from: Address, to: Address, values: usize) -> Result<()> {
+        self.gpu.bind()?;
+        self.gpu.copy(from, to, values)
     }
 
     /// Waits for the passes, and not for what comes after them.

@@ -75,6 +75,7 @@ fn samples() -> Vec<Vec<u8>> {
         shards: vec![shard(2), shard(3)],
         next: vec![shard(0)],
         ring: 0,
+        leaves: 0,
     };
     let ring = ShardsWork { node: None, ring: 3, ..shards.clone() };
     [

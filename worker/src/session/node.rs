@@ -123,8 +123,11 @@ impl Computer {
             coming = Coming::Here(sum);
         }
         #[cfg(feature = "cuda")]
-        if let Coming::OnGpu { asked, .. } = &mut coming {
-            let gradient = asked.gradient(report != Report::Gradient);
+        if let Coming::OnGpu { asked, broken } = &mut coming {
+            let told = report != Report::Gradient;
+            // what is sent home is spoiled there
+            let spoilt = if *broken && told { asked.spoil() } else { Ok(()) };
+            let gradient = spoilt.and_then(|()| asked.gradient(told));
             self.steps.remember_on_device(gradient.map_err(|error| crate::model::plain(error).to_string())?);
         }
         Ok(coming)

@@ -63,9 +63,12 @@ impl Computer {
         let start = Instant::now();
         // `parts` live longer than the ring, if that fails
         let (is_first, _) = self.take_part(part, &given, len)?;
-        let Some((_, first, _)) = parts.first_mut() else { return Ok(()) };
+        let Some((_, first, broken)) = parts.first_mut() else { return Ok(()) };
         let (mut home, mut made) = (if is_first { Home::Sum } else { Home::Made }, None);
         if let Some((lr, _)) = part.own {
+            if *broken {
+                first.spoil().map_err(plain)?;
+            }
             self.steps.remember_on_device(first.gradient(is_first).map_err(plain)?);
             self.make_step(part.version, lr)?;
             home = Home::Made;
@@ -84,11 +87,24 @@ impl Computer {
             home = Home::Made;
         }
         let encode_us = start.elapsed().as_micros() as u64;
-        if let (true, Some((_, Report::State))) = (is_first, part.own) {
-            self.send_state(part.lease, part.version + 1)?;
-        }
-        self.send_part(part, outcomes, values, made, [compute_us, encode_us]);
+        let digest = match part.own {
+            Some((_, Report::State)) if is_first => {
+                self.send_state(part.lease, part.version + 1)?;
+                0
+            }
+            _ => self.digest_of(part)?,
+        };
+        let times = [compute_us, encode_us];
+        self.send_part(part, Told { outcomes, sum: values, made, digest, times });
         Ok(())
+    }
+
+    /// The checksum of what this rank came to, for the coordinator to compare with rank 0's; 0 where it does not.
+    fn digest_of(&mut self, part: &OfRing) -> Result<u64, String> {
+        match part.own {
+            Some((_, Report::State)) => self.state_digest(part.version + 1),
+            _ => Ok(0),
+        }
     }
 
     /// A rank without a shard adds nothing, and makes the step like all others.
@@ -99,7 +115,8 @@ impl Computer {
             self.steps.remember_on_device(crate::cuda::Gradient { sum, told: None });
             self.make_step(part.version, lr)?;
         }
-        self.send_part(part, Vec::new(), None, None, [0, 0]);
+        let digest = self.digest_of(part)?;
+        self.send_part(part, Told { digest, ..Told::default() });
         Ok(())
     }
 
@@ -121,17 +138,10 @@ impl Computer {
     }
 
     /// What this rank answers. The first one has all ranks' `sum`, or says what was `made` of it.
-    fn send_part(
-        &self,
-        part: &OfRing,
-        outcomes: Vec<ShardOutcome>,
-        sum: Option<Vec<f32>>,
-        made: Option<Made>,
-        times: [u64; 2],
-    ) {
+    fn send_part(&self, part: &OfRing, told: Told) {
         let &OfRing { lease, version, wait_us, .. } = part;
-        let [compute_us, encode_us] = times;
-        let summary = GradientSummary { outcomes, compute_us, encode_us, wait_us, ..GradientSummary::default() };
+        let Told { outcomes, sum, made, digest, times: [compute_us, encode_us] } = told;
+        let summary = GradientSummary { outcomes, digest, compute_us, encode_us, wait_us };
         match (sum, made) {
             (Some(values), _) => self.send_gradient(lease, version, None, values, summary),
             (None, Some(Made { penalty, norm })) => {
@@ -142,6 +152,18 @@ impl Computer {
             (None, None) => self.send(from_worker::Message::Part(Part { lease, version, summary: Some(summary) })),
         }
     }
+}
+
+/// What is said of a part.
+#[derive(Default)]
+struct Told {
+    outcomes: Vec<ShardOutcome>,
+    /// Of rank 0, if the coordinator makes the step.
+    sum: Option<Vec<f32>>,
+    /// Of rank 0, if the ring makes it.
+    made: Option<Made>,
+    digest: u64,
+    times: [u64; 2],
 }
 
 /// A lease in a ring.

@@ -233,19 +233,25 @@ impl Computer {
             // the step diverged: there is nothing to send, and its answer says so
             return Ok(());
         };
-        let sent = self.send_vectors(lease, &mut replica.stepper);
+        let send = |steps, name: &str, values: Cow<'_, [f32]>| self.send_vector(lease, steps, name, values);
+        let sent = self.with_vectors(&mut replica.stepper, send);
         self.steps.replica = Some(replica);
         sent
     }
 
+    /// Hands `each` vector that a step came to over, with the number of steps and its name: first the flat one, which has none.
     #[cfg_attr(not(feature = "cuda"), expect(clippy::unnecessary_wraps, reason = "only a GPU fails"))]
-    fn send_vectors(&self, lease: u64, stepper: &mut Stepper) -> Result<(), String> {
+    fn with_vectors(
+        &self,
+        stepper: &mut Stepper,
+        mut each: impl FnMut(u64, &str, Cow<'_, [f32]>),
+    ) -> Result<(), String> {
         match stepper {
             Stepper::Here(optimizer) => {
                 let steps = optimizer.steps();
-                self.send_vector(lease, steps, "", Cow::Borrowed(&self.flat));
+                each(steps, "", Cow::Borrowed(&self.flat));
                 for (name, values) in optimizer.state() {
-                    self.send_vector(lease, steps, name, Cow::Borrowed(values));
+                    each(steps, name, Cow::Borrowed(values));
                 }
             }
             #[cfg(feature = "cuda")]
@@ -255,11 +261,28 @@ impl Computer {
                 for vector in 0..optimizer.vectors() {
                     let fetched = optimizer.fetch(weights, vector, self.buffers.take());
                     let (name, values) = fetched.map_err(|error| crate::model::plain(error).to_string())?;
-                    self.send_vector(lease, optimizer.steps(), name, Cow::Owned(values));
+                    each(optimizer.steps(), name, Cow::Owned(values));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The checksum of what [`Computer::send_state`] would send; 0 where there is nothing to send.
+    #[cfg(feature = "nccl")]
+    pub(super) fn state_digest(&mut self, version: u64) -> Result<u64, String> {
+        let Some(mut replica) = self.steps.replica.take_if(|replica| replica.version == version) else {
+            return Ok(0);
+        };
+        let mut digests = Vec::new();
+        let looked_at = self.with_vectors(&mut replica.stepper, |_, _, values| {
+            digests.push(tensors::digest_values(&values));
+            if let Cow::Owned(values) = values {
+                self.buffers.give(values);
+            }
+        });
+        self.steps.replica = Some(replica);
+        looked_at.map(|()| tensors::digest_of(&digests))
     }
 
     /// Through shared memory, if there is room, or in parts.

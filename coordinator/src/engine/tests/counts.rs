@@ -19,4 +19,5 @@ pub(super) struct Counts {
     pub(super) called_back: u64,
     pub(super) behind: u64,
     pub(super) rolled_back: u64,
+    pub(super) drifted: u64,
 }

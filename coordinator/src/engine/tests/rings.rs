@@ -285,6 +285,56 @@ fn an_own_step_that_fails_is_made_in_the_open_and_its_member_makes_no_more() {
     }
 }
 
+/// Up to a step whose state is asked for of the members, who come to these `bits`; what follows.
+fn come_to(engine: &mut Engine, ring: u64, bits: &[u64]) -> Vec<Command> {
+    let members: Vec<u64> = (1..=bits.len() as u64).collect();
+    let (mut leases, mut what) = asked(&gather(engine, ring, &members));
+    for worker in members {
+        engine.handle(Duration::from_millis(1_000 * (ring - 1)), Event::Beat { worker });
+    }
+    for ms in (1..40).map(|number| 1_000 * (ring - 1) + 100 * number) {
+        if let Some((_, Some(Report::State))) = what {
+            let mut last = Vec::new();
+            for ((worker, lease), bits) in (1..).zip(leases).zip(bits) {
+                let answer = Event::Answered { worker, lease, finding: Finding::Bits(*bits) };
+                last = engine.handle(Duration::from_millis(ms), answer);
+            }
+            return last;
+        }
+        (_, leases, what) = step(engine, ms, &leases);
+    }
+    panic!("nobody asked for a state")
+}
+
+#[test]
+fn members_that_came_to_several_results_make_the_steps_again_and_the_odd_one_goes() {
+    let mut engine = keeping(3);
+    let commands = come_to(&mut engine, 1, &[5, 6, 5]);
+    let dropped = |command: &&Command| matches!(command, Command::Drop { .. });
+    assert_eq!(commands.iter().filter(dropped).count(), 3, "{commands:?}");
+    assert!(commands.iter().any(|command| matches!(command, Command::RollBack { version: 0, .. })), "{commands:?}");
+    let gone =
+        |command: &Command| matches!(command, Command::Dismiss { worker, may_return: false, .. } if *worker == 2);
+    assert!(commands.iter().any(gone), "{commands:?}");
+    assert_eq!((places(&commands), engine.position().version), (vec![(1, 2, 0, 2)], 0));
+    assert_eq!(asked(&gather(&mut engine, 2, &[1, 3])).1, Some((0, None)), "in the open");
+}
+
+#[test]
+fn two_members_that_differ_again_and_again_make_no_more_steps() {
+    let mut engine = keeping(2);
+    for ring in 1..=3 {
+        let commands = come_to(&mut engine, ring, &[5, 6]);
+        assert!(!commands.iter().any(|command| matches!(command, Command::Dismiss { .. })), "{commands:?}");
+        assert_eq!(places(&commands), [(1, ring + 1, 0, 2)]);
+    }
+    let (mut leases, mut what) = asked(&gather(&mut engine, 4, &[1, 2]));
+    for _ in 0..20 {
+        assert!(matches!(what, Some((_, None))), "{what:?}");
+        (_, leases, what) = step(&mut engine, 2_000, &leases);
+    }
+}
+
 #[test]
 fn a_run_that_is_stopped_and_members_that_leave_wait_until_what_they_came_to_is_there() {
     for leaving in [&[][..], &[1], &[1, 2]] {

@@ -82,6 +82,8 @@ fn in_any_weather_rings_form_again_and_each_step_is_made_once() {
         ("shards re-issued", sum(|end| end.counts.reissued)),
         ("steps that only a ring made", sum(|end| end.counts.behind)),
         ("ways back to what the coordinator has", sum(|end| end.counts.rolled_back)),
+        ("wrong steps of one rank", sum(|end| end.counts.drifted)),
+        ("workers sent away", sum(|end| end.counts.quarantined)),
         ("answers refused", sum(|end| end.counts.refused)),
         ("restarts", sum(|end| end.restarts)),
         ("pauses of the coordinator", sum(|end| end.gaps)),

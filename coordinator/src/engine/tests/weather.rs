@@ -104,7 +104,7 @@ impl Weather {
             wait_for_workers: Duration::from_secs(1_000_000),
             ..sample()
         };
-        // nothing is compared in a ring, so that nobody may lie
+        // no gradient is compared in a ring, so that nobody may lie about one
         let plan = if ring { Plan { ring, audit: 0.0, ..plan } } else { plan };
         let total = plan.total_steps() as u32;
         let poison = (dice.below(20) == 0).then(|| {
@@ -127,6 +127,8 @@ impl Weather {
         let few = !ring && able.below(3) == 0;
         let plan = Plan { min_workers: if few { 1 } else { plan.min_workers }, ..plan };
         let liar = (dice.below(3) == 0 && !ring).then(|| dice.below(processes.len() as u32) as usize);
+        // what each makes of them is
+        let liar = liar.or_else(|| (ring && able.below(3) == 0).then(|| able.below(processes.len() as u32) as usize));
         let mut weather = Self {
             engine: Engine::new(plan.clone(), World::new(plan.clone()).saved.position),
             world: World::new(plan.clone()),
@@ -367,7 +369,10 @@ impl Weather {
         self.sent.push((worker, job.lease));
         let payload = Payload { value, ..job.input };
         let payload = match &event {
-            Event::Answered { finding: Finding::Bits(bits), .. } => Payload { value: *bits, ..payload },
+            // a ring's says what was made of it
+            Event::Answered { finding: Finding::Bits(bits), .. } if !self.plan.ring => {
+                Payload { value: *bits, ..payload }
+            }
             _ => payload,
         };
         self.tell(event, Some((job.lease, payload)))

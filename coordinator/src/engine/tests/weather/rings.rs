@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::super::{Event, Finding, Work, WorkerId};
+use super::super::super::{Event, Finding, Report, Work, WorkerId};
 use super::super::process::{Process, What, Word};
 use super::super::toy;
 use super::super::world::{Broken, Job};
@@ -205,12 +205,24 @@ impl Weather {
         }
         let value = if rank == 0 { sum } else { 0 };
         let poisoned = self.poison.is_some_and(|(poisoned, _)| poisoned == step) && rank == 0;
-        let finding = if poisoned { Finding::NotFinite("NaN".to_owned()) } else { Finding::Bits(value) };
-        let event = Event::Answered { worker, lease, finding };
-        if job.report.is_some() {
-            self.make_step(process, &mut job, &event, sum);
+        let answered = |finding| Event::Answered { worker, lease, finding };
+        if let Some(report) = job.report {
+            // as if a bit flipped after the sum; of one rank alone nobody would know
+            let size =
+                self.processes[process].seat.and_then(|(ring, _)| self.rings.get(&ring)).map_or(0, |ring| ring.size);
+            let drifts = self.now < super::STORM && self.liar == Some(process) && size > 1 && self.dice.below(3) == 0;
+            if drifts {
+                self.liars.insert(worker);
+                self.world.counts.drifted += 1;
+            }
+            self.make_step(process, &mut job, &answered(Finding::Bits(0)), sum ^ u64::from(drifts));
+            let bits = if report == Report::State { job.input.state } else { 0 };
+            let finding = if poisoned { Finding::NotFinite("NaN".to_owned()) } else { Finding::Bits(bits) };
+            self.begin_job(process);
+            return self.send(worker, job, answered(finding), value);
         }
+        let finding = if poisoned { Finding::NotFinite("NaN".to_owned()) } else { Finding::Bits(0) };
         self.begin_job(process);
-        self.send(worker, job, event, value)
+        self.send(worker, job, answered(finding), value)
     }
 }
