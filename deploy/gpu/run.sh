@@ -147,9 +147,19 @@ if want train; then
     done
 fi
 
-# one GPU is all that is asked of this machine, so NCCL has one rank
+# one GPU is all that is asked of this machine, where NCCL has one rank; with more, one a GPU
 if want nccl && ldd "$lockstep" 2>/dev/null | grep -q libnccl; then
-    for plane in nccl auto; do
+    gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+    counts=1
+    for count in 2 4; do ((count > gpus)) || counts+=,$count; done
+    if timeout "$limit" "$lockstep" verify convnet --plane nccl-ordered --device cuda --data "$images" --workers "$counts" --kill 0@10 \
+        --steps 20 >"$out/verify-nccl.log" 2>&1; then
+        row "verify convnet --plane nccl-ordered: $counts GPUs, one killed" "one hash"
+    else
+        row "verify convnet --plane nccl-ordered: $counts GPUs, one killed" "FAILED (verify-nccl.log)"
+        failed=1
+    fi
+    for plane in nccl nccl-ordered auto; do
         mine=$(rate 128 "$lockstep" bench --model convnet --batch-size 128 --shards 1 --workers 1 --device cuda:0 --data "$images" --fast \
             --plane "$plane" --json 2>>"$out/nccl.log")
         row "bench convnet, batch 128, --plane $plane, images/s" "${mine:-FAILED (nccl.log)}"
