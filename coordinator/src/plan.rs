@@ -33,7 +33,7 @@ pub struct Plan {
     pub even: bool,
     /// Workers sum a step's gradients among themselves, in a ring.
     pub ring: bool,
-    /// Steps that a lone worker that can make them may have in hand beside the open one; 0: nobody makes steps but the coordinator.
+    /// Steps that a lone worker, or a ring, that can make them may have in hand beside the open one; 0: a lone one makes none.
     pub in_advance: u32,
     /// For how long one of these may go on without sending what it came to; none: it sends every gradient.
     pub catch_up: Option<Duration>,

@@ -17,7 +17,7 @@ use crate::evaluation::{Slices, Tally};
 use crate::plan::Plan;
 use crate::telemetry::{Split, Summary};
 
-/// Steps in a lone worker's hands beside the open one: the next, while the last one's answer travels; one that a GPU is asked for before that
+/// Steps in a lone worker's hands, or a ring's, beside the open one: the next, while the last one's answer travels; one that a GPU is asked for before that
 /// answer is sent; and one more, so that a pause of the coordinator's holds nothing up. Each may have a gradient under way.
 const IN_ADVANCE: u32 = 3;
 
@@ -213,7 +213,7 @@ impl Run {
             checkpoint_every: Some(recipe.checkpoint.every_seconds).filter(|s| *s > 0).map(Duration::from_secs),
             even: self.limits.even,
             ring: self.limits.nccl.is_some(),
-            in_advance: if self.steps_can_be_the_workers() && self.limits.nccl.is_none() { IN_ADVANCE } else { 0 },
+            in_advance: if self.steps_can_be_the_workers() { IN_ADVANCE } else { 0 },
             catch_up: Some(self.limits.catch_up).filter(|every| !every.is_zero() && self.steps_can_be_the_workers()),
             audit: self.limits.audit,
             seed: recipe.seed,

@@ -30,9 +30,19 @@ impl Engine {
         // more than shards would have nothing to do, ever
         wanted.truncate(self.plan.shards as usize);
         match &self.rings.current {
-            Some(ring) if !ring.is_ready() => return,
+            Some(ring) if !ring.is_formed() => return,
             // what they came to goes with them: first it is asked for
-            Some(ring) if ring.members() == wanted || self.is_behind() => return self.give_parts(now, step, out),
+            Some(ring) if ring.steps() > 0 || ring.members() == wanted || self.is_behind() => {
+                let stay = ring.members() == wanted;
+                if ring.steps() == 0 {
+                    let own = self.ring_report(now, step, self.is_behind());
+                    self.give_parts(now, step, own, out);
+                }
+                if stay {
+                    self.give_parts_in_advance(now, out);
+                }
+                return;
+            }
             _ => {}
         }
         self.dissolve("others are to take part from now on", out);
@@ -43,17 +53,18 @@ impl Engine {
         out.push(Command::Form { worker: first, generation, rank: 0, size, id: None });
     }
 
-    /// What rank 0 of `members` is to send of a step that all of them make themselves, with the sum that all of them have; none if it is to send
-    /// the sum, of which the step is made here.
-    fn ring_report(&mut self, now: Duration, step: u64, members: &[WorkerId]) -> Option<Report> {
+    /// What rank 0 is to send of a step that all members make themselves, with the sum that all of them have; none if it is to send
+    /// the sum, of which the step is made here. `lacks`: the coordinator will not have the parameters that it begins with.
+    fn ring_report(&mut self, now: Duration, step: u64, lacks: bool) -> Option<Report> {
         let every = self.plan.catch_up?;
+        let members = self.rings.current.as_ref()?.members();
         let able = || members.iter().all(|member| self.workers.makes_steps(*member));
-        if !self.is_behind() && (step < self.behind.open_until() || !able()) {
+        if !lacks && (step < self.behind.open_until() || !able()) {
             return None;
         }
-        let long_ago = self.is_behind() && self.behind.is_long_ago(now, every);
+        let long_ago = lacks && self.behind.is_long_ago(now, every);
         let wanted = long_ago || self.is_wanted(now, members, step + 1);
-        match (wanted, self.is_behind()) {
+        match (wanted, lacks) {
             (false, _) => Some(Report::Counts),
             (true, false) => None,
             (true, true) => {
@@ -63,10 +74,25 @@ impl Engine {
         }
     }
 
+    /// Gives members that make their steps the next ones before the open one is answered, up to one that something else follows.
+    fn give_parts_in_advance(&mut self, now: Duration, out: &mut Vec<Command>) {
+        loop {
+            let Some(ring) = &self.rings.current else { return };
+            let (step, last) = (self.version + ring.steps(), ring.last_report());
+            let plan = &self.plan;
+            let ends = step >= plan.total_steps() || plan.ends_epoch(step) || plan.evaluates(step);
+            if ends || self.stopping.is_some() || last.is_none() || ring.steps() > u64::from(plan.in_advance) {
+                return;
+            }
+            // if the coordinator is to make it, it must have made those before
+            let Some(own) = self.ring_report(now, step, last == Some(Report::Counts)) else { return };
+            self.give_parts(now, step, Some(own), out);
+        }
+    }
+
     /// Cuts the step's shards evenly over the ring, in rank order.
-    fn give_parts(&mut self, now: Duration, step: u64, out: &mut Vec<Command>) {
+    fn give_parts(&mut self, now: Duration, step: u64, own: Option<Report>, out: &mut Vec<Command>) {
         let Some(members) = self.rings.current.as_ref().map(|ring| ring.members().to_vec()) else { return };
-        let own = self.ring_report(now, step, &members);
         let Phase::Working(pool) = &self.phase else { return };
         let (purpose, Some(ring)) = (pool.purpose(), &mut self.rings.current) else { return };
         let cut = tree::parts(self.plan.leaves(step), members.len() as u32);
@@ -155,11 +181,12 @@ impl Engine {
             self.workers.release(worker, lease);
             reissued += shards(work);
         }
-        for part in ring.put_aside() {
+        let (in_hand, put_aside) = (ring.in_hand(), ring.put_aside());
+        for part in &put_aside {
             reissued += part.shards;
             out.push(drop_it(part.worker, part.lease, "its ring is dissolved"));
         }
-        if let (true, Phase::Working(pool)) = (!ring.in_hand().is_empty(), &mut self.phase) {
+        if let (true, Phase::Working(pool)) = (!in_hand.is_empty(), &mut self.phase) {
             pool.begin_again();
         }
         let here = |worker: &WorkerId| self.workers.get(*worker).is_some();
@@ -169,13 +196,12 @@ impl Engine {
             out.push(Command::Dissolve { generation, members, reissued, reason });
         }
         // in the open up to here, so that the run comes on, and what is wrong shows
-        let busy = !ring.in_hand().is_empty() || !ring.put_aside().is_empty();
-        let (step, unmade) = (self.version, busy && ring.report().is_some());
+        let (given, unmade) = (self.version + ring.steps(), ring.last_report().is_some());
         if self.is_behind() && !self.is(Mutant::GoOnWithoutRing) {
             // its members may have come to another version each
-            self.roll_back(step + 1, reason, out);
+            self.roll_back(given.max(self.version + 1), reason, out);
         } else if unmade {
-            self.behind.open_up_to(step + 1);
+            self.behind.open_up_to(given);
         }
     }
 
@@ -184,10 +210,10 @@ impl Engine {
         // what broke the last ring has maybe been found
         (self.rings.setbacks, self.rings.not_before) = (0, Duration::ZERO);
         let Some(ring) = self.rings.current.as_ref().filter(|ring| ring.has(worker)) else { return };
-        let all = ring.put_aside().to_vec();
+        let all = ring.put_aside();
         if self.is(Mutant::StepWithoutMember) && !all.is_empty() {
             self.rings.current = None;
-            return self.use_parts(self.heard, all, out);
+            return self.use_parts(self.heard, all, None, out);
         }
         self.dissolve("a member is lost", out);
     }
@@ -211,8 +237,9 @@ impl Engine {
             }
         };
         let Some(ring) = &mut self.rings.current else { return };
-        match ring.answered(Part { worker, lease, shards: shards(work), bits }, now) {
-            Next::Close(all) => self.use_parts(now, all, out),
+        ring.answered(Part { worker, lease, shards: shards(work), bits });
+        match ring.next(now) {
+            Next::Close { parts, made_by } => self.use_parts(now, parts, made_by, out),
             Next::Wait => {
                 out.push(Command::Hold { worker, lease, reason: format!("{work}: others are still at theirs") })
             }
@@ -244,13 +271,19 @@ impl Engine {
     }
 
     /// All parts are there: the step is made.
-    fn use_parts(&mut self, now: Duration, all: Vec<Part>, out: &mut Vec<Command>) {
+    fn use_parts(
+        &mut self,
+        now: Duration,
+        parts: Vec<Part>,
+        made_by: Option<(WorkerId, Report)>,
+        out: &mut Vec<Command>,
+    ) {
         let Phase::Working(Pool { kind: Kind::Shards { step }, .. }) = &self.phase else { return };
         let step = *step;
-        self.closed_by = self.rings.current.as_ref().and_then(Ring::made_by);
-        for Part { worker, lease, .. } in all {
+        self.closed_by = made_by;
+        for Part { worker, lease, .. } in parts {
             self.workers.clear(worker);
-            out.push(Command::Part { worker, lease, made: self.closed_by.is_some() });
+            out.push(Command::Part { worker, lease, made: made_by.is_some() });
         }
         self.short_since = None;
         self.rings.setbacks = 0;
@@ -288,7 +321,7 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let Work::Part { step, .. } = work else { return };
-        if own && self.rings.current.as_ref().is_some_and(|ring| ring.report().is_some()) {
+        if own && self.rings.current.as_ref().is_some_and(|ring| ring.last_report().is_some()) {
             // maybe it has no room for an optimizer: whatever it was, it shows without one or is gone
             self.workers.makes_no_steps(worker);
         }

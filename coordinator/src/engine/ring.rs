@@ -1,6 +1,6 @@
 //! A ring: which workers sum a step's gradients among themselves (NCCL's communicator), and how far they are with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::command::{LeaseId, Report, WorkerId};
@@ -12,10 +12,17 @@ enum Stage {
     Naming,
     /// They look for each other; these have found all.
     Forming(BTreeSet<WorkerId>),
-    /// Nothing to do.
-    Ready,
-    /// A step's parts are in these hands, or answered.
-    Summing { open: BTreeMap<LeaseId, WorkerId>, answered: Vec<Part> },
+    /// They have.
+    Formed,
+}
+
+/// A step whose parts are given out: in these hands, or answered.
+#[derive(Debug)]
+struct Round {
+    open: BTreeMap<LeaseId, WorkerId>,
+    answered: Vec<Part>,
+    /// What rank 0 sends of it, if the members make it.
+    report: Option<Report>,
 }
 
 /// A part of the open step, of so many shards.
@@ -33,8 +40,8 @@ pub(super) struct Part {
 pub(super) enum Next {
     /// Others are still at theirs.
     Wait,
-    /// All parts of the step, all of whose members came to the same.
-    Close(Vec<Part>),
+    /// All parts of the open step, whose members came to the same; and rank 0, with what it sent of it, if they made it.
+    Close { parts: Vec<Part>, made_by: Option<(WorkerId, Report)> },
     /// They did not: who came to something else than most of them; nobody, if that can't be told.
     Differ(Vec<WorkerId>),
 }
@@ -46,17 +53,18 @@ pub(super) struct Ring {
     /// In the order of their ranks.
     members: Vec<WorkerId>,
     stage: Stage,
-    /// When the stage began.
+    /// Steps that are given out: the open one, and those after it, which the members go on with by themselves.
+    rounds: VecDeque<Round>,
+    /// When the stage began, or the open step.
     since: Duration,
-    /// Who has done its own part of the stage, and waits for the others.
+    /// Who has done its own part of that, and waits for the others.
     waiting: BTreeSet<WorkerId>,
-    /// What rank 0 sends of the last step that was opened, if the members make it.
-    report: Option<Report>,
 }
 
 impl Ring {
     pub(super) fn new(generation: u64, members: Vec<WorkerId>, now: Duration) -> Self {
-        Self { generation, members, stage: Stage::Naming, since: now, waiting: BTreeSet::new(), report: None }
+        let (rounds, waiting) = (VecDeque::new(), BTreeSet::new());
+        Self { generation, members, stage: Stage::Naming, rounds, since: now, waiting }
     }
 
     pub(super) fn members(&self) -> &[WorkerId] {
@@ -67,8 +75,13 @@ impl Ring {
         self.members.contains(&worker)
     }
 
-    pub(super) fn is_ready(&self) -> bool {
-        matches!(self.stage, Stage::Ready)
+    pub(super) fn is_formed(&self) -> bool {
+        matches!(self.stage, Stage::Formed)
+    }
+
+    /// How many steps are given out.
+    pub(super) fn steps(&self) -> u64 {
+        self.rounds.len() as u64
     }
 
     fn enter(&mut self, stage: Stage, now: Duration) {
@@ -93,7 +106,7 @@ impl Ring {
             formed.insert(worker);
         }
         if formed.len() == self.members.len() {
-            self.enter(Stage::Ready, now);
+            self.enter(Stage::Formed, now);
         }
     }
 
@@ -104,66 +117,69 @@ impl Ring {
         }
     }
 
-    /// The members are given their parts of a step, which they make if there is a `report` to be sent of it.
+    /// The members are given their parts of the step after all that they have; they make it if there is a `report` to be sent of it.
     pub(super) fn open(&mut self, parts: &[Part], report: Option<Report>, now: Duration) {
-        self.report = report;
+        if self.rounds.is_empty() {
+            self.since = now;
+            self.waiting.clear();
+        }
         let open = parts.iter().map(|part| (part.lease, part.worker)).collect();
-        self.enter(Stage::Summing { open, answered: Vec::new() }, now);
+        self.rounds.push_back(Round { open, answered: Vec::new(), report });
     }
 
-    /// What rank 0 sends of the last step that was given out, if the members make it.
-    pub(super) fn report(&self) -> Option<Report> {
-        self.report
+    /// What rank 0 sends of the last step that is given out, if the members make it.
+    pub(super) fn last_report(&self) -> Option<Report> {
+        self.rounds.back().and_then(|round| round.report)
     }
 
-    /// Rank 0, and that.
-    pub(super) fn made_by(&self) -> Option<(WorkerId, Report)> {
-        self.members.first().copied().zip(self.report)
-    }
-
-    /// A part is answered.
-    pub(super) fn answered(&mut self, part: Part, now: Duration) -> Next {
-        let Stage::Summing { open, answered } = &mut self.stage else { return Next::Wait };
-        if open.remove(&part.lease).is_some() {
+    /// A part is answered. What its member says of waiting from now on is of its next one.
+    pub(super) fn answered(&mut self, part: Part) {
+        let of = self.rounds.iter_mut().find_map(|round| round.open.remove(&part.lease).map(|_| &mut round.answered));
+        if let Some(answered) = of {
             answered.push(part);
+            self.waiting.remove(&part.worker);
         }
-        if !open.is_empty() {
-            return Next::Wait;
+    }
+
+    /// What becomes of the open step.
+    pub(super) fn next(&mut self, now: Duration) -> Next {
+        match self.rounds.front() {
+            Some(Round { open, answered, .. }) if open.is_empty() => {
+                if answered.windows(2).any(|pair| pair[0].bits != pair[1].bits) {
+                    return Next::Differ(odd(answered));
+                }
+            }
+            _ => return Next::Wait,
         }
-        if answered.windows(2).any(|pair| pair[0].bits != pair[1].bits) {
-            return Next::Differ(odd(answered));
-        }
-        let all = std::mem::take(answered);
-        self.enter(Stage::Ready, now);
-        Next::Close(all)
+        let Some(Round { answered: parts, report, .. }) = self.rounds.pop_front() else { return Next::Wait };
+        self.since = now;
+        Next::Close { parts, made_by: self.members.first().copied().zip(report) }
     }
 
     /// Parts that are in somebody's hands.
     pub(super) fn in_hand(&self) -> Vec<LeaseId> {
-        match &self.stage {
-            Stage::Summing { open, .. } => open.keys().copied().collect(),
-            _ => Vec::new(),
-        }
+        self.rounds.iter().flat_map(|round| round.open.keys().copied()).collect()
     }
 
     /// Parts that are answered, and wait for the others.
-    pub(super) fn put_aside(&self) -> &[Part] {
-        match &self.stage {
-            Stage::Summing { answered, .. } => answered,
-            _ => &[],
-        }
+    pub(super) fn put_aside(&self) -> Vec<Part> {
+        self.rounds.iter().flat_map(|round| round.answered.iter().copied()).collect()
     }
 
     /// If the stage takes longer than `timeout`: who holds the others up. Nobody does, if all of them wait.
     pub(super) fn overdue(&self, now: Duration, timeout: Duration) -> Option<Vec<WorkerId>> {
-        if self.is_ready() || now.saturating_sub(self.since) <= timeout {
+        let idle = self.is_formed() && self.rounds.is_empty();
+        if idle || now.saturating_sub(self.since) <= timeout {
             return None;
         }
+        let open = self.rounds.front().map(|round| &round.open);
         let owes = |worker: &&WorkerId| match &self.stage {
             Stage::Naming => self.members.first() == Some(*worker),
             Stage::Forming(formed) => !formed.contains(*worker) && !self.waiting.contains(*worker),
-            Stage::Ready => false,
-            Stage::Summing { open, .. } => open.values().any(|one| one == *worker) && !self.waiting.contains(*worker),
+            Stage::Formed => {
+                let has_it = open.is_some_and(|open| open.values().any(|one| one == *worker));
+                has_it && !self.waiting.contains(*worker)
+            }
         };
         Some(self.members.iter().filter(owes).copied().collect())
     }
@@ -232,11 +248,12 @@ mod tests {
             let all: Vec<Part> =
                 (0..).zip(bits).map(|(worker, bits)| Part { bits: *bits, ..part(worker, worker) }).collect();
             ring.open(&all, Some(Report::State), NOW);
-            let last = all.iter().fold(Next::Wait, |_, one| ring.answered(*one, NOW));
-            assert_eq!(ring.is_ready(), matches!(last, Next::Close(_)), "else the step is still theirs");
-            last
+            all.iter().for_each(|one| ring.answered(*one));
+            let next = ring.next(NOW);
+            assert_eq!(ring.steps() == 0, matches!(next, Next::Close { .. }), "else the step is still theirs");
+            next
         };
-        assert!(matches!(differ(&[5, 5, 5]), Next::Close(all) if all.len() == 3));
+        assert!(matches!(differ(&[5, 5, 5]), Next::Close { parts, .. } if parts.len() == 3));
         assert_eq!(differ(&[5, 5, 6]), Next::Differ(vec![2]));
         assert_eq!(differ(&[7, 5, 5, 6, 5]), Next::Differ(vec![0, 3]));
         assert_eq!((differ(&[5, 6]), differ(&[5, 6, 5, 6])), (Next::Differ(vec![]), Next::Differ(vec![])));
@@ -250,15 +267,24 @@ mod tests {
         ring.formed(9, NOW);
         ring.formed(9, NOW);
         ring.formed(8, NOW);
-        assert!(!ring.is_ready(), "one of two");
+        assert!(!ring.is_formed(), "one of two");
         ring.formed(7, NOW);
-        assert!(ring.is_ready());
+        assert!(ring.is_formed());
         ring.open(&[part(7, 1), part(9, 2)], Some(Report::Counts), NOW);
-        assert_eq!(ring.made_by(), Some((7, Report::Counts)));
-        assert_eq!(ring.answered(part(9, 2), NOW), Next::Wait);
-        assert_eq!((ring.in_hand(), ring.put_aside()), (vec![1], &[part(9, 2)][..]));
-        assert_eq!(ring.answered(part(7, 1), NOW), Next::Close(vec![part(9, 2), part(7, 1)]));
-        assert!(ring.is_ready() && ring.in_hand().is_empty());
+        // they go on with the next one by themselves
+        ring.open(&[part(7, 3), part(9, 4)], Some(Report::State), NOW);
+        assert_eq!((ring.steps(), ring.last_report()), (2, Some(Report::State)));
+        ring.answered(part(9, 2));
+        ring.answered(part(9, 4));
+        assert_eq!(ring.next(NOW), Next::Wait);
+        assert_eq!((ring.in_hand(), ring.put_aside()), (vec![1, 3], vec![part(9, 2), part(9, 4)]));
+        ring.answered(part(7, 1));
+        let parts = vec![part(9, 2), part(7, 1)];
+        assert_eq!(ring.next(NOW), Next::Close { parts, made_by: Some((7, Report::Counts)) });
+        assert_eq!(ring.next(NOW), Next::Wait);
+        ring.answered(part(7, 3));
+        assert!(matches!(ring.next(NOW), Next::Close { made_by: Some((7, Report::State)), .. }));
+        assert!(ring.steps() == 0 && ring.in_hand().is_empty());
     }
 
     #[test]
@@ -275,9 +301,14 @@ mod tests {
         [7, 9].into_iter().for_each(|worker| ring.formed(worker, NOW));
         assert_eq!(ring.overdue(LATER, PATIENCE), None, "nobody owes anything");
         ring.open(&[part(7, 1), part(8, 2), part(9, 3)], None, NOW);
-        assert_eq!(ring.made_by(), None);
+        ring.open(&[part(7, 4), part(8, 5), part(9, 6)], None, NOW);
         ring.waits(8);
-        ring.answered(part(9, 3), NOW);
+        ring.answered(part(9, 3));
         assert_eq!(ring.overdue(LATER, PATIENCE), Some(vec![7]));
+        // who waits after its answer waits in the next step
+        ring.waits(9);
+        [part(8, 2), part(7, 1)].into_iter().for_each(|one| ring.answered(one));
+        assert!(matches!(ring.next(NOW), Next::Close { made_by: None, .. }));
+        assert_eq!(ring.overdue(LATER, PATIENCE), Some(vec![7, 8]));
     }
 }

@@ -236,17 +236,15 @@ impl Computer {
             Some(lease::Work::Shards(work)) if work.ring == 0 => {
                 self.shards(number, lease.version, work, lease.own, wait_us)
             }
-            other => {
+            #[cfg(feature = "nccl")]
+            Some(lease::Work::Shards(work)) => self.part(number, lease.version, work, lease.own, wait_us),
+            #[cfg(not(feature = "nccl"))]
+            Some(lease::Work::Shards(_)) => Err("it is for a ring, and this build has no NCCL".to_owned()),
+            Some(lease::Work::Slice(work)) => {
                 self.bring_home();
-                match other {
-                    #[cfg(feature = "nccl")]
-                    Some(lease::Work::Shards(work)) => self.part(number, lease.version, work, lease.own, wait_us),
-                    #[cfg(not(feature = "nccl"))]
-                    Some(lease::Work::Shards(_)) => Err("it is for a ring, and this build has no NCCL".to_owned()),
-                    Some(lease::Work::Slice(work)) => self.slice(number, lease.version, work),
-                    None => Err("a lease without work".to_owned()),
-                }
+                self.slice(number, lease.version, work)
             }
+            None => Err("a lease without work".to_owned()),
         };
         if let Err(reason) = result {
             self.bring_home();

@@ -21,8 +21,16 @@ pub(super) struct NodeSum {
     pub(super) made: Made,
 }
 
+/// What a GPU was asked for last.
+pub(super) enum Underway {
+    Node(Box<OfNode>),
+    /// A rank's part of a step.
+    #[cfg(feature = "nccl")]
+    Part(Box<super::rank::OfPart>),
+}
+
 /// What a lease is answered with, when it is here.
-pub(super) struct Underway {
+pub(super) struct OfNode {
     lease: u64,
     version: u64,
     node: Node,
@@ -63,12 +71,12 @@ impl Computer {
         if let Some((_, report)) = own {
             coming = self.remember(coming, report)?;
         }
-        let underway = Underway { lease, version, node, shards, coming, answer: Answer::Sum, begun, wait_us };
+        let underway = OfNode { lease, version, node, shards, coming, answer: Answer::Sum, begun, wait_us };
         match own {
             Some((lr, Report::Gradient)) if !underway.coming.is_here() => {
                 self.make_step_or_say(version, lr);
                 self.bring_home();
-                self.underway = Some(underway);
+                self.underway = Some(Underway::Node(Box::new(underway)));
             }
             None | Some((_, Report::Gradient)) => {
                 self.bring_home();
@@ -85,17 +93,17 @@ impl Computer {
     }
 
     /// Makes the step, and sends what was made and not what it was made of.
-    fn make_and_tell(&mut self, underway: Underway, lr: f64, report: Report) -> Result<(), String> {
-        let Underway { lease, version, mut coming, .. } = underway;
+    fn make_and_tell(&mut self, underway: OfNode, lr: f64, report: Report) -> Result<(), String> {
+        let OfNode { lease, version, mut coming, .. } = underway;
         let made = self.make_step(version, lr)?;
         coming.send_home(Home::Made)?;
         self.bring_home();
         let here = coming.is_here();
-        let underway = Underway { coming, answer: Answer::Made(made), ..underway };
+        let underway = OfNode { coming, answer: Answer::Made(made), ..underway };
         if report == Report::State {
             self.send_state(lease, version + 1)?;
         } else if !here {
-            self.underway = Some(underway);
+            self.underway = Some(Underway::Node(Box::new(underway)));
             return Ok(());
         }
         self.deliver(underway);
@@ -103,7 +111,7 @@ impl Computer {
     }
 
     /// A GPU may have no memory for two at once.
-    fn ask_or_make_room(&mut self, version: u64, work: ShardsWork) -> Result<(Node, Coming), String> {
+    pub(super) fn ask_or_make_room(&mut self, version: u64, work: ShardsWork) -> Result<(Node, Coming), String> {
         if self.underway.is_none() {
             return self.ask(version, work);
         }
@@ -136,12 +144,16 @@ impl Computer {
     /// Sends what is still on its way, when it is here.
     pub(super) fn bring_home(&mut self) {
         if let Some(underway) = self.underway.take() {
-            self.deliver(underway);
+            match underway {
+                Underway::Node(node) => self.deliver(*node),
+                #[cfg(feature = "nccl")]
+                Underway::Part(part) => self.deliver_part(*part),
+            }
             self.idle_since = Instant::now();
         }
     }
 
-    fn deliver(&mut self, Underway { lease, version, node, shards, coming, answer, begun, wait_us }: Underway) {
+    fn deliver(&mut self, OfNode { lease, version, node, shards, coming, answer, begun, wait_us }: OfNode) {
         let sum = match summed(coming, &shards, self) {
             Ok(sum) => sum,
             Err(reason) => return self.send(from_worker::Message::Failed(Failed { lease, reason })),

@@ -6,13 +6,13 @@ use std::time::Instant;
 use lockstep_proto::optimizer::whole::Made;
 use lockstep_proto::tree::Node;
 use lockstep_proto::wire::{
-    self, GradientSummary, OwnStep, Part, Report, ShardOutcome, ShardsWork, from_worker, ring_news::News,
+    self, Failed, GradientSummary, OwnStep, Part, Report, ShardOutcome, ShardsWork, from_worker, ring_news::News,
 };
 
 use super::compute::{Computer, check_examples};
-use super::node::{asked, summed};
+use super::node::{Underway, asked, summed};
 use super::ring::{nodes, of_ring};
-use crate::cuda::Address;
+use crate::cuda::{Address, Asked};
 use crate::node::{Coming, Home};
 use crate::ring::{GoOn, Ring, RingError};
 
@@ -35,56 +35,77 @@ impl Computer {
             return Err("a rank makes its steps on its GPU, and its optimizer is not there".to_owned());
         }
         match nodes.is_empty() {
-            false => self.part_there(&part, nodes),
+            false => self.part_there(part, nodes),
             true => self.nothing(&part),
         }?;
         self.prepare(work.epoch, &work.next);
         Ok(())
     }
 
-    /// A rank's sum stays on the GPU until all ranks' are added to it, and the step is made there.
-    fn part_there(&mut self, part: &OfRing, works: Vec<ShardsWork>) -> Result<(), String> {
+    /// A rank's sum stays on the GPU until all ranks' are added to it, and the step is made there. The next part is asked for before anybody
+    /// waits for what this one counted.
+    fn part_there(&mut self, part: OfRing, works: Vec<ShardsWork>) -> Result<(), String> {
         let plain = |error| crate::model::plain(error).to_string();
-        let (mut parts, mut nodes) = (Vec::with_capacity(works.len()), Vec::with_capacity(works.len()));
-        for node in works {
-            let shards: Vec<u32> = node.shards.iter().map(|shard| shard.shard).collect();
-            let (node, coming) = self.ask(part.version, node)?;
+        let (mut sums, mut nodes) = (Vec::with_capacity(works.len()), Vec::with_capacity(works.len()));
+        for work in works {
+            let shards: Vec<u32> = work.shards.iter().map(|shard| shard.shard).collect();
+            let (node, coming) = self.ask_or_make_room(part.version, work)?;
             let Coming::OnGpu { asked, broken } = coming else {
                 return Err("a rank's sum is not on a GPU".to_owned());
             };
             nodes.push(node);
-            parts.push((shards, asked, broken));
+            sums.push((shards, asked, broken));
         }
-        let there = parts.iter_mut().map(|(_, asked, _)| asked.there());
+        // the part before this one, while the GPU computes
+        self.bring_home();
+        let there = sums.iter_mut().map(|(_, asked, _)| asked.there());
         let given = there.collect::<Result<Vec<_>, _>>().map_err(plain)?;
         let len = given.first().map_or(0, |(_, len)| *len);
         let given: Vec<_> = nodes.into_iter().zip(given).map(|(node, (at, _))| (node, at)).collect();
         let compute_us = part.begun.elapsed().as_micros() as u64;
-        let start = Instant::now();
-        // `parts` live longer than the ring, if that fails
-        let (is_first, _) = self.take_part(part, &given, len)?;
-        let Some((_, first, broken)) = parts.first_mut() else { return Ok(()) };
-        let (mut home, mut made) = (if is_first { Home::Sum } else { Home::Made }, None);
-        if let Some((lr, _)) = part.own {
+        // `sums` live longer than the ring, if that fails
+        let (is_first, _) = self.take_part(&part, &given, len)?;
+        if let (Some((lr, _)), Some((_, first, broken))) = (part.own, sums.first_mut()) {
             if *broken {
                 first.spoil().map_err(plain)?;
             }
             self.steps.remember_on_device(first.gradient(is_first).map_err(plain)?);
             self.make_step(part.version, lr)?;
-            home = Home::Made;
         }
-        let (mut outcomes, mut values) = (Vec::new(), None);
-        for (shards, mut asked, broken) in parts {
-            asked.send_home(home).map_err(plain)?;
-            let sum = summed(Coming::OnGpu { asked, broken }, &shards, self)?;
-            if home == Home::Sum {
-                values = Some(sum.values);
-            } else if part.own.is_some() && is_first && made.is_none() {
-                made = Some(sum.made);
-            }
-            outcomes.extend(sum.outcomes);
+        for (number, (_, asked, _)) in sums.iter_mut().enumerate() {
             // the first has all there is
-            home = Home::Made;
+            let whole = number == 0 && is_first && part.own.is_none();
+            asked.send_home(if whole { Home::Sum } else { Home::Made }).map_err(plain)?;
+        }
+        let goes_on = matches!(part.own, Some((_, Report::Counts)));
+        let underway = OfPart { part, is_first, sums, compute_us };
+        if goes_on {
+            self.underway = Some(Underway::Part(Box::new(underway)));
+        } else {
+            self.deliver_part(underway);
+        }
+        Ok(())
+    }
+
+    /// Sends what came of a part, when it is here.
+    pub(super) fn deliver_part(&mut self, underway: OfPart) {
+        let lease = underway.part.lease;
+        if let Err(reason) = self.answer_part(underway) {
+            self.send(from_worker::Message::Failed(Failed { lease, reason }));
+        }
+    }
+
+    fn answer_part(&mut self, OfPart { part, is_first, sums, compute_us }: OfPart) -> Result<(), String> {
+        let (start, mut outcomes) = (Instant::now(), Vec::new());
+        let (mut sum, mut made) = (None, None);
+        for (number, (shards, asked, broken)) in sums.into_iter().enumerate() {
+            let found = summed(Coming::OnGpu { asked, broken }, &shards, self)?;
+            outcomes.extend(found.outcomes);
+            match (number == 0 && is_first, part.own) {
+                (true, None) => sum = Some(found.values),
+                (true, Some(_)) => made = Some(found.made),
+                (false, _) => {}
+            }
         }
         let encode_us = start.elapsed().as_micros() as u64;
         let digest = match part.own {
@@ -92,10 +113,9 @@ impl Computer {
                 self.send_state(part.lease, part.version + 1)?;
                 0
             }
-            _ => self.digest_of(part)?,
+            _ => self.digest_of(&part)?,
         };
-        let times = [compute_us, encode_us];
-        self.send_part(part, Told { outcomes, sum: values, made, digest, times });
+        self.send_part(&part, Told { outcomes, sum, made, digest, times: [compute_us, encode_us] });
         Ok(())
     }
 
@@ -109,6 +129,7 @@ impl Computer {
 
     /// A rank without a shard adds nothing, and makes the step like all others.
     fn nothing(&mut self, part: &OfRing) -> Result<(), String> {
+        self.bring_home();
         let len = self.on_gpu(part.version)?.values();
         let (_, sum) = self.take_part(part, &[], len)?;
         if let Some((lr, _)) = part.own {
@@ -152,6 +173,16 @@ impl Computer {
             (None, None) => self.send(from_worker::Message::Part(Part { lease, version, summary: Some(summary) })),
         }
     }
+}
+
+/// A part that is summed, and whose shards' counts are on their way.
+pub(super) struct OfPart {
+    part: OfRing,
+    /// Rank 0.
+    is_first: bool,
+    /// Each node's shards, and their sum; the first is the whole step's by now.
+    sums: Vec<(Vec<u32>, Box<Asked>, bool)>,
+    compute_us: u64,
 }
 
 /// What is said of a part.

@@ -80,6 +80,7 @@ fn in_any_weather_rings_form_again_and_each_step_is_made_once() {
         ("rings broken", sum(|end| end.counts.broken)),
         ("answers dropped", sum(|end| end.counts.dropped)),
         ("shards re-issued", sum(|end| end.counts.reissued)),
+        ("parts in advance", sum(|end| end.counts.in_advance)),
         ("steps that only a ring made", sum(|end| end.counts.behind)),
         ("ways back to what the coordinator has", sum(|end| end.counts.rolled_back)),
         ("wrong steps of one rank", sum(|end| end.counts.drifted)),

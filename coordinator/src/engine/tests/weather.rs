@@ -120,7 +120,7 @@ impl Weather {
         let mut processes = processes;
         let mut able = Key::new(seed, "weather", "able").stream(0, 0, 0);
         processes.iter_mut().for_each(|process| process.makes_steps = able.below(4) > 0);
-        let plan = Plan { in_advance: if ring { 0 } else { able.below(4) }, ..plan };
+        let plan = Plan { in_advance: able.below(4), ..plan };
         let catch_up = [None, Some(100), Some(1_000), Some(10_000)][able.below(4) as usize];
         let plan = Plan { catch_up: catch_up.map(Duration::from_millis), ..plan };
         // with three and more few steps are one worker's alone; a lie would be nobody's to find
@@ -303,7 +303,8 @@ impl Weather {
             return Err(format!("{:?} for {worker}, whose ring is not formed", job.work));
         }
         self.processes[process].jobs.push_back(job);
-        if self.processes[process].jobs.len() == 1 {
+        // one thread computes, and waits in rings
+        if self.processes[process].jobs.len() == 1 && self.processes[process].stuck_in.is_none() {
             self.begin_job(process);
         }
         Ok(())
@@ -328,7 +329,7 @@ impl Weather {
 
     /// The first job of `process` is computed: its answer, or what became of it.
     fn done(&mut self, process: usize) -> Result<(), Broken> {
-        if self.processes[process].frozen {
+        if self.processes[process].frozen || self.processes[process].stuck_in.is_some() {
             return Ok(());
         }
         let Some(mut job) = self.processes[process].jobs.pop_front() else { return Ok(()) };

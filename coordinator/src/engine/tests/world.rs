@@ -274,7 +274,7 @@ impl World {
             Work::Slice { version, .. } => version,
         };
         // as the actor: nothing is sent to whoever has it, or comes to it by itself
-        let in_advance = asked > self.version && matches!(work, Work::Shards { .. });
+        let in_advance = asked > self.version && !matches!(work, Work::Slice { .. });
         let own = in_advance || self.holds.get(&worker) == Some(&asked);
         let value = match asked == self.version {
             // whatever its holder comes to
@@ -360,7 +360,7 @@ impl World {
         let mut parts = std::mem::take(&mut self.parts);
         parts.sort_unstable();
         ensure!(parts.iter().copied().eq(0..leaves), "step {step} made with the shards {parts:?} of {leaves}");
-        self.given.clear();
+        self.given.retain(|_, (_, work)| matches!(work, Work::Part { step: of, .. } if *of > step));
         let sum = self.sum.take().ok_or("a step without a sum")?;
         if let Some(Report::Counts | Report::State) = sum.own {
             return self.made_elsewhere(step, sum);

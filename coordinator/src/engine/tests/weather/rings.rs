@@ -64,7 +64,9 @@ impl Weather {
                 continue;
             }
             member.dissolved = generation;
-            member.stuck_in = member.stuck_in.filter(|stuck| *stuck > generation);
+            if member.stuck_in.take_if(|stuck| *stuck <= generation).is_some() {
+                self.begin_job(process);
+            }
             // what it is computing it computes to the end; nobody wants the answer
             let ring = self.rings.entry(generation).or_default();
             for (worker, job, _) in ring.parts.remove(&process).into_iter().chain(ring.sums.remove(&process)) {
