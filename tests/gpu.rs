@@ -263,15 +263,15 @@ fn memory_formats_agree_and_each_has_its_bits() {
 }
 
 /// What the stand-ins of all processes counted in a run of lenet, 4 shards of 16 images.
-fn counted(desk: &Desk, steps: u32, environment: &str) -> HashMap<String, u64> {
+pub fn counted(desk: &Desk, steps: u32, environment: &str, more: &[&str]) -> HashMap<String, u64> {
     let folder = format!("{steps}{environment}");
     std::fs::create_dir(desk.path(&folder)).expect("a folder");
     let count = format!("STANDIN_COUNT={}/%p", desk.path(&folder).display());
     let steps = steps.to_string();
     let args =
         ["bench", "--model", "lenet", "--batch-size", "64", "--shards", "4", "--workers", "1", "--steps", &steps];
-    let more = ["--device", "cuda:0", "--catch-up", "3600"];
-    desk.start_under(&["env", &count, environment], &[&args[..], &more].concat()).finish().ok();
+    let one = ["--device", "cuda:0", "--catch-up", "3600"];
+    desk.start_under(&["env", &count, environment], &[&args[..], &one, more].concat()).finish().ok();
     let mut counters = HashMap::<String, u64>::new();
     for file in std::fs::read_dir(desk.path(&folder)).expect("the counters' folder") {
         let text = std::fs::read_to_string(file.expect("a file").path()).expect("counters");
@@ -307,7 +307,7 @@ fn a_step_costs_few_calls() {
         ("NOTHING=off", [5, 2, 105, 0, 0, 5, 5, 1, 0, 4, 1]),
         ("LOCKSTEP_CUDA_GRAPHS=off", [54, 0, 0, 20, 36, 5, 5, 1, 0, 4, 1]),
     ] {
-        let [few, many] = [20, 60].map(|steps| counted(&desk, steps, graphs));
+        let [few, many] = [20, 60].map(|steps| counted(&desk, steps, graphs, &[]));
         let of = |counters: &HashMap<String, u64>, name| counters.get(name).copied().unwrap_or(0);
         let step = names.map(|name| (of(&many, name) - of(&few, name) + 20) / 40);
         assert_eq!(step, expected, "{names:?}, {graphs}");
@@ -322,7 +322,7 @@ fn a_gpu_computes_while_a_gradient_goes_home() {
         return;
     }
     let steps = 24;
-    let left = counted(&desk, steps, "STANDIN_LATE=last").get("graphs_left").copied().unwrap_or(0);
+    let left = counted(&desk, steps, "STANDIN_LATE=last", &[]).get("graphs_left").copied().unwrap_or(0);
     // a pass back for each wait, but for the first ones, which are no graphs yet; a lease may come late now and then
     assert!(left >= u64::from(steps) / 3, "{left} of {steps}");
 }

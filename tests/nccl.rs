@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::gpu::{desk, with_gpus};
+use crate::gpu::{counted, desk, with_gpus};
 use crate::support::{Desk, skip};
 
 const LENET: &[&str] = &["train", "lenet-dropout-bn", "--data", "images", "--plain"];
@@ -52,7 +52,7 @@ fn one_gpu_is_a_ring_of_one_rank_and_the_results_name_it() {
     }
     let bench = ["bench", "--steps", "20", "--fast", "--json", "--device", "cuda:0"];
     assert_eq!(desk.run(&[&bench, NCCL].concat()).ok().json()["plane"], "nccl");
-    desk.run(&[&bench[..], NCCL, &["--wire"]].concat()).refused(&["--wire", "--plane nccl"]);
+    desk.run(&[&bench[..], NCCL, &["--wire"]].concat()).refused(&["--wire", "NCCL"]);
 }
 
 #[test]
@@ -118,6 +118,16 @@ fn ranks_that_make_the_steps_themselves_come_to_the_coordinators_weights() {
         assert_eq!(kept, sent, "{more}");
         assert!(number == 2 || 2 * few < many, "{few} bytes, and {many} with every sum");
     }
+}
+
+/// A rank has its next parts in hand, and its GPU the next passes to do, while what the last one counted comes home.
+#[test]
+fn a_rank_computes_while_a_part_is_answered() {
+    let Some(desk) = standins() else { return };
+    let steps = 24;
+    let left = counted(&desk, steps, "STANDIN_LATE=last", ORDERED).get("graphs_left").copied().unwrap_or(0);
+    // the passes of the next part for each wait, but for the first ones, which are no graphs yet; a lease may come late now and then
+    assert!(left >= u64::from(steps) / 3, "{left} of {steps}");
 }
 
 /// What the last batch of an epoch is too small for: a rank without a shard must not keep the others waiting.
@@ -211,10 +221,22 @@ fn a_sum_along_the_tree_has_one_hash_however_many_gpus() {
         }
         assert_eq!(desk.summary(&format!("{number}-3"))["plane"], "nccl-ordered");
     }
+    let of = |order: &str| {
+        let environment = ["env", "STANDIN_DEVICES=3", order];
+        let args =
+            [LENET, ORDERED, &["--batch-size", "32", "--max-steps", "8", "--shards", "5", "--out", order]].concat();
+        desk.start_under(&environment, &args).finish().ok();
+        desk.hash(order)
+    };
+    let expected = of("STANDIN_ORDER=forward");
+    for order in ["STANDIN_ORDER=reverse", "STANDIN_LATE=last", "STANDIN_LATE=first"] {
+        assert_eq!(of(order), expected, "{order}");
+    }
     let verify = ["verify", "lenet-dropout-bn", "--data", "images", "--batch-size", "32", "--steps", "6"];
     let done = with_gpus(&desk, "3", &[&verify, ORDERED, &["--workers", "1,2,3", "--kill", "1@3"]].concat()).ok();
     assert!(done.stdout.contains("one result: 4 runs, one hash"), "{}", done.stdout);
     with_gpus(&desk, "3", &[&verify, ORDERED, &["--workers", "1,4"]].concat()).refused(&["4 workers for 3 GPUs"]);
+    with_gpus(&desk, "3", &[&verify, NCCL].concat()).refused(&["--plane nccl promises none", "--plane nccl-ordered"]);
 }
 
 /// A wrong step, which its rank goes on from, and which is in the sums of all others from then on.
@@ -281,7 +303,7 @@ fn who_can_not_be_a_rank_is_refused_with_the_way_out() {
     let start = |args: [String; 7]| desk.start(&args.each_ref().map(String::as_str));
     let first = start(worker("cuda:0", "first"));
     while desk.run(&["status", &address, "--json"]).ok().json()["workers"].as_array().is_none_or(Vec::is_empty) {}
-    start(worker("cpu", "slow")).finish().refused(&["--plane nccl", "cpu/", "--device cuda"]);
+    start(worker("cpu", "slow")).finish().refused(&["by NCCL", "cpu/", "--device cuda"]);
     start(worker("cuda:0", "second")).finish().refused(&["as first does", "one rank a GPU", "--device cuda:N"]);
     desk.run(&["stop", &address]).ok();
     running.finish().ok();

@@ -120,7 +120,7 @@ fn sums_among_gpus_are_refused_under_the_promise_and_to_workers_without_one() {
         .refused(&["--plane nccl", "leave --plane out"]);
     let (running, address) = coordinator(&desk, "run", &[&nccl[..], &["--fast", "--min-workers", "1"]].concat());
     let cpu = desk.run(&["worker", "--join", &address, "--device", "cpu", "--threads", "1"]);
-    cpu.refused(&["--plane nccl", "--features nccl", "--device cuda"]);
+    cpu.refused(&["by NCCL", "--features nccl", "--device cuda"]);
     desk.run(&["stop", &address]).ok();
     let done = running.finish().ok();
     assert!(done.stdout.contains("gradients are summed among the GPUs"), "{}", done.stdout);

@@ -150,6 +150,7 @@ fi
 # one GPU is all that is asked of this machine, where NCCL has one rank; with more, one a GPU
 if want nccl && ldd "$lockstep" 2>/dev/null | grep -q libnccl; then
     gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+    [[ -z ${CUDA_VISIBLE_DEVICES:-} ]] || gpus=$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c .)
     counts=1
     for count in 2 4; do ((count > gpus)) || counts+=,$count; done
     if timeout "$limit" "$lockstep" verify convnet --plane nccl-ordered --device cuda --data "$images" --workers "$counts" --kill 0@10 \

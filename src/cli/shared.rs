@@ -56,10 +56,10 @@ pub enum Plane {
     Auto,
     /// gRPC alone
     Grpc,
-    /// Gradients are summed among GPUs by NCCL, one worker a GPU, and only the sum comes to the coordinator; needs --fast
-    Nccl,
-    /// The same in the reduction tree's order: one result, however many GPUs
+    /// Gradients are summed among GPUs by NCCL, one worker a GPU, in the reduction tree's order: one result, however many GPUs
     NcclOrdered,
+    /// The same by NCCL's all-reduce, whose order depends on how many they are; needs --fast
+    Nccl,
 }
 
 /// How tensors travel.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use lockstep_coordinator::dataset::Dataset;
 use lockstep_coordinator::telemetry::Display;
-use lockstep_coordinator::{Limits, Reducer, Report};
+use lockstep_coordinator::{Limits, Reducer, Report, RingSum};
 use lockstep_proto::recipe::Recipe;
 use lockstep_proto::schema::Schema;
 use serde_json::json;
@@ -48,6 +48,11 @@ pub fn run(args: VerifyArgs) -> Result {
     if !recipe.deterministic {
         return Err(Failure::mistake(
             "verify compares bits, and deterministic = false (--fast) promises none; leave it out",
+        ));
+    }
+    if args.plane.nccl() == Some(RingSum::AllReduce) {
+        return Err(Failure::mistake(
+            "verify compares bits, and --plane nccl promises none; give --plane nccl-ordered",
         ));
     }
     if recipe.max_steps == 0 {
@@ -197,7 +202,7 @@ impl Setup {
             None => "in no step that was traced".to_owned(),
             Some(Difference { step, unseen: 0, tensor }) => format!("first in tensor {tensor} after step {step}"),
             Some(Difference { step, unseen, tensor }) => format!(
-                "in tensor {tensor} after step {step}, maybe since one of the {unseen} before, which a lone worker made; \
+                "in tensor {tensor} after step {step}, maybe since one of the {unseen} before, which only workers saw; \
                  LOCKSTEP_OWN_STEPS=off shows each step"
             ),
         };

@@ -73,9 +73,11 @@ fn say(news: &News) {
 /// candle has a pool of its own, as wide as the machine, whose threads spin while they wait: several workers would fight for
 /// the cores, and our kernels have their own threads. rayon's global pool sums and checks large vectors: as many threads as
 /// the worker computes with. mimalloc would give memory back to the system between two steps and fetch it again: page
-/// faults were a quarter of net6's time.
-pub fn tuning(threads: usize) -> [(&'static str, String); 3] {
+/// faults were a quarter of net6's time. NCCL would connect ranks for a collective when it is asked for the first one: some versions do so
+/// within that call, where a worker could not be told that its ring is over.
+pub fn tuning(threads: usize) -> [(&'static str, String); 4] {
     [
+        ("NCCL_RUNTIME_CONNECT", "0".to_owned()),
         ("CANDLE_NUM_THREADS", "1".to_owned()),
         ("RAYON_NUM_THREADS", threads.to_string()),
         ("MIMALLOC_PURGE_DELAY", "-1".to_owned()),

@@ -51,6 +51,9 @@ struct communicator {
     struct meeting *meeting;
     char name[64];
     uint64_t number; // of the last group
+    // One that the host's side is still at, as NCCL's own thread would be, and for how many questions more.
+    struct group *pending;
+    int polls;
 };
 
 // What is done together.
@@ -224,6 +227,7 @@ static int end(struct communicator *it) {
     unlink(it->name);
     // its few bytes stay: what a stream still has to do for it looks at them
     it->magic = DEAD;
+    free(it->pending);
     munmap(it->meeting, whole);
     return SUCCESS;
 }
@@ -240,6 +244,14 @@ int ncclCommFinalize(struct communicator *it) { return live(it) ? SUCCESS : INVA
 int ncclCommGetAsyncError(struct communicator *it, int *error) {
     if (!live(it) || !error) return INVALID_ARGUMENT;
     *error = meet(it) ? it->error : IN_PROGRESS;
+    if (!it->pending) return SUCCESS;
+    if (it->polls-- > 0) {
+        *error = IN_PROGRESS;
+        return SUCCESS;
+    }
+    standin_put_off(it->pending->stream, "collectives", run, it->pending, sizeof *it->pending);
+    free(it->pending);
+    it->pending = NULL;
     return SUCCESS;
 }
 int ncclCommCount(struct communicator *it, int *count) {
@@ -259,8 +271,14 @@ static int end_group(void) {
         if (standin_capturing(begun.stream)) standin_fail("NCCL: a collective is captured");
         begun.number = ++it->number;
         standin_count("collectives", 1);
-        standin_put_off(begun.stream, "collectives", run, &begun, sizeof begun);
-        result = it->blocking ? SUCCESS : IN_PROGRESS;
+        if (it->blocking) {
+            standin_put_off(begun.stream, "collectives", run, &begun, sizeof begun);
+        } else {
+            if (!(it->pending = malloc(sizeof begun))) standin_fail("no memory for a group");
+            *it->pending = begun;
+            it->polls = 3;
+            result = IN_PROGRESS;
+        }
     }
     begun = (struct group){.it = NULL};
     refused = SUCCESS;
@@ -279,6 +297,9 @@ static int ask(struct communicator *it, struct stream *stream, unsigned type, st
     bool reads = call.kind != RECEIVE && (call.kind != BROADCAST || call.peer == it->rank), writes = call.kind != SEND;
     if (!live(it) || type != 7 || !standin_stream_ok(stream) || standin_is_default(stream) || call.peer < 0 || call.peer >= it->ranks ||
         (reads && !lies(call.from, call.count)) || (writes && !lies(call.to, call.count)))
+        result = INVALID_ARGUMENT;
+    else if (it->pending)
+        // nothing may be asked for before what was is under way
         result = INVALID_ARGUMENT;
     else if (!it->joined || it->error || (begun.it && (begun.it != it || begun.stream != stream)) || begun.calls == CALLS)
         result = INVALID_USAGE;

@@ -64,7 +64,7 @@ pub(super) fn check(hello: &Hello, rules: &Rules<'_>) -> Result<(), Refused> {
 
 /// Whether `hello` can be a rank beside `ranks`. NCCL would find out, too, but only when the ring is formed, which stops everybody.
 fn check_rank(hello: &Hello, ranks: &[Rank<'_>]) -> Result<(), Refused> {
-    const INSTEAD: &str = "or start the coordinator without --plane nccl";
+    const INSTEAD: &str = "or start the coordinator with --plane auto";
     let refuse = |mistake: bool, reason: String| Err(Refused { reason, mistake });
     if hello.nccl == 0 || hello.gpu.is_empty() {
         let (class, build) = (&hello.device_class, "a build with --features nccl");
@@ -74,7 +74,7 @@ fn check_rank(hello: &Hello, ranks: &[Rank<'_>]) -> Result<(), Refused> {
         };
         return refuse(
             true,
-            format!("gradients are summed among GPUs here (--plane nccl), and the worker {way}, {INSTEAD}"),
+            format!("gradients are summed among GPUs here (by NCCL), and the worker {way}, {INSTEAD}"),
         );
     }
     if let Some(rank) = ranks.iter().find(|rank| rank.gpu == hello.gpu) {
@@ -169,7 +169,7 @@ mod tests {
         let cpu = no(rank("", 0)).reason;
         assert!(cpu.contains("cpu/v4/1") && cpu.contains("--device cuda") && cpu.contains("--features nccl"), "{cpu}");
         let gpu = no(Hello { device_class: "cuda/H100".to_owned(), ..rank("", 0) }).reason;
-        assert!(gpu.contains("no NCCL") && gpu.contains("without --plane nccl"), "{gpu}");
+        assert!(gpu.contains("no NCCL") && gpu.contains("with --plane auto"), "{gpu}");
         assert!(check(Hello { foreign: true, ..rank("", 0) }).is_err(), "whoever it is");
         let twice = no(rank("aa", 22703));
         assert!(twice.mistake && twice.reason.contains("as first does"), "{}", twice.reason);

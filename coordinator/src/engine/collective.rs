@@ -17,8 +17,8 @@ use super::{Engine, Lease, Phase};
 /// Rings in a row that may fail although nobody is lost: a link that recovers costs one or two, one that does not would fail for ever.
 const SETBACKS: u32 = 5;
 
-/// Times that the members of a ring may come to several results, until they make no more steps themselves: one is a bit that flipped in a
-/// memory, more are a machine, and of two nobody can tell which.
+/// Times that the members of a ring may come to several results without anybody to blame, until they make no more steps themselves: one is a
+/// bit that flipped in a memory, more are a machine, and of two nobody can tell which.
 const DIFFERENCES: u32 = 3;
 
 impl Engine {
@@ -164,7 +164,7 @@ impl Engine {
         if setbacks >= SETBACKS {
             let reason = format!(
                 "{setbacks} rings in a row failed, and nobody was lost; the last one: {reason}; NCCL_DEBUG=INFO has the workers say \
-                 more, and without --plane nccl none is needed"
+                 more, and with --plane auto none is needed"
             );
             return self.finish(Outcome::Failed { reason }, out);
         }
@@ -251,8 +251,8 @@ impl Engine {
     /// the open. Who came to something else than most goes.
     fn come_apart(&mut self, now: Duration, odd: &[WorkerId], out: &mut Vec<Command>) {
         let made = self.version + 1;
-        self.rings.differed += 1;
-        let often = self.rings.differed >= DIFFERENCES;
+        self.rings.differed += u32::from(odd.is_empty());
+        let often = odd.is_empty() && self.rings.differed >= DIFFERENCES;
         let reason = match (odd, often) {
             ([], false) => "its ranks came to several results, and who computed wrong can't be told",
             ([], true) => "its ranks came to several results once more; from now on every sum is sent",

@@ -207,7 +207,7 @@ pub(super) struct Rings {
     pub(super) last: u64,
     /// Rings in a row that failed although everybody stayed.
     pub(super) setbacks: u32,
-    /// Steps after which members had come to several results.
+    /// Steps after which members had come to several results, and nobody could be blamed.
     pub(super) differed: u32,
     /// No new one before: a member that is dead without a word is found out until then.
     pub(super) not_before: Duration,

@@ -22,7 +22,7 @@ const OWN_WORKERS: usize = 2;
 
 pub(super) fn run(args: &BenchArgs) -> Result {
     if args.plane.nccl().is_some() {
-        let text = "bench --wire computes nothing, so it has no GPUs for --plane nccl; leave one of the two out";
+        let text = "bench --wire computes nothing, so it has no GPUs for NCCL; leave one of the two out";
         return Err(Failure::mistake(text));
     }
     let (workers, floats) = (args.workers.unwrap_or(OWN_WORKERS), args.floats);

@@ -224,8 +224,8 @@ struct Leaving {
 unsafe impl Send for Leaving {}
 
 impl Leaving {
-    /// NCCL's end may wait for peers, a link or a kernel that never answer, whatever it promises.
-    fn leave(self) {
+    /// NCCL's end may wait for peers, a link or a kernel that never answer, whatever it promises. Whether the GPU is all right.
+    fn leave(self) -> bool {
         let stream = &self.gpu.stream;
         // SAFETY: context and stream are alive, and so is the communicator, which is used no more. Not by cudarc's functions: they report an
         // error of before, if there is one, and do nothing else
@@ -234,7 +234,7 @@ impl Leaving {
             // what is under way on the stream ends by this …
             let _ = sys::ncclCommAbort(self.communicator);
             // … before the memory that it works on goes
-            let _ = driver::cuStreamSynchronize(stream.cu_stream());
+            driver::cuStreamSynchronize(stream.cu_stream()) == driver::CUresult::CUDA_SUCCESS
         }
     }
 }
@@ -246,15 +246,20 @@ impl Drop for Ring {
             return;
         }
         let leaving = Leaving { gpu: Arc::clone(&self.gpu), communicator: self.communicator };
-        if !returns_within(LEAVE, || leaving.leave()) {
-            tracing::error!(
-                "NCCL has not let go of its ring after {} s, and may still write to the GPU's memory, so this worker ends; `train` starts \
-                 its workers again, one of your own you must; NCCL_DEBUG=INFO says more",
-                LEAVE.as_secs()
-            );
-            // not by `exit`: CUDA's own end waits for the same kernel
-            std::process::abort();
-        }
+        let problem = match returns_within(LEAVE, || leaving.leave()) {
+            Some(true) => return,
+            // it stays so for this process: a rank that left sooner took memory with it that a kernel here still read, say
+            Some(false) => "the GPU failed while it left its ring".to_owned(),
+            None => {
+                let seconds = LEAVE.as_secs();
+                format!("NCCL has not let go of its ring after {seconds} s, and may still write to the GPU's memory")
+            }
+        };
+        tracing::error!(
+            "{problem}, so this worker ends; `train` starts its workers again, one of your own you must; NCCL_DEBUG=INFO says more"
+        );
+        // not by `exit`: CUDA's own end waits for the same kernel
+        std::process::abort();
     }
 }
 

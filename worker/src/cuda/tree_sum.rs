@@ -67,6 +67,7 @@ impl Ring {
             })
             .collect();
         self.scatter(given, len, &operands)?;
+        // until then NCCL takes no more, and may not have asked the GPU for it
         self.wait(go_on, Ring::is_idle)?;
         let total = offset(at, own.start);
         self.add_up(&tree::additions(&nodes.concat(), leaves), &operands.concat(), total, own.len())?;
@@ -144,8 +145,11 @@ impl Ring {
         })
     }
 
-    /// Asks for several things that NCCL does at once.
+    /// Asks for several things that NCCL does at once. A lone rank has nobody to ask for anything.
     fn group(&self, ask: impl FnOnce(&Self) -> Result<(), RingError>) -> Result<(), RingError> {
+        if self.size == 1 {
+            return Ok(());
+        }
         // SAFETY: ended below, whatever was asked for
         self.expect("ncclGroupStart", unsafe { sys::ncclGroupStart() })?;
         let asked = ask(self);
