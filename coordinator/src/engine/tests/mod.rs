@@ -4,6 +4,7 @@ mod advance;
 mod behind;
 mod counts;
 mod process;
+mod ring_steps;
 mod rings;
 mod storms;
 mod toy;
