@@ -15,11 +15,15 @@ use super::{Command, Engine, Lease, Phase};
 
 /// Whole steps that one worker has in hand beside the open one, in order.
 #[derive(Debug, Default)]
-pub(super) struct InAdvance(VecDeque<(LeaseId, Work)>);
+pub(super) struct InAdvance {
+    leases: VecDeque<(LeaseId, Work)>,
+    /// The last one that was called back. Its holder does not hear of that, and makes its step.
+    called_back: LeaseId,
+}
 
 impl InAdvance {
     pub(super) fn has(&self, lease: LeaseId) -> bool {
-        self.0.iter().any(|(one, _)| *one == lease)
+        self.leases.iter().any(|(one, _)| *one == lease)
     }
 }
 
@@ -40,22 +44,27 @@ impl Engine {
             && (self.workers.staying() == [worker] || self.leader() == Some(worker))
     }
 
-    /// Whether `worker` has all of the open step in hand and is to go on from there, and nobody else has anything of it.
-    fn has_whole(&self, worker: WorkerId) -> bool {
-        let Phase::Working(pool) = &self.phase else { return false };
+    /// The lease by which `worker` has all of the open step in hand and is to go on from there, if nobody else has anything of it.
+    fn has_whole(&self, worker: WorkerId) -> Option<LeaseId> {
+        let Phase::Working(pool) = &self.phase else { return None };
         let whole = self.whole(self.version);
         let goes_on = |lease: &Lease| lease.worker == worker && lease.work == whole && lease.own.is_some();
-        pool.held_once(whole) && self.leases.values().any(goes_on)
+        let found = self.leases.iter().find(|(_, lease)| goes_on(lease)).map(|(lease, _)| *lease);
+        found.filter(|_| pool.held_once(whole))
     }
 
     /// Gives a lone worker the steps after the open one, up to the next that something else follows.
     pub(super) fn give_in_advance(&mut self, now: Duration, out: &mut Vec<Command>) {
         let [worker] = self.workers.staying()[..] else { return };
-        if !self.goes_on(worker, self.whole(self.version)) || !self.has_whole(worker) {
+        if !self.goes_on(worker, self.whole(self.version)) {
             return;
         }
-        while self.in_advance.0.len() < self.plan.in_advance as usize {
-            let step = self.version + 1 + self.in_advance.0.len() as u64;
+        // what was called back after that is in its way: it has made the same steps when it comes to these, and can't make them again
+        if self.has_whole(worker).is_none_or(|lease| lease < self.in_advance.called_back) {
+            return;
+        }
+        while self.in_advance.leases.len() < self.plan.in_advance as usize {
+            let step = self.version + 1 + self.in_advance.leases.len() as u64;
             // the next epoch has another order, and an evaluation comes before the next step
             let plan = &self.plan;
             if step >= plan.total_steps() || plan.ends_epoch(step) || plan.evaluates(step) || self.stopping.is_some() {
@@ -63,18 +72,18 @@ impl Engine {
             }
             let work = self.whole(step);
             let lease = self.lease(now, worker, work, Purpose::First, out);
-            self.in_advance.0.push_back((lease, work));
+            self.in_advance.leases.push_back((lease, work));
         }
     }
 
     /// Whether what is in advance follows what its holder has in hand of the open step. Who joins does not change that, and waits; who wants
     /// to go finishes it.
     fn is_in_order(&self) -> bool {
-        let Some((first, work)) = self.in_advance.0.front() else { return true };
+        let Some((first, work)) = self.in_advance.leases.front() else { return true };
         let follows = *work == self.whole(self.version + 1);
-        let held = self.in_advance.0.iter().all(|(lease, _)| self.leases.contains_key(lease));
+        let held = self.in_advance.leases.iter().all(|(lease, _)| self.leases.contains_key(lease));
         let holder = self.leases.get(first).map(|lease| lease.worker);
-        follows && held && holder.is_some_and(|worker| self.has_whole(worker))
+        follows && held && holder.is_some_and(|worker| self.has_whole(worker).is_some())
     }
 
     /// Calls back what does not follow the open step any more.
@@ -90,7 +99,8 @@ impl Engine {
         let whole = self.whole(self.version);
         let makes_it = |lease: &&Lease| lease.own.is_some() && lease.work == whole && Some(lease.worker) != made_by;
         out.extend(self.leases.values().filter(makes_it).map(|lease| Command::Doubt { worker: lease.worker }));
-        let holder = self.in_advance.0.front().and_then(|(lease, _)| self.leases.get(lease)).map(|lease| lease.worker);
+        let holder =
+            self.in_advance.leases.front().and_then(|(lease, _)| self.leases.get(lease)).map(|lease| lease.worker);
         if holder.is_some() && holder != made_by {
             self.call_all_back(out);
         }
@@ -101,16 +111,17 @@ impl Engine {
         if self.is(Mutant::NeverCallBack) {
             return;
         }
-        for (lease, _) in std::mem::take(&mut self.in_advance.0) {
+        for (lease, _) in std::mem::take(&mut self.in_advance.leases) {
             let Some(Lease { worker, .. }) = self.leases.remove(&lease) else { continue };
             self.workers.release(worker, lease);
+            self.in_advance.called_back = self.in_advance.called_back.max(lease);
             out.push(Command::CallBack { worker, lease });
         }
     }
 
     /// The step that is opened now may be in somebody's hands already.
     pub(super) fn adopt(&mut self, now: Duration) {
-        let Some((lease, work)) = self.in_advance.0.pop_front() else { return };
+        let Some((lease, work)) = self.in_advance.leases.pop_front() else { return };
         let whole = self.whole(self.version);
         let (Phase::Working(pool), Some(held)) = (&mut self.phase, self.leases.get_mut(&lease)) else { return };
         if work == whole {

@@ -11,6 +11,29 @@ fn steps(commands: &[Command]) -> Vec<(u64, bool)> {
     commands.iter().filter_map(of).collect()
 }
 
+/// Its holder computes what was called back all the same, and is a step further when it comes to what was given out instead.
+#[test]
+fn nothing_is_given_out_behind_what_was_called_back() {
+    let plan = Plan { in_advance: 2, examples: 800, batch_size: 8, ..sample() };
+    let mut engine = Engine::new(plan, START);
+    let at = |ms| Duration::from_millis(ms);
+    join(&mut engine, 1);
+    for step in 0..10 {
+        engine.handle(at(10 * step), answered(1, step + 1));
+    }
+    // leases 11 to 13 are in hand; the open step is late, another worker computes it, too, and is gone again
+    engine.handle(at(100), Event::Joined { worker: 2, makes_steps: true });
+    let late: Vec<_> = (2..10).flat_map(|tick| engine.handle(at(100 * tick), Event::Tick)).collect();
+    let copied = |command: &Command| matches!(command, Command::Lease { worker: 2, purpose: Purpose::Copy, .. });
+    assert!(late.iter().any(copied), "{late:?}");
+    assert!(late.contains(&Command::CallBack { worker: 1, lease: 13 }), "{late:?}");
+    let left = engine.handle(at(1_000), Event::Left { worker: 2, reason: "killed".to_owned() });
+    assert_eq!(steps(&left), []);
+    // with the next one it is sent parameters, which come after all that was called back
+    let next = engine.handle(at(1_000), answered(1, 11));
+    assert_eq!(steps(&next), [(11, true), (12, true), (13, true)]);
+}
+
 #[test]
 fn a_lone_worker_has_the_next_steps_in_advance_until_something_happens() {
     let plan = Plan { in_advance: 2, examples: 80, batch_size: 8, ..sample() };
