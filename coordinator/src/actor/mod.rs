@@ -82,7 +82,7 @@ pub(crate) struct Actor {
     ledger: Ledger,
     epoch: Epoch,
     best: Option<(f64, u64)>,
-    /// Answers that wait for another one to agree; at most four for each piece of work that is open.
+    /// Answers that wait for another one to agree, at most four for each piece of work that is open; or for the other parts of a ring's steps.
     held: BTreeMap<LeaseId, Answer>,
     /// Examples of the shards that are summed into the open step.
     accepted: Vec<u32>,

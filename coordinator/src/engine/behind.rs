@@ -13,7 +13,7 @@ use super::{Engine, Lease, Phase};
 
 /// Steps that must fit into the time that may be lost, or each gradient is sent: what is sent instead is two or three times as long, and a slow
 /// worker's gradients travel while it computes (net6 on two cores, 9 steps in 2 s, was 1 to 2% slower without them).
-const WORTH_IT: f64 = 32.0;
+pub(super) const WORTH_IT: f64 = 32.0;
 
 /// How long a run that is stopped waits for what only a worker has: less than those wait who kill what does not end.
 const STOPPING: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lockstep_proto::tree;
 
 use super::answers::{FAILURES, WHAT_TO_DO, drop_it};
+use super::behind::WORTH_IT;
 use super::command::{Command, Finding, LeaseId, Outcome, Report, Work, WorkerId};
 use super::mutant::Mutant;
 use super::pool::{Kind, Pool};
@@ -33,15 +34,11 @@ impl Engine {
             Some(ring) if !ring.is_formed() => return,
             // what they came to goes with them: first it is asked for
             Some(ring) if ring.steps() > 0 || ring.members() == wanted || self.is_behind() => {
-                let stay = ring.members() == wanted;
                 if ring.steps() == 0 {
                     let own = self.ring_report(now, step, self.is_behind());
                     self.give_parts(now, step, own, out);
                 }
-                if stay {
-                    self.give_parts_in_advance(now, out);
-                }
-                return;
+                return self.give_parts_in_advance(now, out);
             }
             _ => {}
         }
@@ -74,17 +71,24 @@ impl Engine {
         }
     }
 
-    /// Gives members that make their steps the next ones before the open one is answered, up to one that something else follows.
+    /// Gives members that make their steps the next ones before the open one is answered, up to one that something else follows: the last of
+    /// them is asked for what it comes to.
     fn give_parts_in_advance(&mut self, now: Duration, out: &mut Vec<Command>) {
         loop {
             let Some(ring) = &self.rings.current else { return };
             let (step, last) = (self.version + ring.steps(), ring.last_report());
             let plan = &self.plan;
+            // slow ones would be many seconds of work, which may be lost, and which who stops the run or joins would wait for
+            let quick = |every: Duration| {
+                self.rings.pace.seconds().is_some_and(|seconds| seconds * WORTH_IT <= every.as_secs_f64())
+            };
             let ends = step >= plan.total_steps() || plan.ends_epoch(step) || plan.evaluates(step);
-            if ends || self.stopping.is_some() || last.is_none() || ring.steps() > u64::from(plan.in_advance) {
+            let ends = ends && !self.is(Mutant::AdvanceAcrossEpochs);
+            let full = ring.steps() > u64::from(plan.in_advance);
+            if ends || full || last.is_none() || !plan.catch_up.is_some_and(quick) {
                 return;
             }
-            // if the coordinator is to make it, it must have made those before
+            // if the coordinator is to make it, or others are to take part, those before must be made first
             let Some(own) = self.ring_report(now, step, last == Some(Report::Counts)) else { return };
             self.give_parts(now, step, Some(own), out);
         }
@@ -104,7 +108,7 @@ impl Engine {
             self.leases.insert(lease, Lease { worker, work, since: now, own });
             self.workers.hold(worker, lease);
             out.push(Command::Lease { worker, lease, work, purpose, own });
-            parts.push(Part { worker, lease, shards: end - first, bits: 0 });
+            parts.push(Part { worker, lease, step, shards: end - first, bits: 0 });
         }
         ring.open(&parts, own, now);
     }
@@ -179,11 +183,11 @@ impl Engine {
         for lease in ring.in_hand() {
             let Some(Lease { worker, work, .. }) = self.leases.remove(&lease) else { continue };
             self.workers.release(worker, lease);
-            reissued += shards(work);
+            reissued += self.open_shards(work);
         }
         let (in_hand, put_aside) = (ring.in_hand(), ring.put_aside());
         for part in &put_aside {
-            reissued += part.shards;
+            reissued += if part.step == self.version { part.shards } else { 0 };
             out.push(drop_it(part.worker, part.lease, "its ring is dissolved"));
         }
         if let (true, Phase::Working(pool)) = (!in_hand.is_empty(), &mut self.phase) {
@@ -236,14 +240,24 @@ impl Engine {
                 return self.fail_part(now, worker, work, &what, false, out);
             }
         };
-        let Some(ring) = &mut self.rings.current else { return };
-        ring.answered(Part { worker, lease, shards: shards(work), bits });
-        match ring.next(now) {
-            Next::Close { parts, made_by } => self.use_parts(now, parts, made_by, out),
-            Next::Wait => {
-                out.push(Command::Hold { worker, lease, reason: format!("{work}: others are still at theirs") })
+        let (Some(ring), Work::Part { step, .. }) = (&mut self.rings.current, work) else { return };
+        ring.answered(Part { worker, lease, step, shards: shards(work), bits });
+        let mut hold = true;
+        // one by one: whoever answers out of order may have held several up
+        while let Some(ring) = &mut self.rings.current {
+            match ring.next(now) {
+                Next::Close { parts, made_by, took } => {
+                    hold = false;
+                    self.rings.pace.took(took, 1);
+                    self.use_parts(now, parts, made_by, out);
+                }
+                Next::Wait if hold => {
+                    let reason = format!("{work}: others are still at theirs");
+                    return out.push(Command::Hold { worker, lease, reason });
+                }
+                Next::Wait => return,
+                Next::Differ(odd) => return self.come_apart(now, &odd, out),
             }
-            Next::Differ(odd) => self.come_apart(now, &odd, out),
         }
     }
 
@@ -341,6 +355,14 @@ impl Engine {
         if again {
             let reason = format!("it failed twice at a step, and the others did not: {reason}");
             self.quarantine(now, worker, reason, out);
+        }
+    }
+
+    /// How many shards of the open step `work` has, if it is a part.
+    pub(super) fn open_shards(&self, work: Work) -> u32 {
+        match work {
+            Work::Part { step, .. } if step == self.version => shards(work),
+            _ => 0,
         }
     }
 

@@ -62,7 +62,7 @@ pub struct Engine {
     /// Where gradients are summed among the workers: who sums with whom.
     rings: Rings,
     leases: BTreeMap<LeaseId, Lease>,
-    /// Leases of steps that are not open yet.
+    /// A lone worker's leases of steps that are not open yet; a ring has its own.
     in_advance: InAdvance,
     /// What only a worker has.
     behind: Behind,

@@ -54,6 +54,8 @@ pub(super) enum Mutant {
     GoOnWithoutRing,
     /// What a ring's members came to is taken for the same.
     CompareNoRanks,
+    /// A ring is given steps beyond the end of an epoch, or an evaluation.
+    AdvanceAcrossEpochs,
 }
 
 impl Mutant {
@@ -86,6 +88,11 @@ impl Mutant {
 
     /// Those of rings.
     #[cfg(test)]
-    pub(super) const OF_RINGS: [Self; 4] =
-        [Self::KeepRing, Self::StepWithoutMember, Self::GoOnWithoutRing, Self::CompareNoRanks];
+    pub(super) const OF_RINGS: [Self; 5] = [
+        Self::KeepRing,
+        Self::StepWithoutMember,
+        Self::GoOnWithoutRing,
+        Self::CompareNoRanks,
+        Self::AdvanceAcrossEpochs,
+    ];
 }

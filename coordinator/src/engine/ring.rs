@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::command::{LeaseId, Report, WorkerId};
+use super::pace::OwnPace;
 
 /// What a ring is at.
 #[derive(Debug)]
@@ -25,11 +26,12 @@ struct Round {
     report: Option<Report>,
 }
 
-/// A part of the open step, of so many shards.
+/// A part of a step, of so many shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) worker: WorkerId,
     pub(super) lease: LeaseId,
+    pub(super) step: u64,
     pub(super) shards: u32,
     /// A fingerprint of what its member came to, where that is compared; else the same of all.
     pub(super) bits: u64,
@@ -41,7 +43,7 @@ pub(super) enum Next {
     /// Others are still at theirs.
     Wait,
     /// All parts of the open step, whose members came to the same; and rank 0, with what it sent of it, if they made it.
-    Close { parts: Vec<Part>, made_by: Option<(WorkerId, Report)> },
+    Close { parts: Vec<Part>, made_by: Option<(WorkerId, Report)>, took: Duration },
     /// They did not: who came to something else than most of them; nobody, if that can't be told.
     Differ(Vec<WorkerId>),
 }
@@ -152,8 +154,8 @@ impl Ring {
             _ => return Next::Wait,
         }
         let Some(Round { answered: parts, report, .. }) = self.rounds.pop_front() else { return Next::Wait };
-        self.since = now;
-        Next::Close { parts, made_by: self.members.first().copied().zip(report) }
+        let took = now.saturating_sub(std::mem::replace(&mut self.since, now));
+        Next::Close { parts, made_by: self.members.first().copied().zip(report), took }
     }
 
     /// Parts that are in somebody's hands.
@@ -213,6 +215,8 @@ pub(super) struct Rings {
     pub(super) not_before: Duration,
     /// Who could not compute its part of which step that is still to be made; none: their sum was not finite.
     pub(super) failed: Vec<(u64, Option<WorkerId>)>,
+    /// How long its last steps took.
+    pub(super) pace: OwnPace,
 }
 
 impl Rings {
@@ -238,7 +242,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     fn part(worker: WorkerId, lease: LeaseId) -> Part {
-        Part { worker, lease, shards: 2, bits: 0 }
+        Part { worker, lease, step: 0, shards: 2, bits: 0 }
     }
 
     #[test]
@@ -280,10 +284,17 @@ mod tests {
         assert_eq!((ring.in_hand(), ring.put_aside()), (vec![1, 3], vec![part(9, 2), part(9, 4)]));
         ring.answered(part(7, 1));
         let parts = vec![part(9, 2), part(7, 1)];
-        assert_eq!(ring.next(NOW), Next::Close { parts, made_by: Some((7, Report::Counts)) });
-        assert_eq!(ring.next(NOW), Next::Wait);
+        assert_eq!(
+            ring.next(LATER),
+            Next::Close { parts, made_by: Some((7, Report::Counts)), took: LATER.saturating_sub(NOW) }
+        );
+        assert_eq!(ring.next(LATER), Next::Wait);
         ring.answered(part(7, 3));
-        assert!(matches!(ring.next(NOW), Next::Close { made_by: Some((7, Report::State)), .. }));
+        let last = ring.next(LATER);
+        assert!(
+            matches!(last, Next::Close { made_by: Some((7, Report::State)), took: Duration::ZERO, .. }),
+            "{last:?}"
+        );
         assert!(ring.steps() == 0 && ring.in_hand().is_empty());
     }
 
@@ -300,15 +311,15 @@ mod tests {
         assert_eq!(ring.overdue(LATER, PATIENCE), Some(vec![]), "NCCL itself hangs");
         [7, 9].into_iter().for_each(|worker| ring.formed(worker, NOW));
         assert_eq!(ring.overdue(LATER, PATIENCE), None, "nobody owes anything");
-        ring.open(&[part(7, 1), part(8, 2), part(9, 3)], None, NOW);
-        ring.open(&[part(7, 4), part(8, 5), part(9, 6)], None, NOW);
+        ring.open(&[part(7, 1), part(8, 2), part(9, 3)], Some(Report::Counts), NOW);
+        ring.open(&[part(7, 4), part(8, 5), part(9, 6)], Some(Report::Counts), NOW);
         ring.waits(8);
         ring.answered(part(9, 3));
         assert_eq!(ring.overdue(LATER, PATIENCE), Some(vec![7]));
         // who waits after its answer waits in the next step
         ring.waits(9);
         [part(8, 2), part(7, 1)].into_iter().for_each(|one| ring.answered(one));
-        assert!(matches!(ring.next(NOW), Next::Close { made_by: None, .. }));
+        assert!(matches!(ring.next(NOW), Next::Close { made_by: Some(_), .. }));
         assert_eq!(ring.overdue(LATER, PATIENCE), Some(vec![7, 8]));
     }
 }

@@ -105,12 +105,13 @@ impl Engine {
             if self.is(Mutant::DropReissue) {
                 continue;
             }
+            let open = self.open_shards(work);
             if let Phase::Working(pool) = &mut self.phase {
                 let units = pool.lost(work, lease);
                 shards += match work {
                     Work::Shards { step, .. } if self.in_advance.has(lease) => self.plan.leaves(step),
                     Work::Shards { .. } => units,
-                    Work::Part { first, end, .. } => end - first,
+                    Work::Part { .. } => open,
                     Work::Slice { .. } => 0,
                 };
             }

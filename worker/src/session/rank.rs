@@ -62,7 +62,8 @@ impl Computer {
         let given = there.collect::<Result<Vec<_>, _>>().map_err(plain)?;
         let len = given.first().map_or(0, |(_, len)| *len);
         let given: Vec<_> = nodes.into_iter().zip(given).map(|(node, (at, _))| (node, at)).collect();
-        let compute_us = part.begun.elapsed().as_micros() as u64;
+        // what came before is counted there
+        let compute_us = part.begun.max(self.sent_at).elapsed().as_micros() as u64;
         // `sums` live longer than the ring, if that fails
         let (is_first, _) = self.take_part(&part, &given, len)?;
         if let (Some((lr, _)), Some((_, first, broken))) = (part.own, sums.first_mut()) {
@@ -116,6 +117,7 @@ impl Computer {
             _ => self.digest_of(&part)?,
         };
         self.send_part(&part, Told { outcomes, sum, made, digest, times: [compute_us, encode_us] });
+        self.sent_at = Instant::now();
         Ok(())
     }
 

@@ -123,10 +123,17 @@ fn given(commands: &[Command]) -> Vec<(u64, Option<Report>)> {
     commands.iter().filter_map(step).collect()
 }
 
+/// Members that are given two steps in advance, and are quick enough for that.
+fn ahead(workers: u64) -> Engine {
+    let mut engine = keeping(workers);
+    engine.plan.in_advance = 2;
+    engine.rings.pace.took(Duration::from_millis(10), 1);
+    engine
+}
+
 #[test]
 fn a_ring_has_its_next_steps_in_hand_until_others_are_to_take_part() {
-    let mut engine = keeping(2);
-    engine.plan.in_advance = 2;
+    let mut engine = ahead(2);
     let counts = |steps: std::ops::Range<u64>| steps.map(|step| (step, Some(Report::Counts))).collect::<Vec<_>>();
     assert_eq!(given(&gather(&mut engine, 1, &[1, 2])), counts(0..3));
     // the first member is a step ahead with its answers
@@ -139,15 +146,12 @@ fn a_ring_has_its_next_steps_in_hand_until_others_are_to_take_part() {
     assert_eq!(given(&commands), counts(3..4));
     let commands = tell(&mut engine, answered(2, 4));
     assert_eq!((commands.contains(&Command::Step { step: 1 }), given(&commands)), (true, counts(4..5)));
-    // what is given out is made; then they are asked what they came to, and nothing follows that before it is here
+    // what is given out is made; of the next one they are asked what they came to, and nothing follows that before it is here
     tell(&mut engine, Event::Joined { worker: 3, makes_steps: true });
-    let mut last = Vec::new();
-    for (one, other) in [(5, 6), (7, 8), (9, 10)] {
-        assert_eq!(given(&last), []);
+    for (one, other, next) in [(5, 6, &[(5, Some(Report::State))][..]), (7, 8, &[]), (9, 10, &[])] {
         tell(&mut engine, answered(1, one));
-        last = tell(&mut engine, answered(2, other));
+        assert_eq!(given(&tell(&mut engine, answered(2, other))), next);
     }
-    assert_eq!(given(&last), [(5, Some(Report::State))]);
     tell(&mut engine, answered(1, 11));
     assert_eq!(places(&tell(&mut engine, answered(2, 12))), [(1, 2, 0, 3)]);
     assert!(!engine.is_behind());
@@ -155,14 +159,13 @@ fn a_ring_has_its_next_steps_in_hand_until_others_are_to_take_part() {
 
 #[test]
 fn what_a_ring_has_in_hand_is_over_with_it_and_made_in_the_open() {
-    let mut engine = keeping(2);
-    engine.plan.in_advance = 2;
+    let mut engine = ahead(2);
     gather(&mut engine, 1, &[1, 2]);
     tell(&mut engine, answered(1, 1));
     tell(&mut engine, answered(1, 3));
     let lost = tell(&mut engine, Event::Left { worker: 2, reason: "killed".to_owned() });
-    // two answers of two shards each, and two that the first member had still in hand; the lost one's are said with it
-    let over = |command: &Command| matches!(command, Command::Dissolve { reissued: 6, .. });
+    // two shards of the open step are answered; the lost one's are said with it, and nobody waits for those of later steps
+    let over = |command: &Command| matches!(command, Command::Dissolve { reissued: 2, .. });
     assert!(lost.iter().any(over), "{lost:?}");
     let dropped = |command: &&Command| matches!(command, Command::Drop { worker: 1, lease: 1 | 3, .. });
     assert_eq!(lost.iter().filter(dropped).count(), 2, "{lost:?}");
@@ -173,6 +176,49 @@ fn what_a_ring_has_in_hand_is_over_with_it_and_made_in_the_open() {
         commands = tell(&mut engine, answered(1, lease));
     }
     assert_eq!(given(&commands).first(), Some(&(3, Some(Report::Counts))));
+}
+
+#[test]
+fn slow_steps_are_not_given_in_advance() {
+    let mut engine = ahead(1);
+    assert_eq!(given(&gather(&mut engine, 1, &[1])).len(), 3);
+    let mut engine = ahead(1);
+    // half a second may be lost, and 32 of them are more
+    engine.rings.pace.took(Duration::from_millis(25), 1);
+    assert_eq!(given(&gather(&mut engine, 1, &[1])).len(), 1);
+}
+
+#[test]
+fn what_fails_in_a_later_step_is_looked_at_in_the_open_with_all_before_it() {
+    for failure in [
+        Event::Answered { worker: 1, lease: 3, finding: Finding::NotFinite("its norm is NaN".to_owned()) },
+        Event::Failed { worker: 1, lease: 3, reason: "out of memory".to_owned() },
+        Event::Refused { worker: 1, lease: 3, reason: "it is damaged".to_owned() },
+    ] {
+        let mut engine = ahead(2);
+        gather(&mut engine, 1, &[1, 2]);
+        tell(&mut engine, answered(1, 1));
+        assert_eq!(places(&tell(&mut engine, failure)), [(1, 2, 0, 2)]);
+        let mut commands = gather(&mut engine, 2, &[1, 2]);
+        for number in 0..3 {
+            assert_eq!(given(&commands), [(number, None)]);
+            for (worker, lease, ..) in parts(&commands) {
+                commands = tell(&mut engine, answered(worker, lease));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_member_that_answers_out_of_order_holds_no_step_up() {
+    let mut engine = ahead(2);
+    gather(&mut engine, 1, &[1, 2]);
+    for (worker, lease) in [(1, 1), (1, 3), (2, 4)] {
+        assert!(matches!(tell(&mut engine, answered(worker, lease))[..], [Command::Hold { .. }]));
+    }
+    let commands = tell(&mut engine, answered(2, 2));
+    let steps = [Command::Step { step: 0 }, Command::Step { step: 1 }];
+    assert!(steps.iter().all(|step| commands.contains(step)), "{commands:?}");
 }
 
 /// Up to a step whose state is asked for of the members, who come to these `bits`; what follows.

@@ -105,7 +105,8 @@ impl Weather {
             ..sample()
         };
         // no gradient is compared in a ring, so that nobody may lie about one
-        let plan = if ring { Plan { ring, audit: 0.0, ..plan } } else { plan };
+        // … and a deadline is beyond what anything takes
+        let plan = if ring { Plan { ring, audit: 0.0, lease_timeout: Duration::from_secs(100), ..plan } } else { plan };
         let total = plan.total_steps() as u32;
         let poison = (dice.below(20) == 0).then(|| {
             let step = u64::from(dice.below(total));
@@ -254,6 +255,9 @@ impl Weather {
                 Command::Form { worker, generation, rank, size, .. } => {
                     self.form(*worker, *generation, *rank, *size)?;
                 }
+                Command::Dissolve { reason, .. } if reason.contains("waited for each other") => {
+                    return Err(format!("a ring stood still: {reason}"));
+                }
                 Command::Dissolve { generation, members, .. } => self.dissolve(*generation, members)?,
                 _ => {}
             }
@@ -268,6 +272,9 @@ impl Weather {
         let Some(process) = self.owner.remove(&worker) else { return Err(format!("{worker} dismissed twice")) };
         if reason.contains("no heartbeat") && !self.silent.contains(&worker) {
             return Err(format!("{worker} called all the time, and was dismissed: {reason}"));
+        }
+        if reason.contains("waited for it") && !self.silent.contains(&worker) {
+            return Err(format!("{worker} did its part, and was dismissed: {reason}"));
         }
         if reason.contains("trusted") && !self.liars.contains(&worker) {
             return Err(format!("an honest worker was sent away: {reason}"));

@@ -175,6 +175,7 @@ impl Weather {
         // once a step: two members that can't are taken for a step that can't be computed
         let whole = Work::Part { step, generation: 0, rank: 0, first: 0, end: 0 };
         if self.now < super::STORM && self.dice.below(200) == 0 && self.failed.insert(whole) {
+            self.begin_job(process);
             let event = Event::Failed { worker, lease: job.lease, reason: "out of memory".to_owned() };
             return self.send(worker, job, event, 0);
         }
