@@ -16,11 +16,12 @@ impl Actor {
             Answer::Failed { reason } => return Event::Failed { worker, lease, reason: reason.clone() },
             Answer::Refused { reason } => return Event::Refused { worker, lease, reason: reason.clone() },
             Answer::NotFinite { what } => Finding::NotFinite(what.clone()),
-            // without the promise two right answers may differ: there is nothing to compare
+            // what the ranks of a ring made of one sum
             Answer::Part { digest, .. } if self.run.compares_ranks() => Finding::Bits(*digest),
             Answer::Made { node: None, state: Some(state), .. } if self.run.compares_ranks() => {
                 Finding::Bits(state.digest)
             }
+            // without the promise two right answers may differ: there is nothing to compare
             Answer::Part { .. } => Finding::Bits(0),
             Answer::Gradient { .. } | Answer::Slice { .. } if !self.run.recipe.deterministic => Finding::Bits(0),
             Answer::Gradient { digest, outcomes, .. } => Finding::Bits(fingerprint(*digest, outcomes)),

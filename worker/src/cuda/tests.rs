@@ -1,4 +1,5 @@
-//! The GPU against the CPU, whose kernels have PyTorch for an oracle: the same shard, gradients and logits that agree to rounding. Without a GPU these run on the stand-ins of tests/standin, if the machine has those.
+//! The GPU against the CPU, whose kernels have PyTorch for an oracle: the same shard, gradients and logits that agree to rounding.
+//! Without a GPU these run on the stand-ins of tests/standin, if the machine has those.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
