@@ -40,6 +40,9 @@ stubs nccl "$cudarc/src/nccl/sys/mod.rs"
 
 flags="-std=gnu11 -D_GNU_SOURCE -O2 -ftree-vectorize -fvect-cost-model=dynamic -g1 -fPIC -ffp-contract=off -fno-math-errno -I$here"
 strict="-Wall -Wextra -Werror"
+# STANDIN_SANITIZE=1: kernels as sanitizer.c watches them, and C's own rules (alignment, bounds, shifts) looked after; many times slower
+watched=
+[ -z "${STANDIN_SANITIZE:-}" ] || watched="-O1 -fsanitize=thread,undefined -fno-sanitize=vptr -fno-sanitize-recover=all"
 
 # library NAME VERSION FILE...: libNAME.so with the soname of CUDA 13 and cuDNN 9, out of its stubs and C files. All but libcuda
 # use libcuda's memory and counters. Written aside and renamed: a program that runs keeps the library it has.
@@ -48,7 +51,7 @@ library() {
     shift 2
     if [ "$name" = cuda ]; then needs="-ldl -lm -lpthread"; else needs="-L$out/lib -l:libcuda.so.1 -lm"; fi
     # shellcheck disable=SC2086 # flags and libraries are lists
-    gcc $flags $strict -shared -Wl,-soname,"$soname" -o "$out/build/$soname" "$out/build/stubs_$name.c" "$@" $needs
+    gcc $flags $strict -shared -Wl,-soname,"$soname" -o "$out/build/$soname" "$out/build/stubs_$name.c" "$@" $needs ${watched:+-fsanitize=undefined}
     mv "$out/build/$soname" "$out/lib/$soname"
     ln -sf "$soname" "$out/lib/lib$name.so"
 }
@@ -58,13 +61,13 @@ for kernel in "$kernels"/*.cu; do
     [ -e "$kernel" ] || continue
     # A function that C does not know would be taken for one that returns int, and found out only when it is called.
     # shellcheck disable=SC2086
-    gcc $flags -fvisibility=hidden -Wall -Wno-unused -Werror=implicit-function-declaration -I"$kernels" -x c -c "$kernel" \
+    gcc $flags $watched -fvisibility=hidden -Wall -Wno-unused -Werror=implicit-function-declaration -I"$kernels" -x c -c "$kernel" \
         -o "$out/build/kernels_$(basename "$kernel" .cu).o"
 done
 set -- "$out/build"/kernels_*.o
 [ -e "$1" ] || set --
 
-library cuda 1 "$here"/memory.c "$here"/fibres.c "$here"/counters.c "$here"/driver_*.c "$here"/candle_*.c "$@"
+library cuda 1 "$here"/memory.c "$here"/fibres.c "$here"/sanitizer.c "$here"/counters.c "$here"/driver_*.c "$here"/candle_*.c "$@"
 library cudart 13
 library nvrtc 13
 library curand 10 "$here"/curand.c

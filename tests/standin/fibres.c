@@ -15,6 +15,7 @@ enum { STACK = 128 * 1024, MOST = 1024 };
 
 struct fibre {
     struct place *place; // where it stands while it does not run
+    char *stack;
     unsigned thread;     // of the block
     int line;            // of the barrier that it waits at; 0 if it is idle
 };
@@ -55,6 +56,13 @@ static struct place *fresh(char *stack, void (*start)(void)) {
 }
 #endif
 
+// Where the thread that runs is: what sanitizer.c knows of order.
+struct standin_moment {
+    uint32_t launch, block, barriers, thread;
+    const char *name;
+    const char *stack, *stack_end;
+} standin_moment;
+
 static struct fibre fibres[MOST], *idle[MOST], *waiting[MOST], *current;
 static unsigned made, idles, waits;
 static struct place *scheduler;
@@ -69,6 +77,7 @@ static struct {
 } launch;
 
 static void set_thread(unsigned thread) {
+    standin_moment.thread = thread;
     if (blockDim.y == 1 && blockDim.z == 1) {
         threadIdx = (struct standin_index){thread, 0, 0};
         return;
@@ -101,6 +110,8 @@ void standin_barrier(int line) {
 
 static void resume(struct fibre *fibre) {
     current = fibre;
+    standin_moment.stack = fibre->stack;
+    standin_moment.stack_end = fibre->stack + STACK;
     if (fibre->line) set_thread(fibre->thread);
     standin_switch(&scheduler, fibre->place);
     if (fibre->line) waiting[waits++] = fibre;
@@ -116,13 +127,15 @@ static struct fibre *idle_fibre(void) {
     // Stacks that end at one place of a page would share a few lines of the cache.
     size_t shift = made % 16 * 256;
     struct fibre *fibre = &fibres[made++];
-    fibre->place = fresh(memory + page - shift, fibre_main);
+    fibre->stack = memory + page - shift;
+    fibre->place = fresh(fibre->stack, fibre_main);
     return fibre;
 }
 
 // True if a thread waited at a barrier.
 static bool run_block(void) {
     launch.next = launch.finished = waits = 0;
+    standin_moment.barriers = 0;
     while (launch.next < launch.threads) resume(idle_fibre());
     bool waited = waits > 0;
     while (waits) {
@@ -139,6 +152,7 @@ static bool run_block(void) {
                     launch.name, blockIdx.x, blockIdx.y, blockIdx.z, round[0]->thread, round[0]->line, round[at]->thread,
                     round[at]->line);
         waits = 0;
+        standin_moment.barriers++;
         for (unsigned at = 0; at < threads; at++) resume(round[at]);
     }
     return waited;
@@ -152,7 +166,8 @@ void standin_launch(const char *name, void (*run)(void **), void **params, struc
     // Another order between barriers, and of blocks, must not change a result: STANDIN_ORDER=reverse shows it.
     const char *order = getenv("STANDIN_ORDER");
     launch.reverse = order && strcmp(order, "reverse") == 0;
-    launch.name = name;
+    launch.name = standin_moment.name = name;
+    standin_moment.launch++;
     launch.run = run;
     launch.params = params;
     launch.threads = block.x * block.y * block.z;
@@ -165,6 +180,7 @@ void standin_launch(const char *name, void (*run)(void **), void **params, struc
     bool fill = true; // a block that met no barrier has not used shared memory
     for (uint64_t at = 0; at < blocks; at++) {
         uint64_t index = launch.reverse ? blocks - 1 - at : at;
+        standin_moment.block = (uint32_t)index;
         blockIdx.x = (unsigned)(index % grid.x);
         blockIdx.y = (unsigned)(index / grid.x % grid.y);
         blockIdx.z = (unsigned)(index / grid.x / grid.y);

@@ -15,7 +15,7 @@
 #define KERNEL(name)                                                                                                             \
     static inline void standin_body_##name(struct name p);                                                                       \
     __attribute__((visibility("default"))) const size_t standin_bytes_##name = sizeof(struct name);                              \
-    __attribute__((visibility("default"))) void standin_kernel_##name(void **params) {                                           \
+    __attribute__((visibility("default"), no_sanitize("thread"))) void standin_kernel_##name(void **params) {                    \
         standin_body_##name(*(const struct name *)params[0]);                                                                    \
     }                                                                                                                            \
     static inline void standin_body_##name(struct name p)

@@ -95,8 +95,9 @@ KERNEL(images) {
         int inside = row >= 0 && row < SIDE && column >= 0 && column < SIDE;
         image[i] = inside ? pixels[plane * PLANE + (u32)(row * SIDE + column)] : 0;
     }
-    BARRIER();
+    /* From here on a place in all three planes is one thread's, so that threads wait for each other only where an image is turned. */
     if (draw && draw->flags & AFFINE) {
+        BARRIER();
         for (u32 i = threadIdx.x; i < PLANE; i += BLOCK) {
             float x = 0.5f - SIDE * 0.5f + (float)(i % SIDE), y = 0.5f - SIDE * 0.5f + (float)(i / SIDE);
             float column = nearest(draw->across, x, y), row = nearest(draw->down, x, y);
@@ -107,7 +108,6 @@ KERNEL(images) {
         }
         BARRIER();
         for (u32 i = threadIdx.x; i < IMAGE; i += BLOCK) image[i] = other[i];
-        BARRIER();
     }
     for (u32 number = 0; draw && number < draw->adjustments; number++) {
         u32 kind = draw->kinds[number];
@@ -119,7 +119,6 @@ KERNEL(images) {
                 sum += (float)grey(image[i], image[PLANE + i], image[2 * PLANE + i]);
             }
             rest = rest * (block_sum(sum, room, 1) / (float)PLANE);
-            BARRIER();
         }
         for (u32 i = threadIdx.x; i < PLANE; i += BLOCK) {
             u8 *pixel = image + i;
@@ -133,7 +132,6 @@ KERNEL(images) {
                 pixel[plane] = byte(kind == BRIGHTNESS ? value : value + more);
             }
         }
-        BARRIER();
     }
     for (u32 i = threadIdx.x; i < IMAGE; i += BLOCK) {
         float value = (float)image[i] / 255.0f;

@@ -132,8 +132,9 @@ KERNEL(norm_forward) {
     u32 first = FIRST();
     float x[EACH];
     struct affine a[EACH];
+    if (first >= p.count) return;
     UNROLL for (u32 k = 0; k < EACH; k++) {
-        u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0;
+        u32 i = each(first, k, p.count);
         x[k] = p.x[i];
         a[k] = affine_of(p.moments, p.weight, p.bias, channel_of(i, p.channels, p.plane));
     }
@@ -208,8 +209,9 @@ KERNEL(norm_backward) {
     u32 first = FIRST();
     float x[EACH], dy[EACH], products[EACH], sums[EACH];
     struct affine a[EACH];
+    if (first >= p.count) return;
     UNROLL for (u32 k = 0; k < EACH; k++) {
-        u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0, channel = channel_of(i, p.channels, p.plane);
+        u32 i = each(first, k, p.count), channel = channel_of(i, p.channels, p.plane);
         x[k] = p.x[i], dy[k] = p.dy[i];
         products[k] = p.moments[4 * channel + 2], sums[k] = p.moments[4 * channel + 3];
         a[k] = affine_of(p.moments, p.weight, p.bias, channel);

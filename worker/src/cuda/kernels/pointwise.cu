@@ -11,8 +11,9 @@ struct bias_act {
 KERNEL(bias_act) {
     u32 first = FIRST();
     float y[EACH], bias[EACH];
+    if (first >= p.count) return;
     UNROLL for (u32 k = 0; k < EACH; k++) {
-        u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0;
+        u32 i = each(first, k, p.count);
         y[k] = p.y[i];
         bias[k] = p.bias ? p.bias[channel_of(i, p.channels, p.plane)] : 0.0f;
     }

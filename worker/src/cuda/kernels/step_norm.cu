@@ -86,7 +86,6 @@ KERNEL(step_told) {
         if (threadIdx.x < 3)
             for (u32 i = 0; i < BLOCK && first + i < p.blocks; i++) total += room[threadIdx.x][i];
     }
-    BARRIER();
     if (threadIdx.x < 3) room[threadIdx.x][0] = total;
     BARRIER();
     if (threadIdx.x == 0) {

@@ -171,8 +171,9 @@ struct join_sums {
 };
 KERNEL(join_sums) {
     u32 first = FIRST(), from[EACH];
+    if (first >= p.count) return;
     UNROLL for (u32 k = 0; k < EACH; k++) {
-        u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0;
+        u32 i = each(first, k, p.count);
         from[k] = p.tensors > 0 ? transposed_place(p.transposed, p.tensors, i) : i;
     }
     for (u32 shard = 0; shard < p.shards; shard++) {
@@ -184,7 +185,7 @@ KERNEL(join_sums) {
         for (u32 merged = 0; merged < merges; merged++) {
             at--;
             UNROLL for (u32 k = 0; k < EACH; k++) {
-                u32 i = first + k * BLOCK < p.count ? first + k * BLOCK : 0;
+                u32 i = each(first, k, p.count);
                 sum[k] = sums[(unsigned long long)at * p.count + i] + sum[k];
             }
         }

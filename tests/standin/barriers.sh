@@ -1,0 +1,30 @@
+#!/bin/sh
+# Leaves out each barrier of each kernel in turn, and runs PROGRAM, which must fail then, on a stand-in in DIR that watches kernels:
+# `barriers.sh DIR PROGRAM ARGUMENT...`. A barrier that nothing fails without is one too many, or is tested by nothing.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+[ $# -ge 2 ] || { echo "usage: $0 DIR PROGRAM ARGUMENT..." >&2; exit 2; }
+kernels=$here/../../worker/src/cuda/kernels
+dir=$1
+shift
+without=$(mktemp -d)
+trap 'rm -rf "$without"' EXIT
+bad=0 tried=0
+for place in $(grep -Hn '^ *BARRIER();' "$kernels"/*.cu "$kernels"/*.h | cut -d: -f1,2); do
+    file=${place%:*} line=${place##*:}
+    rm -rf "$without/kernels"
+    cp -r "$kernels" "$without/kernels"
+    sed -i "${line}s/BARRIER();//" "$without/kernels/${file##*/}"
+    STANDIN_KERNELS=$without/kernels STANDIN_SANITIZE=1 "$here/build.sh" "$dir"
+    tried=$((tried + 1))
+    if LD_LIBRARY_PATH=$dir/lib "$@" > "$without/log" 2>&1; then
+        echo "${file##*/}, line $line: nothing fails without this barrier" >&2
+        bad=$((bad + 1))
+    elif ! grep -aq '^stand-in: kernel' "$without/log"; then
+        cat "$without/log" >&2
+        echo "${file##*/}, line $line: the program failed, and not by what the stand-in saw" >&2
+        bad=$((bad + 1))
+    fi
+done
+echo "$tried barriers left out in turn: $((tried - bad)) found"
+[ "$tried" -gt 0 ] && [ "$bad" -eq 0 ]
