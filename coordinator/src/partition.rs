@@ -1,5 +1,10 @@
 //! (seed, epoch, step) → the example numbers of each shard.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
 use lockstep_proto::keys::Key;
 use lockstep_proto::recipe::PartitionName;
 
@@ -8,49 +13,85 @@ use crate::plan::Plan;
 /// The order in which epochs use the examples.
 #[derive(Debug)]
 pub struct Partition {
-    key: Key,
-    /// Example numbers of the training set that this run uses: ascending, or those of each shard together.
-    examples: Vec<u32>,
-    /// The order of the epoch asked for last: steps of one epoch follow one another.
-    cached: Option<(u32, Vec<u32>)>,
+    shuffle: Arc<Shuffle>,
+    /// The orders of the epochs asked for last: steps in advance are of the next one before all of this one's are made.
+    known: VecDeque<(u32, Vec<u32>)>,
+    /// That of the epoch after those, on its way: shuffling takes as long as several steps of a small network on a GPU.
+    coming: Option<(u32, JoinHandle<Vec<u32>>)>,
 }
+
+/// Orders that are remembered.
+const KNOWN: usize = 2;
 
 impl Partition {
     /// Of `examples` of the training set, ascending, as many as the plan has.
     #[must_use]
     pub fn new(plan: &Plan, examples: Vec<u32>) -> Self {
-        let examples = match plan.partition {
-            PartitionName::Shuffled | PartitionName::Contiguous => examples,
-            PartitionName::Interleaved => {
-                let shards = plan.shards as usize;
-                (0..shards).flat_map(|shard| examples.iter().skip(shard).step_by(shards)).copied().collect()
-            }
-        };
-        Self { key: Key::new(plan.seed, "order", ""), examples, cached: None }
+        Self { shuffle: Arc::new(Shuffle::new(plan, examples)), known: VecDeque::new(), coming: None }
     }
 
     /// The examples of `shard` in `step`, in the order in which the loss sums them.
     pub fn shard(&mut self, plan: &Plan, step: u64, shard: u32) -> &[u32] {
         let range = plan.shard(step, shard);
-        &self.order(plan, plan.epoch(step))[range.start as usize..range.end as usize]
+        let epoch = plan.epoch(step);
+        let at = self.known.iter().position(|(known, _)| *known == epoch).unwrap_or_else(|| {
+            self.learn(epoch, plan.epochs_begun());
+            0
+        });
+        let (_, order) = &self.known[at];
+        &order[range.start as usize..range.end as usize]
     }
 
-    fn order(&mut self, plan: &Plan, epoch: u32) -> &[u32] {
-        if self.cached.as_ref().is_none_or(|(cached, _)| *cached != epoch) {
-            let mut order = self.examples.clone();
-            match plan.partition {
-                PartitionName::Shuffled => self.key.stream(epoch, 0, 0).shuffle(&mut order),
-                PartitionName::Interleaved | PartitionName::Contiguous => {
-                    for shard in 0..plan.shards {
-                        let share = plan.share(shard);
-                        let own = &mut order[share.start as usize..share.end as usize];
-                        self.key.stream(epoch, shard, 0).shuffle(own);
-                    }
-                }
-            }
-            self.cached = Some((epoch, order));
+    /// Puts the order of `epoch` in front, and has the next one's made, if there is one.
+    fn learn(&mut self, epoch: u32, epochs: u32) {
+        let come = self.coming.take_if(|(coming, _)| *coming == epoch).and_then(|(_, order)| order.join().ok());
+        let order = come.unwrap_or_else(|| self.shuffle.order(epoch));
+        self.known.truncate(KNOWN - 1);
+        self.known.push_front((epoch, order));
+        let next = epoch + 1;
+        if next < epochs && !self.known.iter().any(|(known, _)| *known == next) {
+            let shuffle = Arc::clone(&self.shuffle);
+            let thread = std::thread::Builder::new().name("order".to_owned());
+            // where there is no thread it is made when it is wanted
+            self.coming = thread.spawn(move || shuffle.order(next)).ok().map(|order| (next, order));
         }
-        self.cached.as_ref().map_or(&[], |(_, order)| order)
+    }
+}
+
+/// What makes orders.
+#[derive(Debug)]
+struct Shuffle {
+    key: Key,
+    /// Example numbers of the training set that this run uses: ascending, or those of each shard together.
+    examples: Vec<u32>,
+    /// Where those lie that are shuffled among themselves, each by a stream of its own.
+    parts: Vec<Range<u32>>,
+}
+
+impl Shuffle {
+    fn new(plan: &Plan, examples: Vec<u32>) -> Self {
+        let shards = plan.shards as usize;
+        let examples = match plan.partition {
+            PartitionName::Shuffled | PartitionName::Contiguous => examples,
+            PartitionName::Interleaved => {
+                (0..shards).flat_map(|shard| examples.iter().skip(shard).step_by(shards)).copied().collect()
+            }
+        };
+        let parts = match plan.partition {
+            PartitionName::Shuffled => vec![0..examples.len() as u32],
+            PartitionName::Interleaved | PartitionName::Contiguous => {
+                (0..plan.shards).map(|shard| plan.share(shard)).collect()
+            }
+        };
+        Self { key: Key::new(plan.seed, "order", ""), examples, parts }
+    }
+
+    fn order(&self, epoch: u32) -> Vec<u32> {
+        let mut order = self.examples.clone();
+        for (part, range) in (0..).zip(&self.parts) {
+            self.key.stream(epoch, part, 0).shuffle(&mut order[range.start as usize..range.end as usize]);
+        }
+        order
     }
 }
 

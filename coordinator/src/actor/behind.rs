@@ -24,7 +24,11 @@ pub(super) struct Mark {
     credits: Credits,
     rates: [u64; 3],
     told: Vec<Told>,
+    means: Means,
 }
+
+/// Loss, accuracy and penalty of the training images in the epoch that ended last.
+type Means = [Option<f64>; 3];
 
 /// What was told of a step: its number, loss and accuracy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,6 +82,7 @@ impl Actor {
             credits: self.sessions.credits(),
             rates: self.meter.images(),
             told: Vec::new(),
+            means: [self.summary.train_loss, self.summary.train_accuracy, self.summary.train_penalty],
         });
     }
 
@@ -105,13 +110,14 @@ impl Actor {
         self.accepted.clear();
         self.elsewhere = None;
         self.sessions.doubt_all();
-        let Some(Mark { reached, images, epoch, ledger, credits, rates, told }) = self.mark.take() else { return };
+        let Some(Mark { reached, images, epoch, ledger, credits, rates, told, means }) = self.mark.take() else { return };
         let steps = count(reached - version, "step");
         let who = if self.plan.ring { "a ring" } else { "a worker" };
         let text = format!("back to step {version}: only {who} had the {steps} after it ({reason})");
         self.telemetry.emit(telemetry::Event::Notice { text });
         let counts = self.ledger.counts();
         self.epoch = epoch;
+        [self.summary.train_loss, self.summary.train_accuracy, self.summary.train_penalty] = means;
         self.sessions.restore(credits);
         self.ledger = ledger.with_faults_of(counts);
         self.ledger.reissue(shards);

@@ -75,6 +75,8 @@ pub(crate) struct Actor {
     replica: Option<(u64, Vec<ToWorker>)>,
     /// What was told of the steps that are made again now, the next one first.
     told: VecDeque<Told>,
+    /// Epochs whose end was told.
+    epochs_told: u32,
     /// The version with which this process began.
     begun_at: u64,
     schedule: Schedule,
@@ -149,6 +151,7 @@ impl Actor {
             elsewhere: None,
             replica: None,
             told: VecDeque::new(),
+            epochs_told: 0,
             begun_at: position.version,
             schedule: Schedule::new(&run.recipe.schedule, run.recipe.optimizer.lr, steps_per_epoch, plan.total_steps()),
             tally: position.evaluation_owed.then(|| run.tally()),

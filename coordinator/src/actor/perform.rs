@@ -327,19 +327,24 @@ impl Actor {
     }
 
     fn end_epoch(&mut self, epoch: u32) {
-        let version = self.parameters.version();
+        let version = self.version();
         if let Some((loss, accuracy)) = self.epoch.means() {
             self.summary.train_loss = Some(loss);
             self.summary.train_accuracy = Some(accuracy);
             self.summary.train_penalty = self.epoch.penalty();
-            self.telemetry.emit(telemetry::Event::EpochEnded {
-                epoch: epoch + 1,
-                step: version,
-                train_loss: loss,
-                train_accuracy: accuracy,
-                images_per_s: self.meter.end_epoch(),
-                lr: self.schedule.lr(version - 1, u64::from(epoch)),
-            });
+            let images_per_s = self.meter.end_epoch();
+            // one that ends again, since its last steps were lost, comes to the same
+            if self.epochs_told <= epoch {
+                self.epochs_told = epoch + 1;
+                self.telemetry.emit(telemetry::Event::EpochEnded {
+                    epoch: epoch + 1,
+                    step: version,
+                    train_loss: loss,
+                    train_accuracy: accuracy,
+                    images_per_s,
+                    lr: self.schedule.lr(version - 1, u64::from(epoch)),
+                });
+            }
         }
         if version.is_multiple_of(self.plan.steps_per_epoch()) {
             self.ledger.end_epoch(&self.run.selection.train);

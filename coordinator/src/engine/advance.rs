@@ -65,9 +65,9 @@ impl Engine {
         }
         while self.in_advance.leases.len() < self.plan.in_advance as usize {
             let step = self.version + 1 + self.in_advance.leases.len() as u64;
-            // the next epoch has another order, and an evaluation comes before the next step
+            // an evaluation comes before the next step
             let plan = &self.plan;
-            if step >= plan.total_steps() || plan.ends_epoch(step) || plan.evaluates(step) || self.stopping.is_some() {
+            if step >= plan.total_steps() || plan.evaluates(step) || self.stopping.is_some() {
                 return;
             }
             let work = self.whole(step);

@@ -106,7 +106,6 @@ impl Engine {
             staying.truncate(plan.shards as usize);
         }
         version >= plan.total_steps()
-            || plan.ends_epoch(version)
             || plan.evaluates(version)
             || plan.checkpoints(version)
             || self.is_long_without_checkpoint(now)

@@ -82,8 +82,8 @@ impl Engine {
             let quick = |every: Duration| {
                 self.rings.pace.seconds().is_some_and(|seconds| seconds * WORTH_IT <= every.as_secs_f64())
             };
-            let ends = step >= plan.total_steps() || plan.ends_epoch(step) || plan.evaluates(step);
-            let ends = ends && !self.is(Mutant::AdvanceAcrossEpochs);
+            let ends = step >= plan.total_steps() || plan.evaluates(step);
+            let ends = ends && !self.is(Mutant::AdvanceAcrossEvaluations);
             let full = ring.steps() > u64::from(plan.in_advance);
             if ends || full || last.is_none() || !plan.catch_up.is_some_and(quick) {
                 return;

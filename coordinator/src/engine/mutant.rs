@@ -54,8 +54,8 @@ pub(super) enum Mutant {
     GoOnWithoutRing,
     /// What a ring's members came to is taken for the same.
     CompareNoRanks,
-    /// A ring is given steps beyond the end of an epoch, or an evaluation.
-    AdvanceAcrossEpochs,
+    /// A ring is given steps beyond an evaluation.
+    AdvanceAcrossEvaluations,
 }
 
 impl Mutant {
@@ -93,6 +93,6 @@ impl Mutant {
         Self::StepWithoutMember,
         Self::GoOnWithoutRing,
         Self::CompareNoRanks,
-        Self::AdvanceAcrossEpochs,
+        Self::AdvanceAcrossEvaluations,
     ];
 }

@@ -83,6 +83,7 @@ impl<'a> Speeds<'a> {
         recipe.schedule = ScheduleSettings::default();
         (recipe.data.subset, recipe.data.fraction, recipe.data.validation) = (Subset::All, 1.0, 0.0);
         (recipe.evaluation.every_epochs, recipe.evaluation.slice) = (0, 1);
+        recipe.checkpoint.every_epochs = 0;
         let train = first(&dataset.train, STEPS * recipe.batch_size);
         recipe.epochs = (steps * recipe.batch_size).div_ceil(train.len()) as u32;
         let dataset = Dataset { train, test: first(&dataset.test, 1), ..dataset.clone() };

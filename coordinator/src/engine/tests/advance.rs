@@ -52,7 +52,7 @@ fn a_lone_worker_has_the_next_steps_in_advance_until_something_happens() {
     assert_eq!(steps(&again), [(2, false)]);
     let late = engine.handle(Duration::ZERO, answered(1, 4));
     assert!(matches!(late[..], [Command::Drop { lease: 4, .. }]), "{late:?}");
-    // up to the end of an epoch, of 10 steps here, and not for those who can't
+    // up to an evaluation, after 10 steps here, and not for those who can't
     let mut engine = Engine::new(plan.clone(), Position { version: 8, evaluation_owed: false });
     assert_eq!(steps(&join(&mut engine, 1)), [(8, true), (9, true)]);
     let mut engine = Engine::new(plan, START);

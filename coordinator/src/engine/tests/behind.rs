@@ -53,13 +53,34 @@ fn a_lone_worker_keeps_its_gradients_for_a_while() {
     assert_eq!(reports(&answer(&mut engine, 1_040, 6)), [(7, Report::Counts)]);
     assert!(!engine.is_behind());
     assert_eq!(engine.position().version, 6);
-    // the end of an epoch needs it
+    // an evaluation needs it
     let mut asked = Vec::new();
     for step in 6..39 {
         asked.extend(reports(&answer(&mut engine, 1_050 + 10 * step, step + 1)));
     }
     assert_eq!(asked.last(), Some(&(39, Report::State)));
     assert!(asked.iter().rev().skip(1).all(|(_, report)| *report == Report::Counts), "{asked:?}");
+}
+
+#[test]
+fn epochs_go_by_where_nothing_is_made_of_their_ends() {
+    let quiet = Plan { evaluate_every_epochs: 0, checkpoint_every_epochs: 0, epochs: 2, ..plan() };
+    let mut engine = Engine::new(quiet, START);
+    join(&mut engine, 1);
+    let mut ended = Vec::new();
+    for step in 0..41 {
+        let next = answer(&mut engine, 10 * (step + 1), step + 1);
+        ended.extend(next.iter().any(|command| matches!(command, Command::EndEpoch { .. })).then_some(step + 1));
+        if step > 0 {
+            assert_eq!(reports(&next), [(step + 2, Report::Counts)]);
+        }
+    }
+    assert_eq!(ended, [40]);
+    // and what was only a worker's is made again, from the epoch before on
+    let left = engine.handle(Duration::from_millis(420), Event::Left { worker: 1, reason: "killed".to_owned() });
+    assert_eq!(back(&left), Some((2, 39 * 4)));
+    let joined = engine.handle(Duration::from_millis(430), Event::Joined { worker: 2, makes_steps: true });
+    assert_eq!(reports(&joined).first(), Some(&(2, Report::Gradient)));
 }
 
 #[test]

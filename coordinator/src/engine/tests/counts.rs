@@ -19,5 +19,7 @@ pub(super) struct Counts {
     pub(super) called_back: u64,
     pub(super) behind: u64,
     pub(super) rolled_back: u64,
+    /// Of those, to an earlier epoch.
+    pub(super) epochs_undone: u64,
     pub(super) drifted: u64,
 }

@@ -55,6 +55,7 @@ fn in_any_weather_the_run_comes_to_the_end_of_the_quiet_one() {
         ("steps called back", sum(|end| end.counts.called_back)),
         ("steps that only a worker made", sum(|end| end.counts.behind)),
         ("steps made again", sum(|end| end.counts.rolled_back)),
+        ("epochs begun again", sum(|end| end.counts.epochs_undone)),
     ];
     println!("{count} schedules from seed {first}: {seen:?}");
     if count >= 1_000 {
@@ -83,6 +84,7 @@ fn in_any_weather_rings_form_again_and_each_step_is_made_once() {
         ("parts in advance", sum(|end| end.counts.in_advance)),
         ("steps that only a ring made", sum(|end| end.counts.behind)),
         ("ways back to what the coordinator has", sum(|end| end.counts.rolled_back)),
+        ("ways back over the end of an epoch", sum(|end| end.counts.epochs_undone)),
         ("wrong steps of one rank", sum(|end| end.counts.drifted)),
         ("workers sent away", sum(|end| end.counts.quarantined)),
         ("answers refused", sum(|end| end.counts.refused)),

@@ -127,6 +127,13 @@ impl Weather {
         // with three and more few steps are one worker's alone; a lie would be nobody's to find
         let few = !ring && able.below(3) == 0;
         let plan = Plan { min_workers: if few { 1 } else { plan.min_workers }, ..plan };
+        // most epochs end with something that wants the parameters here
+        let mut cadence = Key::new(seed, "weather", "cadence").stream(0, 0, 0);
+        let mut every = || [1, 1, 2, 0][cadence.below(4) as usize];
+        let plan = Plan { evaluate_every_epochs: every(), checkpoint_every_epochs: every(), ..plan };
+        // and few go by, one after the other, with nothing between
+        let rarely = Plan { evaluate_every_epochs: 0, checkpoint_every_epochs: 0, checkpoint_every_steps: 0, ..plan.clone() };
+        let plan = if few && cadence.below(2) == 0 { rarely } else { plan };
         let liar = (dice.below(3) == 0 && !ring).then(|| dice.below(processes.len() as u32) as usize);
         // what each makes of them is
         let liar = liar.or_else(|| (ring && able.below(3) == 0).then(|| able.below(processes.len() as u32) as usize));

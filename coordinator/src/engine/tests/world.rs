@@ -151,6 +151,8 @@ impl World {
             Command::RollBack { version, .. } => {
                 let (known, used) = self.mark.take().unwrap_or_else(|| (self.version, self.used.clone()));
                 ensure!(version == known, "back to version {version}, and {known} is here");
+                let ended = |version| version / self.plan.steps_per_epoch();
+                self.counts.epochs_undone += u64::from(ended(known) < ended(self.version));
                 (self.version, self.used) = (known, used);
                 self.open.clear();
                 self.parts.clear();
