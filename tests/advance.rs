@@ -53,32 +53,31 @@ fn a_lone_worker_that_makes_the_steps_comes_to_the_weights_of_two() {
     let [sent_two, sent_one] = ["two", "one"].map(|out| traffic(&desk, out, "sent"));
     assert!(sent_two > 2 * (images + 20 * parameters), "{sent_two}");
     assert!(sent_one < images + 3 * parameters, "{sent_one}");
-    // Two send a gradient for each step. The lone one does until it is known how fast it is, five at most of 34, and then at the end of an
-    // epoch what it came to: parameters and two vectors of state.
+    // Two send a gradient for each step. The lone one does until it is known how fast it is, five at most of 34, and then for an evaluation
+    // what it came to: parameters and two vectors of state.
     let [received_two, received_one] = ["two", "one"].map(|out| traffic(&desk, out, "received"));
     assert!(received_two > 34 * parameters, "{received_two}");
     assert!(received_one < 20 * parameters, "{received_one}");
 }
 
-/// An epoch long enough that most of it is lost with its worker: 160 steps of 4 images.
+/// Epochs long enough that most of one is lost with its worker: 160 steps of 4 images.
 #[test]
 fn steps_that_are_lost_with_their_worker_are_made_again_and_told_once() {
+    lost_and_made_again(&[], 100);
+}
+
+/// Nothing is made of the epochs' ends, so that more than one is lost.
+#[test]
+fn epochs_that_are_lost_with_their_worker_are_made_again_and_told_once() {
+    lost_and_made_again(&["--set", "evaluation.every_epochs=0", "--set", "checkpoint.every_epochs=0"], 200);
+}
+
+fn lost_and_made_again(more: &[&str], lost_at: u64) {
     let desk = Desk::new();
-    let small = [
-        "lenet-dropout-bn",
-        "--batch-size",
-        "4",
-        "--epochs",
-        "2",
-        "--momentum",
-        "0.9",
-        "--workers",
-        "1",
-        "--catch-up",
-        "3600",
-    ];
+    let small = "lenet-dropout-bn --batch-size 4 --epochs 2 --momentum 0.9 --workers 1 --catch-up 3600";
+    let small = [&small.split(' ').collect::<Vec<_>>(), more].concat();
     desk.train("quiet", &small).ok();
-    desk.train("killed", &[&small[..], &["--kill", "0@100"]].concat()).ok();
+    desk.train("killed", &[&small[..], &["--kill", &format!("0@{lost_at}")]].concat()).ok();
     assert_eq!(desk.hash("killed"), desk.hash("quiet"));
     let ledger = |out: &str, key: &str| desk.summary(out)["ledger"][key].as_u64().expect("a count");
     for (key, count) in [("used", 1280), ("repeated", 0), ("lost", 0)] {
@@ -86,14 +85,21 @@ fn steps_that_are_lost_with_their_worker_are_made_again_and_told_once() {
     }
     assert_eq!(ledger("quiet", "recomputed"), 0);
     // all steps but the first few were its worker's alone
-    assert!(ledger("killed", "recomputed") >= 4 * 80, "{}", ledger("killed", "recomputed"));
-    let told = |out: &str| {
-        let step = |event: &Value| ["step", "loss", "accuracy", "gradient_norm"].map(|key| event[key].clone());
-        desk.events(out, "step").iter().map(step).collect::<Vec<_>>()
+    assert!(ledger("killed", "recomputed") >= 4 * (lost_at - 20), "{}", ledger("killed", "recomputed"));
+    let told = |out: &str, kind: &str, keys: &[&str]| {
+        let of = |event: &Value| keys.iter().map(|key| event[key].clone()).collect::<Vec<_>>();
+        desk.events(out, kind).iter().map(of).collect::<Vec<_>>()
     };
-    assert_eq!(told("quiet").len(), 320);
-    assert_eq!(told("killed"), told("quiet"));
-    assert_eq!(desk.events("killed", "epoch_ended").len(), 2);
+    for (kind, keys, times) in [
+        ("step", &["step", "loss", "accuracy", "gradient_norm"][..], 320),
+        ("epoch_ended", &["epoch", "step", "train_loss", "train_accuracy", "lr"], 2),
+    ] {
+        assert_eq!(told("quiet", kind, keys).len(), times);
+        assert_eq!(told("killed", kind, keys), told("quiet", kind, keys));
+    }
+    for key in ["train_loss", "train_accuracy"] {
+        assert_eq!(desk.summary("killed")[key], desk.summary("quiet")[key], "{key}");
+    }
 }
 
 #[test]

@@ -110,7 +110,9 @@ impl Actor {
         self.accepted.clear();
         self.elsewhere = None;
         self.sessions.doubt_all();
-        let Some(Mark { reached, images, epoch, ledger, credits, rates, told, means }) = self.mark.take() else { return };
+        let Some(Mark { reached, images, epoch, ledger, credits, rates, told, means }) = self.mark.take() else {
+            return;
+        };
         let steps = count(reached - version, "step");
         let who = if self.plan.ring { "a ring" } else { "a worker" };
         let text = format!("back to step {version}: only {who} had the {steps} after it ({reason})");

@@ -132,7 +132,8 @@ impl Weather {
         let mut every = || [1, 1, 2, 0][cadence.below(4) as usize];
         let plan = Plan { evaluate_every_epochs: every(), checkpoint_every_epochs: every(), ..plan };
         // and few go by, one after the other, with nothing between
-        let rarely = Plan { evaluate_every_epochs: 0, checkpoint_every_epochs: 0, checkpoint_every_steps: 0, ..plan.clone() };
+        let rarely =
+            Plan { evaluate_every_epochs: 0, checkpoint_every_epochs: 0, checkpoint_every_steps: 0, ..plan.clone() };
         let plan = if few && cadence.below(2) == 0 { rarely } else { plan };
         let liar = (dice.below(3) == 0 && !ring).then(|| dice.below(processes.len() as u32) as usize);
         // what each makes of them is
