@@ -78,7 +78,7 @@ impl Shuffle {
             }
         };
         let parts = match plan.partition {
-            PartitionName::Shuffled => vec![0..examples.len() as u32],
+            PartitionName::Shuffled => std::iter::once(0..examples.len() as u32).collect(),
             PartitionName::Interleaved | PartitionName::Contiguous => {
                 (0..plan.shards).map(|shard| plan.share(shard)).collect()
             }
