@@ -1,4 +1,4 @@
-// Counters, messages and what the environment sets: STANDIN_COUNT, STANDIN_DEVICES, STANDIN_TRACE.
+// Counters, messages and what the environment sets: STANDIN_COUNT, STANDIN_DEVICES, STANDIN_TRACE, STANDIN_WORK.
 #include "host.h"
 
 #include <pthread.h>
@@ -34,6 +34,15 @@ void standin_say(const char *format, ...) {
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
     va_end(arguments);
+}
+
+bool standin_rests(void) {
+    static int rests = -1;
+    if (rests < 0) {
+        const char *text = getenv("STANDIN_WORK");
+        rests = text && strcmp(text, "off") == 0;
+    }
+    return rests;
 }
 
 int standin_devices(void) {

@@ -123,6 +123,7 @@ struct gemm {
 };
 
 static int run_gemm(void *arguments) {
+    if (standin_rests()) return 0;
     const struct gemm *it = arguments;
     int m = it->m, n = it->n, k = it->k, rows_a = it->transposed_a ? k : m, rows_b = it->transposed_b ? n : k;
     double *column = malloc((size_t)m * sizeof *column);

@@ -225,6 +225,7 @@ struct call {
 };
 
 static int run(void *arguments) {
+    if (standin_rests()) return 0;
     const struct call *c = arguments;
     bool inside = standin_on_device(c->x, standin_span(&c->x_shape) * sizeof *c->x) &&
                   standin_on_device(c->w, standin_filter_size(&c->w_shape) * sizeof *c->w) &&

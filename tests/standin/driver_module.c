@@ -158,7 +158,7 @@ static int run_now(void *arguments) {
     snprintf(counter, sizeof counter, "launch_%s", it->function->name);
     standin_lock();
     standin_count(counter, 1);
-    standin_launch(it->function->name, it->function->run, it->params, it->grid, it->block);
+    if (!standin_rests()) standin_launch(it->function->name, it->function->run, it->params, it->grid, it->block);
     // Here already, and not only when somebody waits: now it is known who wrote there.
     standin_check_guards(it->function->name);
     standin_unlock();

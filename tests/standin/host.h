@@ -102,6 +102,8 @@ void standin_count(const char *name, uint64_t add);
 // A counter so far; exported, so that a test may ask for it by dlsym.
 uint64_t standin_counted(const char *name);
 int standin_devices(void);
+// STANDIN_WORK=off: nothing is computed, copied or filled. What is left of a step's time is the host's.
+bool standin_rests(void);
 
 // memory.c: HOST stands for page-locked host memory, 0.. for a device.
 enum { HOST = -1 };

@@ -61,3 +61,74 @@ impl Channels {
         (self.channels.div_ceil(WIDE), 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::keys::Key;
+
+    use super::super::kernels::{NormJoin, NormMoments};
+    use super::super::memory::{Block, Pinned};
+    use super::super::regions::Region;
+    use super::super::tests::gpu;
+    use super::*;
+
+    /// Values whose mean is ten thousand times as far from 0 as they are from it. Oracle: two passes in double precision.
+    #[test]
+    fn moments_of_values_far_from_zero_do_not_cancel() {
+        let Some(gpu) = gpu() else { return };
+        for (format, examples, side) in
+            [(Format::Contiguous, 70, 33), (Format::ChannelsLast, 70, 33), (Format::Contiguous, 3, 1)]
+        {
+            let image = Shape::Image { channels: 3, height: side, width: side };
+            let shape = Channels::new(examples, image, format);
+            let mut draws = Key::new(7, "test", "moments").stream(0, 0, 0);
+            let values: Vec<f32> = (0..shape.count()).map(|_| 1e4 + draws.range(-1.0, 1.0)).collect();
+            let mut staging = Pinned::new(values.len()).expect("memory");
+            staging.values_mut().copy_from_slice(&values);
+            let block = |len| Block::new(&gpu.stream, len).expect("room");
+            let whole = |len| Region { start: 0, len };
+            let (x, partial, moments) = (block(values.len()), block(2 * 3 * shape.splits as usize), block(12));
+            let at = |block: &Block| block.at(whole(1));
+            gpu.upload(staging.values(), x.at(whole(values.len()))).expect("a copy");
+            let Channels { channels, plane, total, length, splits, width } = shape;
+            let sums = NormMoments { x: at(&x), partial: at(&partial), channels, plane, total, length, width };
+            gpu.launch_blocks(sums, shape.blocks()).expect("launched");
+            let join = NormJoin {
+                inputs: 0,
+                partial: at(&partial),
+                shift: 0,
+                moments: at(&moments),
+                running_mean: 0,
+                running_variance: 0,
+                channels,
+                splits,
+                total,
+                length,
+                eps: 0.0,
+            };
+            gpu.launch_blocks(join, shape.joining()).expect("launched");
+            let mut found = Pinned::<f32>::new(12).expect("memory");
+            gpu.download(&gpu.stream, moments.at(whole(12)), found.values_mut()).expect("a copy");
+            gpu.wait().expect("no error");
+            for channel in 0..3 {
+                let of = |place: usize| match plane {
+                    1 => place % 3,
+                    plane => place / plane as usize % 3,
+                };
+                let own: Vec<f64> = values
+                    .iter()
+                    .enumerate()
+                    .filter(|(place, _)| of(*place) == channel)
+                    .map(|(_, x)| f64::from(*x))
+                    .collect();
+                assert_eq!(own.len(), total as usize);
+                let mean = own.iter().sum::<f64>() / own.len() as f64;
+                let variance = own.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / own.len() as f64;
+                let [seen, inverse] = [0, 1].map(|number| f64::from(found.values()[4 * channel + number]));
+                assert!((seen - mean).abs() <= 1e-3, "{shape:?}: mean {seen}, not {mean}");
+                let near = (inverse * variance.sqrt() - 1.0).abs();
+                assert!(near < 1e-4, "{shape:?}: 1 / deviation {inverse}, not {}", variance.sqrt().recip());
+            }
+        }
+    }
+}

@@ -1,5 +1,6 @@
-/* BatchNorm over (examples, channels, plane). A split is `length` values of a channel, counted over examples and places; its moments
- * are about its own mean, and splits are joined by Chan's formula, so that nothing cancels. */
+/* BatchNorm over (examples, channels, plane). A split is `length` values of a channel, counted over examples and places. Each value
+ * is read once: a thread's AHEAD values have moments about their own mean, and those are joined by Chan's formula (Chan, Golub, LeVeque 1979), to
+ * a thread's, a split's and the channel's, so that nothing cancels. */
 #include "kernel.h"
 
 /* partial[split][channel]: mean, and sum of squares about it. */
@@ -16,28 +17,29 @@ KERNEL(norm_moments) {
     count = end - start;
     /* a thread without a channel */
     if (channel >= p.channels) end = start;
-    float sum = 0.0f, squares = 0.0f;
+    /* of n values so far: their mean, and the sum of squares about it */
+    float n = 0.0f, mean = 0.0f, squares = 0.0f;
     for (u32 first = start + threadIdx.x / p.width; first < end; first += AHEAD * step) {
         u32 at[AHEAD];
-        float x[AHEAD];
+        float x[AHEAD], sum = 0.0f, about = 0.0f, fresh = 0.0f;
         places(at, first, step, end, channel, p.channels, p.plane);
         UNROLL for (u32 k = 0; k < AHEAD; k++) x[k] = p.x[at[k]];
-        UNROLL for (u32 k = 0; k < AHEAD; k++) if (first + k * step < end) sum += x[k];
-    }
-    float mean = block_sum(sum, room, p.width) / (float)count;
-    for (u32 first = start + threadIdx.x / p.width; first < end; first += AHEAD * step) {
-        u32 at[AHEAD];
-        float x[AHEAD];
-        places(at, first, step, end, channel, p.channels, p.plane);
-        UNROLL for (u32 k = 0; k < AHEAD; k++) x[k] = p.x[at[k]];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) if (first + k * step < end) sum += x[k], fresh += 1.0f;
+        float own = sum / fresh;
         UNROLL for (u32 k = 0; k < AHEAD; k++) {
-            float off = x[k] - mean;
-            if (first + k * step < end) squares += off * off;
+            float off = x[k] - own;
+            if (first + k * step < end) about += off * off;
         }
+        float all = n + fresh, part = fresh / all, off = own - mean;
+        squares += about + off * (off * (n * part));
+        mean += off * part;
+        n = all;
     }
+    float whole = block_sum(n * mean, room, p.width) / (float)count, off = mean - whole;
+    squares += off * (off * n);
     squares = block_sum(squares, room, p.width);
     if (threadIdx.x < p.width && channel < p.channels) {
-        p.partial[2 * (split * p.channels + channel)] = mean;
+        p.partial[2 * (split * p.channels + channel)] = whole;
         p.partial[2 * (split * p.channels + channel) + 1] = squares;
     }
 }
