@@ -123,6 +123,6 @@ impl Pass<'_> {
         let [inputs, keys, examples] = [plan.inputs, plan.keys, plan.numbers].map(|region| self.at(region));
         let key = keys + 8 * number as Address;
         let parameters = Dropout { inputs, key, examples, x, y, count, row, repeat, beside, keep, probability: p };
-        self.lane.launch(parameters, count)
+        self.lane.launch_each(parameters, count)
     }
 }

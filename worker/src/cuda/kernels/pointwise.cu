@@ -57,10 +57,10 @@ KERNEL(add) {
     if (i < p.count) p.y[i] = p.a[i] + p.b[i];
 }
 
-/* One word of Philox4x32-10 (proto/src/keys.rs): draw number `at` of the stream (epoch, example, 0). */
-DEVICE u32 philox(u32 k0, u32 k1, u32 at, u32 epoch, u32 example) {
-    u32 c[4] = {at / 4, epoch, example, 0};
-    for (u32 round = 0; round < 10; round++) {
+/* Four words of Philox4x32-10 (proto/src/keys.rs), draws 4 * `block` and on of the stream (epoch, example, 0). */
+DEVICE void philox(u32 k0, u32 k1, u32 block, u32 epoch, u32 example, u32 *c) {
+    c[0] = block, c[1] = epoch, c[2] = example, c[3] = 0;
+    UNROLL for (u32 round = 0; round < 10; round++) {
         if (round > 0) {
             k0 += 0x9E3779B9u;
             k1 += 0xBB67AE85u;
@@ -69,11 +69,11 @@ DEVICE u32 philox(u32 k0, u32 k1, u32 at, u32 epoch, u32 example) {
         u32 next[4] = {(u32)(p1 >> 32) ^ c[1] ^ k0, (u32)p1, (u32)(p0 >> 32) ^ c[3] ^ k1, (u32)p0};
         for (u32 word = 0; word < 4; word++) c[word] = next[word];
     }
-    return c[at % 4];
 }
 
 /* Forward and backward are one: the same draws again cost less than memory for the mask. `row` values of an example, a draw for
- * `repeat` of them, counted plane by plane, though `beside` channels may lie side by side. */
+ * `repeat` of them, counted plane by plane, though `beside` channels may lie side by side. A thread has EACH values that lie together: most
+ * often their draws come of one Philox, which costs as much as all the rest of them. */
 struct dropout {
     const struct inputs *inputs;
     const u32 *key, *examples;
@@ -84,11 +84,34 @@ struct dropout {
     double probability;
 };
 KERNEL(dropout) {
-    u32 i = HERE();
-    if (i >= p.count) return;
-    u32 at = i % p.row;
-    if (p.beside > 1) at = at % p.beside * (p.row / p.beside) + at / p.beside;
-    u32 bits = philox(p.key[0], p.key[1], at / p.repeat, p.inputs->turn, p.examples[i / p.row]);
-    float unit = (float)(bits >> 8) * (1.0f / 16777216.0f);
-    p.y[i] = p.x[i] * ((double)unit >= p.probability ? p.keep : 0.0f);
+    u32 first = EACH * HERE(), end = first + EACH;
+    if (first >= p.count) return;
+    float value[EACH] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (end <= p.count) {
+        float4 all = *(const float4 *)(p.x + first);
+        value[0] = all.x, value[1] = all.y, value[2] = all.z, value[3] = all.w;
+    } else {
+        UNROLL for (u32 k = 0; k < EACH; k++) if (first + k < p.count) value[k] = p.x[first + k];
+    }
+    u32 example = first / p.row, at = first - example * p.row, places = p.row / p.beside;
+    u32 place = at / p.beside, channel = at - place * p.beside;
+    u32 c[4], block = 0, of = p.count; /* whose words those are: nobody's */
+    UNROLL for (u32 k = 0; k < EACH; k++) {
+        if (first + k >= p.count) break;
+        u32 draw = (channel * places + place) / p.repeat;
+        if (of != example || block != draw / 4) {
+            of = example, block = draw / 4;
+            philox(p.key[0], p.key[1], block, p.inputs->turn, p.examples[example], c);
+        }
+        u32 word = draw % 4, bits = word == 0 ? c[0] : word == 1 ? c[1] : word == 2 ? c[2] : c[3];
+        float unit = (float)(bits >> 8) * (1.0f / 16777216.0f);
+        value[k] *= (double)unit >= p.probability ? p.keep : 0.0f;
+        if (++channel == p.beside) channel = 0, place++;
+        if (place == places) place = 0, example++;
+    }
+    if (end <= p.count) {
+        *(float4 *)(p.y + first) = make_float4(value[0], value[1], value[2], value[3]);
+    } else {
+        UNROLL for (u32 k = 0; k < EACH; k++) if (first + k < p.count) p.y[first + k] = value[k];
+    }
 }
