@@ -14,20 +14,20 @@ use crate::plan::Plan;
 #[derive(Debug)]
 pub struct Partition {
     shuffle: Arc<Shuffle>,
-    /// The orders of the epochs asked for last: steps in advance are of the next one before all of this one's are made.
+    /// The orders of the epochs asked for last: steps in advance are of later ones before all of this one's are made.
     known: VecDeque<(u32, Vec<u32>)>,
+    /// How many are remembered: an epoch may have one step.
+    most: usize,
     /// That of the epoch after those, on its way: shuffling takes as long as several steps of a small network on a GPU.
     coming: Option<(u32, JoinHandle<Vec<u32>>)>,
 }
-
-/// Orders that are remembered.
-const KNOWN: usize = 2;
 
 impl Partition {
     /// Of `examples` of the training set, ascending, as many as the plan has.
     #[must_use]
     pub fn new(plan: &Plan, examples: Vec<u32>) -> Self {
-        Self { shuffle: Arc::new(Shuffle::new(plan, examples)), known: VecDeque::new(), coming: None }
+        let (shuffle, most) = (Arc::new(Shuffle::new(plan, examples)), plan.in_advance as usize + 2);
+        Self { shuffle, known: VecDeque::new(), most, coming: None }
     }
 
     /// The examples of `shard` in `step`, in the order in which the loss sums them.
@@ -46,10 +46,10 @@ impl Partition {
     fn learn(&mut self, epoch: u32, epochs: u32) {
         let come = self.coming.take_if(|(coming, _)| *coming == epoch).and_then(|(_, order)| order.join().ok());
         let order = come.unwrap_or_else(|| self.shuffle.order(epoch));
-        self.known.truncate(KNOWN - 1);
+        self.known.truncate(self.most - 1);
         self.known.push_front((epoch, order));
-        let next = epoch + 1;
-        if next < epochs && !self.known.iter().any(|(known, _)| *known == next) {
+        let (next, newest) = (epoch + 1, self.known.iter().map(|(known, _)| *known).max());
+        if next < epochs && newest == Some(epoch) {
             let shuffle = Arc::clone(&self.shuffle);
             let thread = std::thread::Builder::new().name("order".to_owned());
             // where there is no thread it is made when it is wanted
@@ -136,6 +136,23 @@ mod tests {
             assert_eq!(batch(&mut one, &plan, 0), first);
             let other = Plan { seed: 6, ..plan };
             assert_ne!(batch(&mut Partition::new(&other, (0..103).collect()), &other, 0), first);
+        }
+    }
+
+    /// Steps in advance, what is noted of those that were made, and a way back. Oracle: a partition that was asked for nothing else.
+    #[test]
+    fn steps_of_several_epochs_may_be_asked_for_in_turn() {
+        for steps in 1..=3 {
+            let plan = Plan { batch_size: 103_u32.div_ceil(steps), epochs: 12, in_advance: 3, ..sample() };
+            let mut partition = Partition::new(&plan, (0..103).collect());
+            let last = plan.total_steps() - 1;
+            let there = (0..=last).flat_map(|step| [(step + 4).min(last), step]);
+            let back = [last, 2, 3, 0, last];
+            for step in there.chain(back) {
+                let alone = batch(&mut Partition::new(&plan, (0..103).collect()), &plan, step);
+                assert_eq!(batch(&mut partition, &plan, step), alone, "{steps} steps an epoch, step {step}");
+                assert!(partition.known.len() <= 5);
+            }
         }
     }
 

@@ -4,25 +4,33 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 2 ] || { echo "usage: $0 DIR PROGRAM ARGUMENT..." >&2; exit 2; }
-kernels=$here/../../worker/src/cuda/kernels
+kernels=$(cd "$here/../../worker/src/cuda/kernels" && pwd)
 dir=$1
 shift
 without=$(mktemp -d)
 trap 'rm -rf "$without"' EXIT
+
+# run PROGRAM ARGUMENT...: whether it ends well with what is in $without/kernels; without a barrier a kernel may never end
+run() {
+    STANDIN_KERNELS=$without/kernels STANDIN_SANITIZE=1 "$here/build.sh" "$dir"
+    LD_LIBRARY_PATH=$dir/lib timeout 600 "$@" > "$without/log" 2>&1
+}
+
+cp -r "$kernels" "$without/kernels"
+run "$@" || { cat "$without/log" >&2; echo "it fails with all barriers" >&2; exit 1; }
 bad=0 tried=0
-for place in $(grep -Hn '^ *BARRIER();' "$kernels"/*.cu "$kernels"/*.h | cut -d: -f1,2); do
+for place in $(cd "$kernels" && grep -n '^ *BARRIER();' -- *.cu *.h | cut -d: -f1,2); do
     file=${place%:*} line=${place##*:}
     rm -rf "$without/kernels"
     cp -r "$kernels" "$without/kernels"
-    sed -i "${line}s/BARRIER();//" "$without/kernels/${file##*/}"
-    STANDIN_KERNELS=$without/kernels STANDIN_SANITIZE=1 "$here/build.sh" "$dir"
+    sed -i "${line}s/BARRIER();//" "$without/kernels/$file"
     tried=$((tried + 1))
-    if LD_LIBRARY_PATH=$dir/lib "$@" > "$without/log" 2>&1; then
-        echo "${file##*/}, line $line: nothing fails without this barrier" >&2
+    if run "$@"; then
+        echo "$file, line $line: nothing fails without this barrier" >&2
         bad=$((bad + 1))
-    elif ! grep -aq '^stand-in: kernel' "$without/log"; then
+    elif ! grep -aq 'stand-in: kernel' "$without/log"; then
         cat "$without/log" >&2
-        echo "${file##*/}, line $line: the program failed, and not by what the stand-in saw" >&2
+        echo "$file, line $line: the program failed, and not by what the stand-in saw" >&2
         bad=$((bad + 1))
     fi
 done

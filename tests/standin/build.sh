@@ -40,7 +40,7 @@ stubs nccl "$cudarc/src/nccl/sys/mod.rs"
 
 flags="-std=gnu11 -D_GNU_SOURCE -O2 -ftree-vectorize -fvect-cost-model=dynamic -g1 -fPIC -ffp-contract=off -fno-math-errno -I$here"
 strict="-Wall -Wextra -Werror"
-# STANDIN_SANITIZE=1: kernels as sanitizer.c watches them, and C's own rules (alignment, bounds, shifts) looked after; many times slower
+# STANDIN_SANITIZE=1: kernels as sanitizer.c watches them, and C's own rules (alignment, bounds, shifts) looked after; a few times slower
 watched=
 [ -z "${STANDIN_SANITIZE:-}" ] || watched="-O1 -fsanitize=thread,undefined -fno-sanitize=vptr -fno-sanitize-recover=all"
 
@@ -51,7 +51,7 @@ library() {
     shift 2
     if [ "$name" = cuda ]; then needs="-ldl -lm -lpthread"; else needs="-L$out/lib -l:libcuda.so.1 -lm"; fi
     # shellcheck disable=SC2086 # flags and libraries are lists
-    gcc $flags $strict -shared -Wl,-soname,"$soname" -o "$out/build/$soname" "$out/build/stubs_$name.c" "$@" $needs ${watched:+-fsanitize=undefined}
+    gcc $flags $strict -shared -Wl,-soname,"$soname" -o "$out/build/$soname" "$out/build/stubs_$name.c" "$@" $needs ${watched:+-lubsan}
     mv "$out/build/$soname" "$out/lib/$soname"
     ln -sf "$soname" "$out/lib/lib$name.so"
 }

@@ -56,12 +56,7 @@ static struct place *fresh(char *stack, void (*start)(void)) {
 }
 #endif
 
-// Where the thread that runs is: what sanitizer.c knows of order.
-struct standin_moment {
-    uint32_t launch, block, barriers, thread;
-    const char *name;
-    const char *stack, *stack_end;
-} standin_moment;
+struct standin_moment standin_moment;
 
 static struct fibre fibres[MOST], *idle[MOST], *waiting[MOST], *current;
 static unsigned made, idles, waits;

@@ -102,7 +102,7 @@ void standin_count(const char *name, uint64_t add);
 // A counter so far; exported, so that a test may ask for it by dlsym.
 uint64_t standin_counted(const char *name);
 int standin_devices(void);
-// STANDIN_WORK=off: nothing is computed, copied or filled. What is left of a step's time is the host's.
+// STANDIN_WORK=off: what a lone worker's step asks for is not computed, copied or filled. What is left of its time is the host's.
 bool standin_rests(void);
 
 // memory.c: HOST stands for page-locked host memory, 0.. for a device.
@@ -173,6 +173,12 @@ void standin_count_left(void);
 struct dimensions {
     unsigned x, y, z;
 };
+// Where the thread that runs is: what sanitizer.c knows of order.
+extern struct standin_moment {
+    uint32_t launch, block, barriers, thread;
+    const char *name;
+    const char *stack, *stack_end;
+} standin_moment;
 void standin_launch(const char *name, void (*run)(void **), void **params, struct dimensions grid, struct dimensions block);
 
 #endif

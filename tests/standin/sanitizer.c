@@ -10,13 +10,6 @@
 
 #include "standin.h"
 
-// fibres.c: where the thread that runs is.
-extern struct standin_moment {
-    uint32_t launch, block, barriers, thread;
-    const char *name;
-    const char *stack, *stack_end;
-} standin_moment;
-
 enum { READ, WRITE };
 // Who used a byte last. Of readers: the last one, and whether there were others since the barrier, or in other blocks.
 enum { WRITTEN = 1, WAS_READ = 2, MORE_THREADS = 4, MORE_BLOCKS = 8 };
@@ -137,7 +130,8 @@ static void watch(const void *start, size_t bytes, int way, const void *place) {
         look(at, bytes, way, true, place);
         return;
     }
-    if (at >= __ehdr_start && at + bytes <= _end) return;
+    // constants, and threadIdx; a write there went past shared memory
+    if (way == READ && at >= __ehdr_start && at + bytes <= _end) return;
     // The launch has the lock, so that no allocation comes or goes meanwhile.
     static struct {
         uint32_t launch;

@@ -1,4 +1,4 @@
-// The kernels' side of the stand-in: what CUDA's C has and C lacks. worker/src/layers/cuda/kernels/ includes it when nvcc is not
+// The kernels' side of the stand-in: what CUDA's C has and C lacks. worker/src/cuda/kernels/ includes it when nvcc is not
 // the compiler. A kernel is compiled as C; each thread of a block is a fibre, and one block runs at a time.
 #ifndef STANDIN_H
 #define STANDIN_H

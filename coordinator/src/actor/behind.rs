@@ -27,7 +27,7 @@ pub(super) struct Mark {
     means: Means,
 }
 
-/// Loss, accuracy and penalty of the training images in the epoch that ended last.
+/// Loss, accuracy and penalty of the training images as the summary has them: of the epoch that ended last, or at a checkpoint of the running one.
 type Means = [Option<f64>; 3];
 
 /// What was told of a step: its number, loss and accuracy.
@@ -141,6 +141,8 @@ impl Actor {
         }
         let Some(before) = self.told.pop_front() else { return false };
         if before != now && self.run.recipe.deterministic {
+            // nor were the means of its epoch what they are now
+            self.epochs_told = self.epochs_told.min(self.plan.epoch(step - 1));
             let Told(_, was, _) = before;
             self.warn(format!(
                 "step {step} has the loss {loss} now that it is made again, and had {was}: one of both was computed wrong"

@@ -127,7 +127,7 @@ impl Meter {
         [self.epoch, self.all, self.steady].map(|rate| rate.images)
     }
 
-    /// All since then have to be computed again: their time stays.
+    /// All since then have to be computed again: their time stays (but for what an epoch took that had ended).
     pub(super) fn take_back(&mut self, images: [u64; 3]) {
         for (rate, images) in [&mut self.epoch, &mut self.all, &mut self.steady].into_iter().zip(images) {
             rate.images = images;

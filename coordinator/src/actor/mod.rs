@@ -75,7 +75,7 @@ pub(crate) struct Actor {
     replica: Option<(u64, Vec<ToWorker>)>,
     /// What was told of the steps that are made again now, the next one first.
     told: VecDeque<Told>,
-    /// Epochs whose end was told.
+    /// Epochs whose end was told by this process, counted from the run's first.
     epochs_told: u32,
     /// The version with which this process began.
     begun_at: u64,

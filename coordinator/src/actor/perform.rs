@@ -207,7 +207,7 @@ impl Actor {
                 .collect()
         };
         let shards = shards_of(step);
-        // most workers get the same node again; another epoch's order would cost more than it saves
+        // most workers get the same node again; of another epoch it would need another epoch's augmentation, too
         let soon = step + 1 < self.plan.total_steps() && self.plan.epoch(step + 1) == self.plan.epoch(step);
         let next = if soon { shards_of(step + 1) } else { Vec::new() };
         ShardsWork {
@@ -333,7 +333,7 @@ impl Actor {
             self.summary.train_accuracy = Some(accuracy);
             self.summary.train_penalty = self.epoch.penalty();
             let images_per_s = self.meter.end_epoch();
-            // one that ends again, since its last steps were lost, comes to the same
+            // one that ends again, since its last steps were lost, comes to the same; where it does not, `is_told` noticed
             if self.epochs_told <= epoch {
                 self.epochs_told = epoch + 1;
                 self.telemetry.emit(telemetry::Event::EpochEnded {

@@ -97,7 +97,9 @@ fn limits(args: &BenchArgs, workers: usize) -> Limits {
 /// `train` without a folder, evaluated only at the end, after the timed steps.
 fn train(args: &BenchArgs, mut recipe: Recipe, dataset: Arc<Dataset>, fleet: &Fleet) -> Result<Report> {
     recipe.max_steps = args.steps as u64;
-    (recipe.evaluation.every_epochs, recipe.checkpoint.every_epochs) = (0, 0);
+    recipe.evaluation.every_epochs = 0;
+    // there is no folder to keep one in
+    (recipe.checkpoint.every_epochs, recipe.checkpoint.every_steps, recipe.checkpoint.every_seconds) = (0, 0, 0);
     let mut run = prepare::run("bench", recipe, dataset, limits(args, fleet.workers))?;
     let per_epoch = run.selection.train.len().div_ceil(run.recipe.batch_size).max(1);
     run.recipe.epochs = args.steps.div_ceil(per_epoch).max(1) as u32;

@@ -228,6 +228,7 @@ impl World {
             Command::Step { step } => self.step(step)?,
             Command::EndEpoch { epoch } => {
                 ensure!(self.plan.ends_epoch(self.version), "epoch {epoch} ends after {} steps", self.version);
+                ensure!(epoch == self.plan.epoch(self.version - 1), "epoch {epoch} ends after {} steps", self.version);
                 let whole = self.version.is_multiple_of(self.plan.steps_per_epoch());
                 let fits = |times: &u8| *times == 1 || (*times == 0 && !whole);
                 ensure!(self.used.iter().all(fits), "epoch {epoch} used its examples {:?}", self.used);

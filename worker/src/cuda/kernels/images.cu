@@ -77,6 +77,7 @@ struct images {
     float mean[3], deviation[3];
     u32 plain;
 };
+typedef char places_are_a_threads_in_all_planes[PLANE % BLOCK == 0 ? 1 : -1]; /* or more of them must wait for each other */
 KERNEL(images) {
     SHARED u8 image[IMAGE];
     SHARED u8 other[IMAGE];

@@ -66,7 +66,7 @@ DEVICE u32 channel_of(u32 i, u32 channels, u32 plane) {
 #define EACH 4
 #define FIRST() (blockIdx.x * (EACH * BLOCK) + threadIdx.x)
 
-/* Where value `k` of a thread lies, or past the end its first one, which is loaded again in vain: another thread's may be changing. */
+/* Where value `k` of a thread lies, or past the end its first one, which is loaded again in vain: another thread's value may be changing meanwhile. */
 DEVICE u32 each(u32 first, u32 k, u32 end) {
     u32 i = first + k * BLOCK;
     return i < end ? i : first;

@@ -17,13 +17,15 @@ KERNEL(norm_moments) {
     count = end - start;
     /* a thread without a channel */
     if (channel >= p.channels) end = start;
+    /* Means are of what values differ by from the split's first one, so that they are no larger than they need be. */
+    float pivot = start < end ? p.x[place(start, channel, p.channels, p.plane)] : 0.0f;
     /* of n values so far: their mean, and the sum of squares about it */
     float n = 0.0f, mean = 0.0f, squares = 0.0f;
     for (u32 first = start + threadIdx.x / p.width; first < end; first += AHEAD * step) {
         u32 at[AHEAD];
         float x[AHEAD], sum = 0.0f, about = 0.0f, fresh = 0.0f;
         places(at, first, step, end, channel, p.channels, p.plane);
-        UNROLL for (u32 k = 0; k < AHEAD; k++) x[k] = p.x[at[k]];
+        UNROLL for (u32 k = 0; k < AHEAD; k++) x[k] = p.x[at[k]] - pivot;
         UNROLL for (u32 k = 0; k < AHEAD; k++) if (first + k * step < end) sum += x[k], fresh += 1.0f;
         float own = sum / fresh;
         UNROLL for (u32 k = 0; k < AHEAD; k++) {
@@ -35,7 +37,7 @@ KERNEL(norm_moments) {
         mean += off * part;
         n = all;
     }
-    float whole = block_sum(n * mean, room, p.width) / (float)count, off = mean - whole;
+    float whole = pivot + block_sum(n * mean, room, p.width) / (float)count, off = mean - (whole - pivot);
     squares += off * (off * n);
     squares = block_sum(squares, room, p.width);
     if (threadIdx.x < p.width && channel < p.channels) {

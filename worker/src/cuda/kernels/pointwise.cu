@@ -1,4 +1,4 @@
-/* One thread a value. */
+/* What each value is computed for itself, one or a few a thread. */
 #include "kernel.h"
 
 /* y += bias of its channel, then the activation; `bias` may be null. y is (examples, channels, plane). */
@@ -72,8 +72,8 @@ DEVICE void philox(u32 k0, u32 k1, u32 block, u32 epoch, u32 example, u32 *c) {
 }
 
 /* Forward and backward are one: the same draws again cost less than memory for the mask. `row` values of an example, a draw for
- * `repeat` of them, counted plane by plane, though `beside` channels may lie side by side. A thread has EACH values that lie together: most
- * often their draws come of one Philox, which costs as much as all the rest of them. */
+ * `repeat` of them, counted plane by plane, though `beside` channels may lie side by side. A thread has EACH values that lie together: unless channels
+ * do, and each value has its draw, those come of one Philox, which costs as much as all the rest of them. */
 struct dropout {
     const struct inputs *inputs;
     const u32 *key, *examples;
