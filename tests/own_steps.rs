@@ -165,3 +165,29 @@ async fn what_a_lone_worker_should_not_say_is_told_and_made_again() {
         assert!(said.contains(word), "no {word:?} in {said}");
     }
 }
+
+/// Two epochs of 10 steps, with nothing between. What was wrong in the first, and told, is found out in the second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_epoch_that_comes_out_differently_is_told_again() {
+    let desk = desk();
+    let quiet = ["--epochs", "2", "--set", "evaluation.every_epochs=0", "--set", "checkpoint.every_epochs=0"];
+    let coordinator = Coordinator::start(&desk, "run", &[&RUN[2..], &quiet].concat());
+    let peer = Peer::join(connect(&coordinator.address).await, "alone").await.expect("let in");
+    let spoil: Spoil = |answer, report| match (report, answer.made.version) {
+        (Report::Counts, 7) => answer.made.summary.as_mut().expect("a summary").outcomes[0].loss_sum = 6.4,
+        (Report::Counts, 13) => answer.made.norm = f64::NAN,
+        _ => {}
+    };
+    let work = tokio::spawn(work(peer, spoil, 2));
+    let done = coordinator.finish().ok();
+    work.await.expect("no panic");
+    assert!(done.stderr.contains("step 8 has the loss 0 now"), "{}", done.stderr);
+    let told: Vec<_> = desk
+        .events("run", "epoch_ended")
+        .iter()
+        .map(|event| (event["epoch"].as_u64(), event["train_loss"].as_f64()))
+        .collect();
+    // 6.4 over 640 images; and the first epoch again, before the second ends
+    assert_eq!(told, [(Some(1), Some(0.01)), (Some(1), Some(0.0)), (Some(2), Some(0.0))]);
+    assert_eq!(desk.summary("run")["train_loss"], 0.0);
+}
