@@ -15,7 +15,7 @@ enum { STACK = 128 * 1024, MOST = 1024 };
 
 struct fibre {
     struct place *place; // where it stands while it does not run
-    char *stack;
+    char *stack;         // its lowest address
     unsigned thread;     // of the block
     int line;            // of the barrier that it waits at; 0 if it is idle
 };

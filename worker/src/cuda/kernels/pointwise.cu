@@ -83,6 +83,7 @@ struct dropout {
     float keep;
     double probability;
 };
+typedef char a_float4_is_a_threads[EACH == 4 ? 1 : -1];
 KERNEL(dropout) {
     u32 first = EACH * HERE(), end = first + EACH;
     if (first >= p.count) return;
